@@ -1,0 +1,19 @@
+"""One kind of error for whatever a person can put right: bad flags, bad files, bad names.
+
+Its message is one line that says what was received, what is allowed and what to do. `python -m ...` entry points
+print that line and exit with code 2 (see `config.run`); in a notebook it is an ordinary exception.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message says what to do about it."""
+
+
+def suggest(received: str, allowed: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the name nearest to what was received, or "" when none is near."""
+    by_lower_case = {name.lower(): name for name in allowed}
+    near = difflib.get_close_matches(str(received).lower(), by_lower_case, n=1, cutoff=0.6)
+    return f" Did you mean '{by_lower_case[near[0]]}'?" if near else ""
