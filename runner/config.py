@@ -1,23 +1,24 @@
 """A frozen dataclass becomes flags, a file and a saved record; mistakes are answered in one line.
 
 A template's `Config` is an ordinary frozen dataclass. `run(main, Config)` turns its fields into flags with tyro, calls
-`main(config)` and answers every `InputError` with one line and exit code 2. `Stage` lives here and not beside the callback
-that uses it so that `--help` never imports TensorFlow.
+`main(config)` and answers every `InputError` with one line and exit code 2. `Stage` lives here and not beside the
+callback that uses it so that `--help` and a misspelt flag never wait for TensorFlow.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
-import math
-import os
 import re
 import sys
-import tempfile
-from collections.abc import Callable
+import types
+import typing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from runner.errors import InputError
+from runner.errors import InputError, suggest
 
 ConfigType = TypeVar("ConfigType")
 
@@ -44,3 +45,166 @@ class Stage:
     """frozen keeps the backbone's BatchNorm layers (statistics, scales, offsets) still; train lets them learn."""
     keep: Literal["best", "last"] = "best"
     """Which epoch's weights the stage hands on: the best on validation, or the last."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        allowed = ("head", "top:N", "above:NAME", "all", "norm", "bias")
+        if not re.fullmatch(r"head|all|norm|bias|top:[1-9]\d*|above:.+", self.train):
+            raise InputError(f"stage '{self.name}': train='{self.train}' is not one of {', '.join(allowed)}."
+                             f"{suggest(self.train, allowed)} Example: train='top:2'.")
+        for field, fine, rule in (
+            ("name", bool(self.name.strip()), "a name that is not empty"),
+            ("epochs", self.epochs >= 1, "a whole number of at least 1"),
+            ("learning_rate", 0 < self.learning_rate < float("inf"), "a number above 0"),
+            ("warmup", 0 <= self.warmup < 1, "a share of the stage's steps, from 0 to below 1"),
+            ("layer_decay", 0 < self.layer_decay <= 1, "a factor above 0 and at most 1"),
+            ("patience", self.patience is None or self.patience >= 1, "None or a whole number of at least 1"),
+        ):
+            if not fine:
+                raise InputError(f"stage '{self.name}': {field}={getattr(self, field)!r} cannot be used; give {rule}.")
+        if self.warmup and self.schedule == "constant":
+            raise InputError(f"stage '{self.name}': warmup={self.warmup} has no effect with schedule='constant'; "
+                             "set schedule to 'cosine' or 'one_cycle', or warmup to 0.")
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raise InputError unless there is at least one stage and no two share a name."""
+    names = [stage.name for stage in stages]
+    if not names:
+        raise InputError("no stages were given; give at least one, for example Stage('head', train='head').")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"two stages are called '{twice[0]}'; the names {names} must differ, since the ledger and "
+                         "the report tell stages apart by name.")
+
+
+def check_types(record: Any) -> None:
+    """Raise InputError when a field of a dataclass instance holds a value its annotation does not allow.
+
+    Knows what a Config may hold: bool, int, float, str, Literal, `X | None`, and tuples. An int is fine where a float is
+    expected; a bool is not fine where a number is.
+    """
+    hints = typing.get_type_hints(type(record))
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if not _fits(value, hints[field.name]):
+            raise InputError(f"{type(record).__name__}.{field.name} = {value!r} is not {_in_words(hints[field.name])}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _in_words(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(argument) for argument in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return f"a tuple of {typing.get_args(hint)[0].__name__}"
+    names = {int: "a whole number", float: "a number", str: "text", bool: "True or False", type(None): "None"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A Config as plain JSON types; `from_dict` reads it back to an equal Config."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(record: dict[str, Any], Config: type[ConfigType], where: str = "the record") -> ConfigType:
+    """Rebuild a Config; a field that is absent keeps its default, an unknown one is an InputError that names the nearest."""
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: expected a JSON object with the fields of {Config.__name__}, received "
+                         f"{type(record).__name__}.")
+    fields = [field.name for field in dataclasses.fields(Config)]
+    hints = typing.get_type_hints(Config)
+    values = {}
+    for name, value in record.items():
+        if name not in fields:
+            raise InputError(f"{where}: '{name}' is not a field of {Config.__name__}; its fields are "
+                             f"{', '.join(fields)}.{suggest(name, fields)}")
+        if typing.get_origin(hints[name]) is tuple and isinstance(value, list):
+            item = typing.get_args(hints[name])[0]
+            value = tuple(from_dict(entry, item, f"{where}: {name}[{index}]") if dataclasses.is_dataclass(item) else entry
+                          for index, entry in enumerate(value))
+        values[name] = value
+    try:
+        return Config(**values)
+    except TypeError as error:  # a field without a default is absent
+        raise InputError(f"{where}: {str(error).replace('__init__()', Config.__name__)}.") from None
+
+
+def load(path: str | Path, Config: type[ConfigType]) -> ConfigType:
+    """Read a Config from a JSON file, such as the `config.json` of an earlier run."""
+    path = Path(path).expanduser()
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise InputError(f"--config {path}: cannot be read ({reason}); give the config.json of a run, or a JSON file "
+                         f"with fields of {Config.__name__}.") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"--config {path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}).") from None
+    return from_dict(record, Config, f"--config {path}")
+
+
+def parse(Config: type[ConfigType], arguments: Sequence[str] | None = None, description: str | None = None) -> ConfigType:
+    """Turn command-line flags into a Config.
+
+    Every field is a flag (`--image-size 160 --stages.1.epochs 3`). `--config FILE` starts from a JSON file instead of
+    the defaults; that is also how the number of stages changes. Raises InputError for what cannot be parsed and
+    SystemExit(0) after `--help`.
+    """
+    import tyro
+
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    default = None
+    for index, argument in enumerate(arguments):
+        if argument == "--config" or argument.startswith("--config="):
+            inline = argument.partition("=")[2]
+            if not inline and index + 1 >= len(arguments):
+                raise InputError("--config needs the path of a JSON file, for example --config runs/mine/config.json.")
+            default = load(inline or arguments[index + 1], Config)
+            del arguments[index : index + (1 if inline else 2)]
+            break
+    complaint = io.StringIO()
+    options = {} if default is None else {"default": default}
+    description = (description or Config.__doc__ or "") + "\n\n--config FILE: start from this JSON file (a run's config.json)."
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(Config, args=arguments, description=description, **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # tyro draws a box around its answer; as one line it also reads well in a log.
+        text = re.sub(r"[╭╮╰╯│─]+", " ", complaint.getvalue()).split("For full helptext")[0]
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        raise InputError(f"{' '.join(lines[1:] or lines)} (--help lists every flag)") from None
+
+
+def run(main: Callable[[ConfigType], Any], Config: type[ConfigType], arguments: Sequence[str] | None = None) -> None:
+    """Entry point of a template: parse the flags, call `main(config)`; exit code 2 and one line for an InputError."""
+    with exit_on_input_error():
+        main(parse(Config, arguments))
+
+
+@contextlib.contextmanager
+def exit_on_input_error():
+    """Print an InputError as one line on standard error and leave with exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2) from None
