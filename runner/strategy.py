@@ -1,0 +1,145 @@
+"""What is this machine: the `tf.distribute` strategy, the precision, the seeds, and `doctor`.
+
+One machine for now: the default device, or every visible GPU through `MirroredStrategy`.
+"""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from runner.errors import InputError, suggest
+
+STRATEGIES = ("auto", "cpu", "gpu", "mirrored")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@functools.cache  # a second MirroredStrategy in one process hands out the first one's collective keys: "Shape mismatch"
+def choose(name: str = "auto") -> tf.distribute.Strategy:
+    """The strategy to build and train a model under (`with choose().scope(): ...`).
+
+    "auto" takes every visible GPU (MirroredStrategy for two or more, one device for one), else the CPU; "cpu" and "gpu" force
+    one device; "mirrored" forces MirroredStrategy over all GPUs, or over the logical CPUs where there is none. Raises
+    InputError when a GPU is asked for and TensorFlow sees none, or the name is unknown.
+    """
+    if name not in STRATEGIES:
+        raise InputError(f"strategy '{name}' is not one of {', '.join(STRATEGIES)}.{suggest(name, STRATEGIES)}")
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
+    if name == "gpu" and not gpus:
+        raise InputError("strategy 'gpu': TensorFlow sees no GPU (found: "
+                         f"{', '.join(cpus)}); install tensorflow[and-cuda], run `python -m runner doctor`, or choose 'cpu'.")
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        return tf.distribute.MirroredStrategy(gpus or cpus)
+    if name == "cpu" and gpus:
+        return tf.distribute.OneDeviceStrategy(cpus[0])
+    return tf.distribute.get_strategy()
+
+
+def set_precision(name: str) -> None:
+    """Set Keras' global dtype policy: "float32", "mixed_bfloat16" or "mixed_float16". Call it before building the model."""
+    if name not in PRECISIONS:
+        raise InputError(f"precision '{name}' is not one of {', '.join(PRECISIONS)}.{suggest(name, PRECISIONS)}")
+    keras.mixed_precision.set_global_policy(name)
+
+
+def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Raise InputError unless the global batch divides evenly over the replicas."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size < 1 or batch_size % replicas:
+        raise InputError(f"batch_size={batch_size} cannot be shared by {replicas} replica(s); give a positive multiple of "
+                         f"{replicas}, for example {max(1, batch_size // replicas) * replicas}.")
+
+
+def environment(command: str | None = None) -> dict[str, str]:
+    """What a result depends on, for the run folder: versions, processor, devices, commit, command."""
+    versions = {}
+    for package in ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "tensorflow-datasets"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+            for gpu in tf.config.list_physical_devices("GPU")]
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(_cores()),
+        "gpus": ", ".join(gpus) or "none",
+        "precision": keras.mixed_precision.global_policy().name,
+        "commit": _commit(),
+        "command": command if command is not None else _command(),
+    }
+
+
+def peak_memory_gigabytes() -> float:
+    """The largest resident memory of this process so far, in units of 10^9 bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS and KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """The commit of the code that runs, or "none" for code that is not in a git checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not shutil.which("git") or not (root / ".git").exists():
+        return "none"
+    answer = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True)
+    return answer.stdout.strip() or "none"
+
+
+def _command() -> str:
+    """The command line with the module's name where Python was started with -m."""
+    module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    program = f"-m {module.name}" if module and module.name != "__main__" else Path(sys.argv[0]).name
+    return " ".join(["python", program, *sys.argv[1:]])
+
+
+def doctor() -> int:
+    """Print what TensorFlow finds on this machine and what `auto` would do; the exit code is 0 when a model can train."""
+    started = time.perf_counter()
+    for name, value in environment("").items():
+        if value:
+            print(f"{name:20} {value}")
+    gpus = tf.config.list_logical_devices("GPU")
+    strategy = choose("auto")
+    print(f"{'auto would use':20} {type(strategy).__name__} with {strategy.num_replicas_in_sync} replica(s) on "
+          f"{'GPU' if gpus else 'CPU'}")
+    size = 1024
+    matrix = tf.random.stateless_normal((size, size), seed=(0, 0))
+    tf.linalg.matmul(matrix, matrix).numpy()  # the first product also starts the device
+    before = time.perf_counter()
+    finite = bool(tf.reduce_all(tf.math.is_finite(tf.linalg.matmul(matrix, matrix))))
+    seconds = time.perf_counter() - before
+    print(f"{'matrix product':20} {size} x {size} float32, {2 * size**3 / seconds / 1e9:,.0f} GFLOP/s, "
+          f"{'finite' if finite else 'NOT FINITE'}")
+    print(f"{'peak memory':20} {peak_memory_gigabytes():.1f} GB, {time.perf_counter() - started:.1f} s")
+    if shutil.which("nvidia-smi") and not gpus:
+        print("error: this machine has an NVIDIA driver but TensorFlow sees no GPU; install tensorflow[and-cuda] into this "
+              "environment.", file=sys.stderr)
+        return 1
+    return 0 if finite else 1

@@ -1,0 +1,55 @@
+"""What is printed while a model trains: few lines in a log, every epoch in a terminal."""
+
+import io
+
+import keras
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from runner.config import Stage
+from runner.progress import EpochLines
+from runner.stages import StagedUnfreezing
+
+STAGES = (Stage("first", epochs=30, learning_rate=1e-3), Stage("second", train="top:1", epochs=3, learning_rate=1e-3))
+
+
+def printed(small_model, small_data, terminal: bool) -> str:
+    model, blocks = small_model()
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    data = tf.data.Dataset.from_tensor_slices(small_data).batch(20)
+    staged = StagedUnfreezing(STAGES, blocks)
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=140)
+    model.fit(data, validation_data=data, epochs=staged.epochs, verbose=0,
+              callbacks=[staged, EpochLines(staged, "a title", console, seconds_between_lines=1e9)])
+    return output.getvalue()
+
+
+def test_a_log_gets_first_and_last_epoch_of_each_stage(small_model, small_data):
+    lines = printed(small_model, small_data, terminal=False).splitlines()
+    assert lines[0] == "a title" and lines[1].startswith("  stage first: trains head (20 weights)")
+    assert [line.split()[:2] for line in lines if line.startswith("    ")] == [
+        ["first", "1/30"], ["first", "30/30"], ["second", "1/3"], ["second", "3/3"]]
+    assert "val_accuracy" in lines[2] and lines[-1].startswith("  done in")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_terminal_gets_a_line_per_epoch_and_a_bar(small_model, small_data):
+    text = printed(small_model, small_data, terminal=True)
+    assert all(f"{epoch}/30" in text for epoch in range(1, 31))
+    assert "\x1b" in text
+
+
+def test_close_gives_the_terminal_back_after_an_exception(small_model, small_data):
+    model, blocks = small_model()
+    model.compile("sgd", "mse")
+    staged = StagedUnfreezing(STAGES, blocks)
+    console = Console(file=io.StringIO(), force_terminal=True)
+    boom = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: 1 / 0)
+    data = tf.data.Dataset.from_tensor_slices(small_data).batch(20)
+    for _ in range(2):  # Rich refuses a second live display on a console while the first one runs
+        lines = EpochLines(staged, console=console)
+        with pytest.raises(ZeroDivisionError):
+            model.fit(data, epochs=33, verbose=0, callbacks=[staged, lines, boom])
+        lines.close()
