@@ -1,0 +1,1 @@
+"""Image classification: one label per picture, from a pretrained backbone, in stages."""

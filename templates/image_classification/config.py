@@ -1,0 +1,89 @@
+"""Every knob of this template. Each field is a flag: `--image-size 160 --stages.1.epochs 3`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.config import Stage, check_stages, check_types
+from runner.errors import InputError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Image classification: train a pretrained backbone on labelled pictures, stage by stage, and report what it learned."""
+
+    data: str = "digits_in_photos"
+    """A name from datasets/, tfds:NAME, a folder of pictures (a folder per class), or a CSV file with path,label."""
+    labels_per_class: int | None = 20
+    """Train on this few labelled pictures per class and validate on as many at most; None uses all."""
+    val_fraction: float = 0.15
+    """Share of the training pictures set aside for validation, where the data has no validation split."""
+    test_fraction: float = 0.25
+    """Share set aside for the test at the end, where the data has no test split."""
+    on_bad_data: Literal["skip", "stop"] = "skip"
+    """A picture that cannot be read is named and left out, or stops the run."""
+    resize: Literal["crop", "pad", "stretch"] = "crop"
+    """How a picture becomes square: cut its long sides, pad its short ones, or stretch it."""
+
+    backbone: str = "MobileNet-0.25"
+    """A keras.applications name, with a width where it has one; `python -m runner backbones` lists them."""
+    weights: str = "letters_in_photos"
+    """imagenet, none, a name from checkpoints/, a weights file, or the folder of an earlier run."""
+    image_size: int = 64
+    """Pictures are resized to this many pixels a side."""
+    dropout: float = 0.2
+    """Share of the pooled features that training hides from the head."""
+
+    augment: Literal["none", "light", "medium", "strong"] = "light"
+    flip: bool = False
+    """Also mirror pictures left to right: right for flowers, wrong for digits."""
+    mixup: float = 0.0
+    """Strength (alpha of the Beta distribution) of MixUp; 0 is off, 0.2 is usual."""
+    cutmix: float = 0.0
+    """Strength (alpha of the Beta distribution) of CutMix; 0 is off, 1 is usual."""
+    label_smoothing: float = 0.1
+    """Share of each label's mass that is spread over all classes."""
+
+    stages: tuple[Stage, ...] = (
+        Stage("head", train="head", epochs=30, learning_rate=1e-2, schedule="cosine"),
+        Stage("top", train="top:4", epochs=30, learning_rate=1e-3, schedule="cosine", warmup=0.1),
+        Stage("all", train="all", epochs=40, learning_rate=1e-3, schedule="cosine", warmup=0.1, layer_decay=0.9),
+    )
+    monitor: str = "val_loss"
+    """The number, measured on validation, that decides which epoch of a stage is best."""
+    batch_size: int = 32
+    """Pictures per step, over all devices together."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
+
+    baselines: bool = True
+    """Also train from scratch and with a frozen backbone, on the same pictures for as many epochs, to compare."""
+    scratch_learning_rate: float = 3e-3
+    """Peak learning rate of the training from scratch, which has its own best value."""
+
+    seed: int = 0
+    """Decides the split, the few labels, the head's first weights, the order and the augmentation."""
+    strategy: Literal["auto", "cpu", "gpu", "mirrored"] = "auto"
+    """Where to train; auto takes every GPU it finds, else the CPU."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    run_dir: str = ""
+    """Folder for the results; "" makes runs/image_classification/<date and time>."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_stages(self.stages)
+        for field, fine, rule in (
+            ("data", bool(self.data.strip()), "the name or path of a data set"),
+            ("labels_per_class", self.labels_per_class is None or self.labels_per_class >= 1, "None or at least 1"),
+            ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
+            ("dropout", 0 <= self.dropout < 1, "a share from 0 to below 1"),
+            ("mixup", 0 <= self.mixup < 100, "0 (off) or a number above 0"),
+            ("cutmix", 0 <= self.cutmix < 100, "0 (off) or a number above 0"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "a share from 0 to below 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
+            ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),
+            ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
+            ("seed", 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647"),
+        ):
+            if not fine:
+                raise InputError(f"{field}={getattr(self, field)!r} cannot be used; give {rule}.")

@@ -1,0 +1,22 @@
+"""The network: a pretrained backbone, average pooling, dropout, and one new dense layer."""
+
+import keras
+
+from runner import backbones
+from runner.backbones import Block
+from runner.data import Data
+
+from .config import Config
+
+
+def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
+    """The classifier and its backbone's blocks, bottom first.
+
+    uint8 RGB images (batch, image_size, image_size, 3) in, float32 logits (batch, classes) out; the backbone's own
+    preprocessing is part of the model. The graph is flat: the backbone's layers are the model's layers.
+    """
+    backbone = backbones.build(config.backbone, config.image_size, config.weights)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.output)
+    x = keras.layers.Dropout(config.dropout, name="dropout")(x)
+    logits = keras.layers.Dense(len(data.classes), dtype="float32", name="head")(x)
+    return keras.Model(backbone.input, logits, name=backbone.name), backbones.blocks(backbone)

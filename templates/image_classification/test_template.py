@@ -1,0 +1,71 @@
+"""This template on two dozen drawn pictures: it learns, moves what it says it moves, and leaves a complete run folder."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from runner.config import Stage
+from runner.errors import InputError
+
+from . import train
+from .config import Config
+
+
+@pytest.fixture
+def folder_of_pictures(tmp_path):
+    """Two classes a child can tell apart: 12 reddish and 12 bluish noisy squares."""
+    random = np.random.default_rng(0)
+    for name, colour in (("red", (190, 60, 60)), ("blue", (60, 60, 190))):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(12):
+            noise = random.normal(colour, 25, (40, 40, 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(noise).save(tmp_path / "pictures" / name / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def small_config(tmp_path, pictures, **changes) -> Config:
+    config = Config(
+        data=str(pictures), labels_per_class=None, backbone="MobileNet-0.25", weights="none", image_size=32, batch_size=8,
+        stages=(Stage("head", train="head", epochs=2, learning_rate=0.05),
+                Stage("top", train="top:2", epochs=2, learning_rate=1e-3)),
+        run_dir=str(tmp_path / "run"),
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
+    run = train.main(small_config(tmp_path, folder_of_pictures))
+    assert {path.name for path in run.iterdir()} == {
+        "config.json", "environment.json", "manifest.csv", "problems.csv", "history.csv", "ledger.csv", "comparison.csv",
+        "predictions.csv", "model.keras", "metrics.json", "report.html"}
+    metrics = json.loads((run / "metrics.json").read_text())
+    manifest = pd.read_csv(run / "manifest.csv")
+    tested = pd.read_csv(run / "predictions.csv")
+    assert metrics["test"]["examples"] == len(tested) == (manifest["split"] == "test").sum()
+    assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
+    assert set(metrics["baselines"]) == {"from scratch", "feature extraction"}
+    ledger = pd.read_csv(run / "ledger.csv")
+    assert ledger.query("to_train == 0")["moved"].sum() == 0 and ledger["statistics_moved"].sum() == 0
+    assert len(pd.read_csv(run / "history.csv")) == 4
+
+    # The saved model takes raw pictures and predicts what it was tested with.
+    model = keras.models.load_model(run / "model.keras", compile=False)
+    examples = train.load(small_config(tmp_path, folder_of_pictures))
+    images = np.stack([element["image"].numpy() for element in examples.test])
+    chosen = [metrics["classes"][index] for index in model.predict(images, verbose=0).argmax(1)]
+    assert chosen == tested["prediction"].tolist()
+
+
+def test_mistakes_are_found_before_anything_is_written(tmp_path, folder_of_pictures):
+    with pytest.raises(InputError, match="image_size=8"):
+        small_config(tmp_path, folder_of_pictures, image_size=8)
+    with pytest.raises(InputError, match="this backbone has"):
+        train.main(small_config(tmp_path, folder_of_pictures, stages=(Stage("top", train="top:99"),)))
+    with pytest.raises(InputError):
+        train.main(small_config(tmp_path, tmp_path / "nowhere"))
+    assert not (tmp_path / "run").exists()
