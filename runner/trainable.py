@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from runner.backbones import Block
+from runner.config import Stage
 from runner.errors import InputError, suggest
 
 NORMALISATIONS = (
@@ -117,6 +118,23 @@ def set_trainable(model: keras.Model, blocks: Sequence[Block], train: str, batch
     return chosen
 
 
+def plan(model: keras.Model, blocks: Sequence[Block], stages: Sequence[Stage]) -> pd.DataFrame:
+    """What each stage would train, before anything does: columns stage, trains, blocks, variables, weights, epochs.
+
+    `blocks` counts the backbone blocks of which some weight trains, `weights` single numbers. Raises InputError for a block
+    that does not exist.
+    """
+    rows = []
+    for stage in stages:
+        chosen = select(model, blocks, stage.train, stage.batch_norm)
+        ids = {id(variable) for variable in chosen}
+        touched = [name for name, layers in layers_by_block(model, blocks).items() if name != "head"
+                   and any(id(variable) in ids for layer in layers for variable in layer._trainable_variables)]
+        rows.append({"stage": stage.name, "trains": stage.train, "blocks": len(touched), "variables": len(chosen),
+                     "weights": sum(int(np.prod(variable.shape)) for variable in chosen), "epochs": stage.epochs})
+    return pd.DataFrame(rows)
+
+
 def snapshot(model: keras.Model) -> list[np.ndarray]:
     """Copies of `model.weights` on the host; `restore` puts them back."""
     return [variable.numpy().copy() for variable in model.weights]
@@ -151,7 +169,7 @@ def ledger(model: keras.Model, blocks: Sequence[Block], before: Sequence[np.ndar
                 if any(variable is statistic for statistic in layer._non_trainable_variables):
                     counts["statistics_moved"] += moved
                     if moved and not layer.trainable:
-                        wrong.append(f"the statistic {variable.path} moved though its layer is frozen")
+                        wrong.append(f"the statistic {variable.path} moved though it is frozen")
                     continue
                 counts["variables"] += 1
                 counts["to_train"] += id(variable) in wanted
@@ -166,8 +184,11 @@ def ledger(model: keras.Model, blocks: Sequence[Block], before: Sequence[np.ndar
         rows.append(dict(stage=stage, block=block, **counts))
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise LedgerError(f"stage '{stage}': {'; '.join(wrong[:3])}{more}. Something other than this stage changes "
-                          "weights or `trainable` flags during fit: a callback, a custom train_step, or a second optimizer.")
+        reason = ("Something else changes weights or `trainable` flags during fit: a callback, a custom train_step, a second "
+                  "optimizer" if "though it" in wrong[0] else "No gradient reaches it: the loss does not depend on it, the "
+                  "learning rate is too small for float32, or an untrained network runs under frozen BatchNorm "
+                  "(batch_norm='train')")
+        raise LedgerError(f"stage '{stage}': {'; '.join(wrong[:3])}{more}. {reason}.")
     return pd.DataFrame(rows)
 
 

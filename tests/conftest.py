@@ -1,8 +1,12 @@
 """Small stand-ins that several tests train: a backbone of three blocks with BatchNorm, and data a head can learn."""
 
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Prepared data sets go to a folder that the session takes away again; TFDS reads this when it is imported.
+TFDS_DATA_DIR = os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="thaw-tests-")
 
 import keras
 import numpy as np
@@ -12,6 +16,10 @@ import tensorflow as tf
 # Two logical processors stand in for two GPUs; this must come before TensorFlow touches a device.
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
                                            [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def pytest_unconfigure():
+    shutil.rmtree(TFDS_DATA_DIR, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

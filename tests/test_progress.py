@@ -20,7 +20,7 @@ def printed(small_model, small_data, terminal: bool) -> str:
     data = tf.data.Dataset.from_tensor_slices(small_data).batch(20)
     staged = StagedUnfreezing(STAGES, blocks)
     output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=140)
+    console = Console(file=output, force_terminal=terminal, width=140, highlight=False)
     model.fit(data, validation_data=data, epochs=staged.epochs, verbose=0,
               callbacks=[staged, EpochLines(staged, "a title", console, seconds_between_lines=1e9)])
     return output.getvalue()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from runner import trainable
+from runner.config import Stage
 from runner.errors import InputError
 
 
@@ -131,3 +132,12 @@ def test_reestimation_leaves_frozen_layers_alone(small_model, small_data):
     trainable.reestimate_batch_norm(model, [small_data[0]])
     assert not np.any(model.get_layer("block1_bn").moving_mean.numpy())
     assert np.any(model.get_layer("block3_bn").moving_mean.numpy())
+
+
+def test_plan_counts_what_each_stage_would_train(small_model):
+    model, blocks = small_model()
+    stages = [Stage("a"), Stage("b", train="top:1"), Stage("c", train="norm"), Stage("d", train="all", batch_norm="train")]
+    table = trainable.plan(model, blocks, stages).set_index("stage")
+    assert table["blocks"].tolist() == [0, 1, 3, 3]
+    assert table["variables"].tolist() == [2, 4, 8, 14]
+    assert table.loc["a", "weights"] == 4 * 4 + 4 and table.loc["b", "weights"] == 20 + 4 * 4 * 9 + 4

@@ -32,7 +32,7 @@ def small_config(tmp_path, pictures, **changes) -> Config:
     config = Config(
         data=str(pictures), labels_per_class=None, backbone="MobileNet-0.25", weights="none", image_size=32, batch_size=8,
         stages=(Stage("head", train="head", epochs=2, learning_rate=0.05),
-                Stage("top", train="top:2", epochs=2, learning_rate=1e-3)),
+                Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train")),
         run_dir=str(tmp_path / "run"),
     )
     return dataclasses.replace(config, **changes)
@@ -50,7 +50,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
     assert set(metrics["baselines"]) == {"from scratch", "feature extraction"}
     ledger = pd.read_csv(run / "ledger.csv")
-    assert ledger.query("to_train == 0")["moved"].sum() == 0 and ledger["statistics_moved"].sum() == 0
+    frozen = ledger.query("stage == 'head' and block != 'head'")
+    assert len(frozen) and frozen[["moved", "relative_change", "statistics_moved"]].to_numpy().sum() == 0
     assert len(pd.read_csv(run / "history.csv")) == 4
 
     # The saved model takes raw pictures and predicts what it was tested with.
