@@ -1,0 +1,50 @@
+# Every target sets up what it needs in .venv first. Another Python: make demo PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# TensorFlow's start-up notices say nothing that a person could act on; errors still come through.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PYTHONUNBUFFERED ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow coverage lint clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.demo-ready  ## make .venv and install requirements.txt into it
+
+demo: $(VENV)/.demo-ready  ## train the image template with its defaults and write the report (some minutes)
+	@$(BIN)/python -m templates.image_classification.train
+
+test: $(VENV)/.test-ready  ## run the fast tests
+	@$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/.test-ready  ## run the tests with full-size networks and longer training
+	@$(BIN)/python -m pytest -q -m slow
+
+coverage: $(VENV)/.test-ready  ## run the fast tests and show which lines of runner/ they leave out
+	@$(BIN)/python -m pytest -q --cov --cov-report=term-missing
+
+lint: $(VENV)/.test-ready  ## check the code with ruff
+	@$(BIN)/python -m ruff check .
+
+clean:  ## delete caches; keeps .venv and runs/
+	@find . -path ./$(VENV) -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+		-prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache .coverage
+
+$(VENV)/.demo-ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+		echo "Thaw needs Python 3.10 to 3.13; '$(PYTHON)' is" \
+			"$$($(PYTHON) --version 2>/dev/null || echo 'not there'). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version); TensorFlow is a large download ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.test-ready: requirements-dev.txt $(VENV)/.demo-ready
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
