@@ -9,10 +9,14 @@ from runner.errors import InputError
 
 @dataclass(frozen=True)
 class Config:
-    """Image classification: train a pretrained backbone on labelled pictures, stage by stage, and report what it learned."""
+    """Image classification: train a pretrained backbone on labelled pictures, stage by stage, and report
+    what it learned.
+    """
 
     data: str = "digits_in_photos"
-    """A name from datasets/, tfds:NAME, a folder of pictures (a folder per class), or a CSV file with path,label."""
+    """A name from datasets/, tfds:NAME, a folder of pictures (a folder per class), or a CSV file with
+    path,label.
+    """
     labels_per_class: int | None = 20
     """Train on this few labelled pictures per class and validate on as many at most; None uses all."""
     val_fraction: float = 0.15
@@ -46,7 +50,9 @@ class Config:
     stages: tuple[Stage, ...] = (
         Stage("head", train="head", epochs=30, learning_rate=1e-2, schedule="cosine"),
         Stage("top", train="top:4", epochs=30, learning_rate=1e-3, schedule="cosine", warmup=0.1),
-        Stage("all", train="all", epochs=40, learning_rate=1e-3, schedule="cosine", warmup=0.1, layer_decay=0.9),
+        Stage(
+            "all", train="all", epochs=40, learning_rate=1e-3, schedule="cosine", warmup=0.1, layer_decay=0.9
+        ),
     )
     monitor: str = "val_loss"
     """The number, measured on validation, that decides which epoch of a stage is best."""
@@ -56,7 +62,9 @@ class Config:
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
 
     baselines: bool = True
-    """Also train from scratch and with a frozen backbone, on the same pictures for as many epochs, to compare."""
+    """Also train from scratch and with a frozen backbone, on the same pictures for as many epochs, to
+    compare.
+    """
     scratch_learning_rate: float = 3e-3
     """Peak learning rate of the training from scratch, which has its own best value."""
 
@@ -73,7 +81,11 @@ class Config:
         check_stages(self.stages)
         for field, fine, rule in (
             ("data", bool(self.data.strip()), "the name or path of a data set"),
-            ("labels_per_class", self.labels_per_class is None or self.labels_per_class >= 1, "None or at least 1"),
+            (
+                "labels_per_class",
+                self.labels_per_class is None or self.labels_per_class >= 1,
+                "None or at least 1",
+            ),
             ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
             ("dropout", 0 <= self.dropout < 1, "a share from 0 to below 1"),
             ("mixup", 0 <= self.mixup < 100, "0 (off) or a number above 0"),

@@ -12,8 +12,9 @@ from .config import Config
 def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
     """The classifier and its backbone's blocks, bottom first.
 
-    uint8 RGB images (batch, image_size, image_size, 3) in, float32 logits (batch, classes) out; the backbone's own
-    preprocessing is part of the model. The graph is flat: the backbone's layers are the model's layers.
+    uint8 RGB images (batch, image_size, image_size, 3) in, float32 logits (batch, classes) out; the
+    backbone's own preprocessing is part of the model. The graph is flat: the backbone's layers are the
+    model's layers.
     """
     backbone = backbones.build(config.backbone, config.image_size, config.weights)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.output)

@@ -1,4 +1,6 @@
-"""This template on two dozen drawn pictures: it learns, moves what it says it moves, and leaves a complete run folder."""
+"""This template on two dozen drawn pictures: it learns, moves what it says it moves, and leaves a
+complete run folder.
+"""
 
 import dataclasses
 import json
@@ -30,9 +32,16 @@ def folder_of_pictures(tmp_path):
 
 def small_config(tmp_path, pictures, **changes) -> Config:
     config = Config(
-        data=str(pictures), labels_per_class=None, backbone="MobileNet-0.25", weights="none", image_size=32, batch_size=8,
-        stages=(Stage("head", train="head", epochs=2, learning_rate=0.05),
-                Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train")),
+        data=str(pictures),
+        labels_per_class=None,
+        backbone="MobileNet-0.25",
+        weights="none",
+        image_size=32,
+        batch_size=8,
+        stages=(
+            Stage("head", train="head", epochs=2, learning_rate=0.05),
+            Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train"),
+        ),
         run_dir=str(tmp_path / "run"),
     )
     return dataclasses.replace(config, **changes)
@@ -41,8 +50,18 @@ def small_config(tmp_path, pictures, **changes) -> Config:
 def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     run = train.main(small_config(tmp_path, folder_of_pictures))
     assert {path.name for path in run.iterdir()} == {
-        "config.json", "environment.json", "manifest.csv", "problems.csv", "history.csv", "ledger.csv", "comparison.csv",
-        "predictions.csv", "model.keras", "metrics.json", "report.html"}
+        "config.json",
+        "environment.json",
+        "manifest.csv",
+        "problems.csv",
+        "history.csv",
+        "ledger.csv",
+        "comparison.csv",
+        "predictions.csv",
+        "model.keras",
+        "metrics.json",
+        "report.html",
+    }
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")

@@ -6,13 +6,16 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import config as flags
+from runner import quiet
 
 from .config import Config
 
 if __name__ == "__main__":
-    # The flags come before the imports that take seconds, so that --help and a misspelt flag are answered at once.
+    # The flags come before the imports that take seconds, so that --help and a misspelt flag are answered
+    # at once.
     with flags.exit_on_input_error():
         CONFIG = flags.parse(Config)
+    quiet.import_tensorflow()
 
 import dataclasses
 from pathlib import Path
@@ -29,24 +32,42 @@ from . import model
 
 def load(config: Config) -> data.Data:
     """The three splits, resized, and their manifest."""
-    return data.load(config.data, config.image_size, seed=config.seed, labels_per_class=config.labels_per_class,
-                     val_fraction=config.val_fraction, test_fraction=config.test_fraction,
-                     on_bad_data=config.on_bad_data, resize=config.resize)
+    return data.load(
+        config.data,
+        config.image_size,
+        seed=config.seed,
+        labels_per_class=config.labels_per_class,
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        on_bad_data=config.on_bad_data,
+        resize=config.resize,
+    )
 
 
 def methods(config: Config) -> dict[str, Config]:
     """What is trained and compared: the staged schedule, and two baselines with as many epochs in all.
 
-    From scratch has every weight and BatchNorm statistic free from the start and no validation pick of its epoch: early
-    in training its statistics say little about its weights. They are estimated anew before it is judged.
+    From scratch has every weight and BatchNorm statistic free from the start and no validation pick of its
+    epoch: early in training its statistics say little about its weights. They are estimated anew before it
+    is judged.
     """
     staged = {"staged": config}
     if not config.baselines:
         return staged
     epochs = sum(stage.epochs for stage in config.stages)
-    scratch = Stage("scratch", train="all", epochs=epochs, learning_rate=config.scratch_learning_rate, schedule="cosine",
-                    warmup=0.1, batch_norm="train", keep="last")
-    head = Stage("head", train="head", epochs=epochs, learning_rate=config.stages[0].learning_rate, schedule="cosine")
+    scratch = Stage(
+        "scratch",
+        train="all",
+        epochs=epochs,
+        learning_rate=config.scratch_learning_rate,
+        schedule="cosine",
+        warmup=0.1,
+        batch_norm="train",
+        keep="last",
+    )
+    head = Stage(
+        "head", train="head", epochs=epochs, learning_rate=config.stages[0].learning_rate, schedule="cosine"
+    )
     return {
         "from scratch": dataclasses.replace(config, weights="none", stages=(scratch,)),
         "feature extraction": dataclasses.replace(config, stages=(head,)),
@@ -64,15 +85,30 @@ def fit(config: Config, examples: data.Data, title: str = "") -> tuple[keras.Mod
         network, blocks = model.build(config, examples)
         network.compile(
             optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
+            loss=keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=config.label_smoothing
+            ),
             metrics=["accuracy"],
         )
-    train = training.batches(examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.seed,
-                             strength=config.augment, flip=config.flip, mixup=config.mixup, cutmix=config.cutmix)
+    train = training.batches(
+        examples.train,
+        examples.classes,
+        config.batch_size,
+        shuffle=True,
+        seed=config.seed,
+        strength=config.augment,
+        flip=config.flip,
+        mixup=config.mixup,
+        cutmix=config.cutmix,
+    )
     validation = training.batches(examples.val, examples.classes, config.batch_size)
-    fitted = training.fit(network, train, validation, config.stages, blocks, monitor=config.monitor, title=title)
+    fitted = training.fit(
+        network, train, validation, config.stages, blocks, monitor=config.monitor, title=title
+    )
     if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = training.batches(examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.seed)
+        plain = training.batches(
+            examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.seed
+        )
         trainable.reestimate_batch_norm(network, plain.map(lambda images, labels: images))
     return network, fitted
 
@@ -81,8 +117,10 @@ def main(config: Config) -> Path:
     """Run everything and return the run folder."""
     run = folder.choose(config.run_dir, Path(__file__).parent.name)
     examples = load(config)
-    print(f"{len(examples.classes)} classes; pictures: " + ", ".join(
-        f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items()))
+    print(
+        f"{len(examples.classes)} classes; pictures: "
+        + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
+    )
     networks, fits = {}, {}
     for name, arm in methods(config).items():
         networks[name], fits[name] = fit(arm, examples, title=name)
@@ -106,9 +144,14 @@ def main(config: Config) -> Path:
     folder.write_csv(run / "comparison.csv", comparison)
     folder.write_csv(run / "predictions.csv", staged)
     folder.write(run / "model.keras", networks["staged"].save)
-    page = write_report(run, config, examples, fits["staged"], comparison, staged, metrics["staged"], environment)
-    folder.write_json(run / "metrics.json", {"classes": list(examples.classes), "test": metrics["staged"]} | {
-        "baselines": {name: numbers for name, numbers in metrics.items() if name != "staged"}})
+    page = write_report(
+        run, config, examples, fits["staged"], comparison, staged, metrics["staged"], environment
+    )
+    folder.write_json(
+        run / "metrics.json",
+        {"classes": list(examples.classes), "test": metrics["staged"]}
+        | {"baselines": {name: numbers for name, numbers in metrics.items() if name != "staged"}},
+    )
     print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
     print(f"report: {page}")
     return run
@@ -120,39 +163,66 @@ def compare(config: Config, networks, fits, metrics, examples: data.Data) -> pd.
     for name, network in networks.items():
         validation = evaluation.predict({name: network}, examples.val, examples.classes)[name]
         low, high = metrics[name]["accuracy_interval"]
-        rows.append({
-            "method": name,
-            "epochs": len(fits[name].history),
-            "trainable_parameters": sum(int(np.prod(variable.shape)) for variable in network.trainable_variables),
-            "seconds": round(fits[name].seconds, 1),
-            "val_accuracy": float((validation["label"] == validation["prediction"]).mean()),
-            "test_accuracy": metrics[name]["accuracy"],
-            "low": low,
-            "high": high,
-        })
+        rows.append(
+            {
+                "method": name,
+                "epochs": len(fits[name].history),
+                "trainable_parameters": sum(
+                    int(np.prod(variable.shape)) for variable in network.trainable_variables
+                ),
+                "seconds": round(fits[name].seconds, 1),
+                "val_accuracy": float((validation["label"] == validation["prediction"]).mean()),
+                "test_accuracy": metrics[name]["accuracy"],
+                "low": low,
+                "high": high,
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def write_report(run: Path, config: Config, examples: data.Data, fitted: training.Fit, comparison: pd.DataFrame,
-                 predictions: pd.DataFrame, metrics: dict, environment: dict) -> Path:
+def write_report(
+    run: Path,
+    config: Config,
+    examples: data.Data,
+    fitted: training.Fit,
+    comparison: pd.DataFrame,
+    predictions: pd.DataFrame,
+    metrics: dict,
+    environment: dict,
+) -> Path:
     """One self-contained page, report.html."""
     few = "all" if config.labels_per_class is None else f"{config.labels_per_class}"
-    views = 5
-    shown = [element["image"].numpy() for element in examples.train.take(4)]
-    augmented = np.stack([
-        np.concatenate([picture[None], augment.preview(picture, config.augment, views, seed=index, flip=config.flip)])
-        for index, picture in enumerate(shown)
-    ])
+    name = Path(config.data).name
+    shown = {}  # one picture of each of the first four classes
+    for element in examples.train.as_numpy_iterator():
+        if len(shown) == 4:
+            break
+        shown.setdefault(int(element["label"]), element["image"])
+    augmented = np.stack(
+        [
+            np.concatenate(
+                [picture[None], augment.preview(picture, config.augment, 5, seed=index, flip=config.flip)]
+            )
+            for index, picture in enumerate(shown.values())
+        ]
+    )
     return report.write(
         run / "report.html",
-        title=f"{Path(__file__).parent.name.replace('_', ' ')}: {config.data}",
-        question=f"How well can {config.backbone}, started from {config.weights} weights, tell the "
-                 f"{len(examples.classes)} classes of {config.data} apart after training on {few} labelled pictures per "
-                 f"class, and what does each way of using it bring?",
-        data=examples, augmented=augmented, stages=config.stages, history=fitted.history, ledger=fitted.ledger,
-        comparison=comparison, predictions=predictions, metrics=metrics,
+        title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
+        question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
+        f"tell the {len(examples.classes)} classes of {name} apart after training on {few} labelled pictures "
+        "per class, and what does each way of using it bring?",
+        data=examples,
+        augmented=augmented,
+        stages=config.stages,
+        history=fitted.history,
+        ledger=fitted.ledger,
+        comparison=comparison,
+        predictions=predictions,
+        metrics=metrics,
         per_class=evaluation.per_class(predictions, examples.classes),
-        confusion=evaluation.confusion(predictions, examples.classes), environment=environment,
+        confusion=evaluation.confusion(predictions, examples.classes),
+        environment=environment,
     )
 
 

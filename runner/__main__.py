@@ -1,0 +1,117 @@
+"""`python -m runner COMMAND`: what the runner does beside training.
+
+Each command imports what it needs when it is called, so that `--help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from runner.config import exit_on_input_error
+from runner.errors import InputError, suggest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that leaves the printing of mistakes to `exit_on_input_error`, one line for each."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; `{self.prog} --help` shows what can be given.")
+
+
+def new(options: argparse.Namespace) -> int:
+    from runner import new
+
+    project = new.new(options.template, options.destination, options.data, options.backbone)
+    package = new.package_name(project.name)
+    print(f"Made {project} from the template {options.template}. Next:\n")
+    print(f"  cd {project}\n  pip install -r requirements.txt\n  python -m {package}.train\n")
+    print(f"Its settings are in {package}/config.py; README.md says how to train it on your own data.")
+    return 0
+
+
+def list_backbones(options: argparse.Namespace) -> int:
+    from runner import backbones
+
+    rows = backbones.table()
+    heads = list(rows[0])
+    cells = [
+        [f"{row[head]:,}" if isinstance(row[head], int) else str(row[head]) for head in heads] for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    for line in [heads, *cells]:
+        # Numbers line up on the right, words on the left.
+        fields = [
+            cell.rjust(width) if isinstance(rows[0][head], int) else cell.ljust(width)
+            for cell, width, head in zip(line, widths, heads, strict=True)
+        ]
+        print("  ".join(fields).rstrip())
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from runner import quiet
+
+    quiet.import_tensorflow()
+    from runner import strategy
+
+    return strategy.doctor()
+
+
+def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
+    """Return the command line; it has `new` only where there are templates, not in a copied-out project."""
+    top = Parser(prog="python -m runner", description="What the runner does beside training.")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=Parser)
+    if (repository / "templates" / "cookiecutter.json").is_file():
+        make = commands.add_parser(
+            "new",
+            help="copy a template into a project of your own",
+            description="Copy a template, and all it needs, into a project of your own.",
+        )
+        make.add_argument(
+            "template", metavar="TEMPLATE", help="a folder of templates/, such as image_classification"
+        )
+        make.add_argument(
+            "destination", metavar="DEST", help="folder to make; its name becomes the package's"
+        )
+        make.add_argument(
+            "--data",
+            default="",
+            help="folder, CSV manifest or data set to train on, all its labels (default: the template's)",
+        )
+        make.add_argument(
+            "--backbone", default="", metavar="NAME", help="a name from `python -m runner backbones`"
+        )
+        make.set_defaults(call=new)
+    commands.add_parser("backbones", help="list the pretrained networks and their sizes").set_defaults(
+        call=list_backbones
+    )
+    commands.add_parser("doctor", help="check this machine and say what training will run on").set_defaults(
+        call=doctor
+    )
+    top.commands = tuple(commands.choices)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; mistakes raise InputError."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    top = parser()
+    if not arguments:
+        top.print_help()
+        return 0
+    if not arguments[0].startswith("-") and arguments[0] not in top.commands:
+        raise InputError(
+            f"There is no command '{arguments[0]}'; there are: {', '.join(top.commands)}."
+            + suggest(arguments[0], top.commands)
+        )
+    options = top.parse_args(arguments)
+    return options.call(options)
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        sys.exit(main())
