@@ -1,11 +1,13 @@
 """Test accuracy of the image template's three methods over several seeds and numbers of labels.
 
     python -m benchmarks.accuracy --labels 5 10 20 50 --seeds 5
-    python -m benchmarks.accuracy --labels all --seeds 3 --data FOLDER --backbone MobileNetV2-0.35 --weights FILE ...
+    python -m benchmarks.accuracy --labels all --seeds 3 --data FOLDER --backbone MobileNetV2-0.35 --weights
+    FILE ...
 
-What it doesn't know itself it hands to the template's flags. A seed decides the split (where the data has none), the few
-labels, the first weights, the order and the augmentation; within a seed all methods see the same pictures. Every run is a row
-of the CSV file named by --out, in which an interrupted call finds what it has done already.
+What it doesn't know itself it hands to the template's flags. A seed decides the split (where the data has
+none), the few labels, the first weights, the order and the augmentation; within a seed all methods see the
+same pictures. Every run is a row of the CSV file named by --out, in which an interrupted call finds what it
+has done already.
 """
 
 import argparse
@@ -26,12 +28,18 @@ def one_seed(config: Config) -> list[dict]:
     examples = train.load(config)
     networks, fits = {}, {}
     for name, arm in train.methods(config).items():
-        networks[name], fits[name] = train.fit(arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.seed}")
+        networks[name], fits[name] = train.fit(
+            arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.seed}"
+        )
     tables = evaluation.predict(networks, examples.test, examples.classes)
     return [
         {
-            "data": Path(config.data).name, "labels_per_class": config.labels_per_class or "all", "seed": config.seed, "method": name,
-            "accuracy": float((table["label"] == table["prediction"]).mean()), "test_pictures": len(table),
+            "data": Path(config.data).name,
+            "labels_per_class": config.labels_per_class or "all",
+            "seed": config.seed,
+            "method": name,
+            "accuracy": float((table["label"] == table["prediction"]).mean()),
+            "test_pictures": len(table),
             "seconds": round(fits[name].seconds, 1),
         }
         for name, table in tables.items()
@@ -39,18 +47,34 @@ def one_seed(config: Config) -> list[dict]:
 
 
 def summary(rows: pd.DataFrame) -> str:
-    """Mean ± standard deviation over the seeds as a Markdown table: a row per number of labels, a column per method."""
+    """Mean ± standard deviation over the seeds as a Markdown table: a row per number of labels, a column
+    per method.
+    """
     groups = rows.groupby(["labels_per_class", "method"], sort=False)["accuracy"]
-    cells = groups.agg(lambda values: f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" if len(values) > 1 else f"{values.mean():.3f}")
+    cells = groups.agg(
+        lambda values: (
+            f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" if len(values) > 1 else f"{values.mean():.3f}"
+        )
+    )
     table = cells.unstack()[list(dict.fromkeys(rows["method"]))]
     table = table.loc[list(dict.fromkeys(rows["labels_per_class"]))]
-    lines = ["| labels per class | " + " | ".join(table.columns) + " |", "| --- " * (len(table.columns) + 1) + "|"]
-    return "\n".join(lines + [f"| {labels} | " + " | ".join(row) + " |" for labels, row in zip(table.index, table.to_numpy())])
+    lines = [
+        "| labels per class | " + " | ".join(table.columns) + " |",
+        "| --- " * (len(table.columns) + 1) + "|",
+    ]
+    return "\n".join(
+        lines
+        + [f"| {labels} | " + " | ".join(row) + " |" for labels, row in zip(table.index, table.to_numpy())]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", nargs="+", default=["5", "10", "20", "50"], help="labels per class, or all")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--labels", nargs="+", default=["5", "10", "20", "50"], help="labels per class, or all"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", default="runs/benchmarks/accuracy.csv")
     arguments, rest = parser.parse_known_args()
@@ -62,14 +86,25 @@ def main() -> None:
             if any(str(row["labels_per_class"]) == labels and row["seed"] == seed for row in rows):
                 continue
             started = time.perf_counter()
-            rows += one_seed(dataclasses.replace(base, labels_per_class=None if labels == "all" else int(labels), seed=seed))
+            rows += one_seed(
+                dataclasses.replace(
+                    base, labels_per_class=None if labels == "all" else int(labels), seed=seed
+                )
+            )
             folder.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
     table = pd.DataFrame(rows)
     found = strategy.environment("")
-    print(f"\n{summary(table)}\n\nMean ± standard deviation of test accuracy over {arguments.seeds} seeds, "
-          f"{table['test_pictures'].iloc[0]} test pictures; {table.groupby('method', sort=False)['seconds'].median().to_dict()} median seconds; "
-          f"{found['cores']} cores of {found['processor']}, TensorFlow {found['tensorflow']}, Keras {found['keras']}.")
+    seconds = ", ".join(
+        f"{name} {value:.0f}"
+        for name, value in table.groupby("method", sort=False)["seconds"].median().items()
+    )
+    print(
+        f"\n{summary(table)}\n\nMean ± standard deviation of test accuracy over {arguments.seeds} seeds, "
+        f"{table['test_pictures'].iloc[0]} test pictures; median seconds of a training: {seconds}; "
+        f"{found['cores']} cores of {found['processor']}, TensorFlow {found['tensorflow']}, "
+        f"Keras {found['keras']}."
+    )
 
 
 if __name__ == "__main__":

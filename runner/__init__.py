@@ -6,6 +6,7 @@ Import the module you need (`from runner import stages`); nothing heavy is impor
 
 import os
 
-# TensorFlow reads this when it is imported. Its start-up notes (which processor instructions it could use, that there is no
-# GPU) would bury a run's own lines; `python -m runner doctor` says what matters. Set it to 0 to see them all.
+# TensorFlow reads this when it is imported. Its start-up notes (which processor instructions it could use,
+# that there is no GPU) would bury a run's own lines; `python -m runner doctor` says what matters. Set it to
+# 0 to see them all.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

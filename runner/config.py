@@ -1,8 +1,8 @@
 """A frozen dataclass becomes flags, a file and a saved record; mistakes are answered in one line.
 
-A template's `Config` is an ordinary frozen dataclass. `run(main, Config)` turns its fields into flags with tyro, calls
-`main(config)` and answers every `InputError` with one line and exit code 2. `Stage` lives here and not beside the
-callback that uses it so that `--help` and a misspelt flag never wait for TensorFlow.
+A template's `Config` is an ordinary frozen dataclass. `run(main, Config)` turns its fields into flags with
+tyro, calls `main(config)` and answers every `InputError` with one line and exit code 2. `Stage` lives here
+and not beside the callback that uses it so that `--help` and a misspelt flag never wait for TensorFlow.
 """
 
 import contextlib
@@ -36,13 +36,17 @@ class Stage:
     """Peak learning rate of the stage."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
     warmup: float = 0.0
-    """Share of the stage's steps over which the rate climbs from 0 (cosine) or to its peak (one_cycle; 0 means 0.3)."""
+    """Share of the stage's steps over which the rate climbs from 0 (cosine) or to its peak (one_cycle; 0
+    means 0.3).
+    """
     layer_decay: float = 1.0
     """Each block's rate is this times the rate of the block above it; 1 gives all the same rate."""
     patience: int | None = None
     """End the stage after this many epochs without a better validation value; None never does."""
     batch_norm: Literal["frozen", "train"] = "frozen"
-    """frozen keeps the backbone's BatchNorm layers (statistics, scales, offsets) still; train lets them learn."""
+    """frozen keeps the backbone's BatchNorm layers (statistics, scales, offsets) still; train lets them
+    learn.
+    """
     keep: Literal["best", "last"] = "best"
     """Which epoch's weights the stage hands on: the best on validation, or the last."""
 
@@ -50,8 +54,10 @@ class Stage:
         check_types(self)
         allowed = ("head", "top:N", "above:NAME", "all", "norm", "bias")
         if not re.fullmatch(r"head|all|norm|bias|top:[1-9]\d*|above:.+", self.train):
-            raise InputError(f"stage '{self.name}': train='{self.train}' is not one of {', '.join(allowed)}."
-                             f"{suggest(self.train, allowed)} Example: train='top:2'.")
+            raise InputError(
+                f"stage '{self.name}': train='{self.train}' is not one of {', '.join(allowed)}."
+                f"{suggest(self.train, allowed)} Example: train='top:2'."
+            )
         for field, fine, rule in (
             ("name", bool(self.name.strip()), "a name that is not empty"),
             ("epochs", self.epochs >= 1, "a whole number of at least 1"),
@@ -61,10 +67,14 @@ class Stage:
             ("patience", self.patience is None or self.patience >= 1, "None or a whole number of at least 1"),
         ):
             if not fine:
-                raise InputError(f"stage '{self.name}': {field}={getattr(self, field)!r} cannot be used; give {rule}.")
+                raise InputError(
+                    f"stage '{self.name}': {field}={getattr(self, field)!r} cannot be used; give {rule}."
+                )
         if self.warmup and self.schedule == "constant":
-            raise InputError(f"stage '{self.name}': warmup={self.warmup} has no effect with schedule='constant'; "
-                             "set schedule to 'cosine' or 'one_cycle', or warmup to 0.")
+            raise InputError(
+                f"stage '{self.name}': warmup={self.warmup} has no effect with schedule='constant'; "
+                "set schedule to 'cosine' or 'one_cycle', or warmup to 0."
+            )
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
@@ -74,21 +84,25 @@ def check_stages(stages: Sequence[Stage]) -> None:
         raise InputError("no stages were given; give at least one, for example Stage('head', train='head').")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"two stages are called '{twice[0]}'; the names {names} must differ, since the ledger and "
-                         "the report tell stages apart by name.")
+        raise InputError(
+            f"two stages are called '{twice[0]}'; the names {names} must differ, since the ledger and "
+            "the report tell stages apart by name."
+        )
 
 
 def check_types(record: Any) -> None:
     """Raise InputError when a field of a dataclass instance holds a value its annotation does not allow.
 
-    Knows what a Config may hold: bool, int, float, str, Literal, `X | None`, and tuples. An int is fine where a float is
-    expected; a bool is not fine where a number is.
+    Knows what a Config may hold: bool, int, float, str, Literal, `X | None`, and tuples. An int is fine
+    where a float is expected; a bool is not fine where a number is.
     """
     hints = typing.get_type_hints(type(record))
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if not _fits(value, hints[field.name]):
-            raise InputError(f"{type(record).__name__}.{field.name} = {value!r} is not {_in_words(hints[field.name])}.")
+            raise InputError(
+                f"{type(record).__name__}.{field.name} = {value!r} is not {_in_words(hints[field.name])}."
+            )
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -123,21 +137,31 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(record: dict[str, Any], Config: type[ConfigType], where: str = "the record") -> ConfigType:
-    """Rebuild a Config; a field that is absent keeps its default, an unknown one is an InputError that names the nearest."""
+    """Rebuild a Config; a field that is absent keeps its default, an unknown one is an InputError that
+    names the nearest.
+    """
     if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object with the fields of {Config.__name__}, received "
-                         f"{type(record).__name__}.")
+        raise InputError(
+            f"{where}: expected a JSON object with the fields of {Config.__name__}, received "
+            f"{type(record).__name__}."
+        )
     fields = [field.name for field in dataclasses.fields(Config)]
     hints = typing.get_type_hints(Config)
     values = {}
     for name, value in record.items():
         if name not in fields:
-            raise InputError(f"{where}: '{name}' is not a field of {Config.__name__}; its fields are "
-                             f"{', '.join(fields)}.{suggest(name, fields)}")
+            raise InputError(
+                f"{where}: '{name}' is not a field of {Config.__name__}; its fields are "
+                f"{', '.join(fields)}.{suggest(name, fields)}"
+            )
         if typing.get_origin(hints[name]) is tuple and isinstance(value, list):
             item = typing.get_args(hints[name])[0]
-            value = tuple(from_dict(entry, item, f"{where}: {name}[{index}]") if dataclasses.is_dataclass(item) else entry
-                          for index, entry in enumerate(value))
+            value = tuple(
+                from_dict(entry, item, f"{where}: {name}[{index}]")
+                if dataclasses.is_dataclass(item)
+                else entry
+                for index, entry in enumerate(value)
+            )
         values[name] = value
     try:
         return Config(**values)
@@ -152,19 +176,25 @@ def load(path: str | Path, Config: type[ConfigType]) -> ConfigType:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"--config {path}: cannot be read ({reason}); give the config.json of a run, or a JSON file "
-                         f"with fields of {Config.__name__}.") from None
+        raise InputError(
+            f"--config {path}: cannot be read ({reason}); give the config.json of a run, or a JSON file "
+            f"with fields of {Config.__name__}."
+        ) from None
     except json.JSONDecodeError as error:
-        raise InputError(f"--config {path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}).") from None
+        raise InputError(
+            f"--config {path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg})."
+        ) from None
     return from_dict(record, Config, f"--config {path}")
 
 
-def parse(Config: type[ConfigType], arguments: Sequence[str] | None = None, description: str | None = None) -> ConfigType:
+def parse(
+    Config: type[ConfigType], arguments: Sequence[str] | None = None, description: str | None = None
+) -> ConfigType:
     """Turn command-line flags into a Config.
 
-    Every field is a flag (`--image-size 160 --stages.1.epochs 3`). `--config FILE` starts from a JSON file instead of
-    the defaults; that is also how the number of stages changes. Raises InputError for what cannot be parsed and
-    SystemExit(0) after `--help`.
+    Every field is a flag (`--image-size 160 --stages.1.epochs 3`). `--config FILE` starts from a JSON file
+    instead of the defaults; that is also how the number of stages changes. Raises InputError for what
+    cannot be parsed and SystemExit(0) after `--help`.
     """
     import tyro
 
@@ -174,13 +204,17 @@ def parse(Config: type[ConfigType], arguments: Sequence[str] | None = None, desc
         if argument == "--config" or argument.startswith("--config="):
             inline = argument.partition("=")[2]
             if not inline and index + 1 >= len(arguments):
-                raise InputError("--config needs the path of a JSON file, for example --config runs/mine/config.json.")
+                raise InputError(
+                    "--config needs the path of a JSON file, for example --config runs/mine/config.json."
+                )
             default = load(inline or arguments[index + 1], Config)
             del arguments[index : index + (1 if inline else 2)]
             break
     complaint = io.StringIO()
     options = {} if default is None else {"default": default}
-    description = (description or Config.__doc__ or "") + "\n\n--config FILE: start from this JSON file (a run's config.json)."
+    description = (
+        description or Config.__doc__ or ""
+    ) + "\n\n--config FILE: start from this JSON file (a run's config.json)."
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(Config, args=arguments, description=description, **options)
@@ -193,8 +227,12 @@ def parse(Config: type[ConfigType], arguments: Sequence[str] | None = None, desc
         raise InputError(f"{' '.join(lines[1:] or lines)} (--help lists every flag)") from None
 
 
-def run(main: Callable[[ConfigType], Any], Config: type[ConfigType], arguments: Sequence[str] | None = None) -> None:
-    """Entry point of a template: parse the flags, call `main(config)`; exit code 2 and one line for an InputError."""
+def run(
+    main: Callable[[ConfigType], Any], Config: type[ConfigType], arguments: Sequence[str] | None = None
+) -> None:
+    """Entry point of a template: parse the flags, call `main(config)`; exit code 2 and one line for an
+    InputError.
+    """
     with exit_on_input_error():
         main(parse(Config, arguments))
 

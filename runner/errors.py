@@ -1,7 +1,7 @@
 """One kind of error for whatever a person can put right: bad flags, bad files, bad names.
 
-Its message is one line that says what was received, what is allowed and what to do. `python -m ...` entry points
-print that line and exit with code 2 (see `config.run`); in a notebook it is an ordinary exception.
+Its message is one line that says what was received, what is allowed and what to do. `python -m ...` entry
+points print that line and exit with code 2 (see `config.run`); in a notebook it is an ordinary exception.
 """
 
 import difflib

@@ -1,7 +1,8 @@
 """A run folder: everything one run leaves behind, each file written whole or not at all.
 
-`runs/<template>/<name>/` holds config.json, environment.json, manifest.csv, history.csv, ledger.csv, predictions.csv,
-metrics.json, model.keras and report.html. metrics.json is written last of the numbers: a folder that has it is complete.
+`runs/<template>/<name>/` holds config.json, environment.json, manifest.csv, history.csv, ledger.csv,
+predictions.csv, metrics.json, model.keras and report.html. metrics.json is written last of the numbers: a
+folder that has it is complete.
 """
 
 import datetime
@@ -16,7 +17,8 @@ from runner.errors import InputError
 
 
 def choose(run_dir: str, template: str) -> Path:
-    """The folder a run will write to, not yet created: `run_dir`, or runs/<template>/<date and time> when that is "".
+    """The folder a run will write to, not yet created: `run_dir`, or runs/<template>/<date and time> when
+    that is "".
 
     Raises InputError when the folder already holds a run or anything else, or cannot be written to.
     """
@@ -25,10 +27,15 @@ def choose(run_dir: str, template: str) -> Path:
     if path.is_file():
         raise InputError(f"--run-dir {path} is a file; give a folder that does not exist yet.")
     if (path / "metrics.json").is_file():
-        raise InputError(f"--run-dir {path}: this run is complete (its report: {path / 'report.html'}); give another folder, or "
-                         "delete this one to train again.")
+        raise InputError(
+            f"--run-dir {path}: this run is complete (its report: {path / 'report.html'}); give another "
+            "folder, or delete this one to train again."
+        )
     if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"--run-dir {path} is not empty and holds no complete run; give another folder, or delete this one.")
+        raise InputError(
+            f"--run-dir {path} is not empty and holds no complete run; give another folder, or delete "
+            "this one."
+        )
     parent = path
     while not parent.exists():
         parent = parent.parent
@@ -38,7 +45,9 @@ def choose(run_dir: str, template: str) -> Path:
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> Path:
-    """Call `save` with a temporary name beside `path`, then move the file into place: readers see all of it or nothing."""
+    """Call `save` with a temporary name beside `path`, then move the file into place: readers see all of
+    it or nothing.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(descriptor)
@@ -70,7 +79,11 @@ def _finite(value: Any) -> Any:
         return [_finite(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
-    return None if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))) else value
+    return (
+        None
+        if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf")))
+        else value
+    )
 
 
 def _umask() -> int:

@@ -1,7 +1,8 @@
 """What a person sees while a model trains: a bar that moves in a terminal or notebook, plain lines in a log.
 
-A terminal and a notebook get one line per epoch and, below it, a bar for the running one. Anything else (a file, CI) gets the
-first and last epoch of each stage and one line every `seconds_between_lines`, so that 300 epochs don't make 300 lines.
+A terminal and a notebook get one line per epoch and, below it, a bar for the running one. Anything else (a
+file, CI) gets the first and last epoch of each stage and one line every `seconds_between_lines`, so that
+300 epochs don't make 300 lines.
 """
 
 import sys
@@ -24,12 +25,19 @@ class EpochLines(keras.callbacks.Callback):
         seconds_between_lines: in a log, the least time between two lines of one stage.
     """
 
-    def __init__(self, staged: StagedUnfreezing, title: str = "", console: Console | None = None,
-                 seconds_between_lines: float = 15.0):
+    def __init__(
+        self,
+        staged: StagedUnfreezing,
+        title: str = "",
+        console: Console | None = None,
+        seconds_between_lines: float = 15.0,
+    ):
         super().__init__()
         self.staged, self.title = staged, title
         # Without a fixed width Rich takes a log file to be 80 columns wide and breaks our lines.
-        self.console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140, highlight=False)
+        self.console = console or Console(
+            file=sys.stdout, width=None if sys.stdout.isatty() else 140, highlight=False
+        )
         self.live = self.console.is_terminal or self.console.is_jupyter
         self.seconds_between_lines = seconds_between_lines
         self.bar = None
@@ -40,8 +48,14 @@ class EpochLines(keras.callbacks.Callback):
         if self.title:
             self.console.print(f"[bold]{self.title}[/bold]")
         if self.live:
-            self.bar = Progress(TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                                TimeRemainingColumn(), console=self.console, transient=True)
+            self.bar = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
             self.bar.start()
             self.task = self.bar.add_task("", total=self.staged.epochs)
 
@@ -51,28 +65,44 @@ class EpochLines(keras.callbacks.Callback):
         if stage.name != self.stage_name:
             self.stage_name = stage.name
             count = sum(int(variable.value.shape.num_elements()) for variable in self.staged.to_train)
-            self.console.print(f"  stage [bold]{stage.name}[/bold]: trains {stage.train} ({count:,} weights), up to {stage.epochs} "
-                               f"epochs, learning rate {stage.learning_rate:g} ({stage.schedule})")
+            self.console.print(
+                f"  stage [bold]{stage.name}[/bold]: trains {stage.train} ({count:,} weights), "
+                f"up to {stage.epochs} epochs, learning rate {stage.learning_rate:g} ({stage.schedule})"
+            )
         self.steps_done = 0
 
     def on_train_batch_end(self, batch, logs=None):
         if self.bar and self.staged.steps:
-            self.bar.update(self.task, completed=self._epochs_before() + (batch + 1) / self.staged.steps,
-                            description=f"stage {self.stage_name}, epoch {self.staged.stage_epoch + 1}/{self.staged.stage.epochs}")
+            self.bar.update(
+                self.task,
+                completed=self._epochs_before() + (batch + 1) / self.staged.steps,
+                description=f"stage {self.stage_name}, epoch {self.staged.stage_epoch + 1}",
+            )
 
     def _epochs_before(self) -> int:
         """Epochs behind us, counting a stage that ended early as if it had run to its end."""
-        return sum(stage.epochs for stage in self.staged.stages[: self.staged.index]) + self.staged.stage_epoch
+        return (
+            sum(stage.epochs for stage in self.staged.stages[: self.staged.index]) + self.staged.stage_epoch
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         row, now = self.staged.rows[-1], time.perf_counter()
-        ended = self.staged.entering or self.model.stop_training or row["stage_epoch"] == self.staged.stage.epochs
-        if not self.live and not ended and row["stage_epoch"] > 1 and now - self.last_line < self.seconds_between_lines:
+        ended = (
+            self.staged.entering or self.model.stop_training or row["stage_epoch"] == self.staged.stage.epochs
+        )
+        if (
+            not self.live
+            and not ended
+            and row["stage_epoch"] > 1
+            and now - self.last_line < self.seconds_between_lines
+        ):
             return
         self.last_line = now
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-        self.console.print(f"    {row['stage']} {row['stage_epoch']:>3}/{self.staged.stage.epochs}  {numbers}  "
-                           f"{now - self.epoch_started:.1f} s")
+        self.console.print(
+            f"    {row['stage']} {row['stage_epoch']:>3}/{self.staged.stage.epochs}  {numbers}  "
+            f"{now - self.epoch_started:.1f} s"
+        )
 
     def close(self) -> None:
         """Give the terminal back; `fit` ends its callbacks' work only when nothing was raised."""

@@ -4,11 +4,12 @@
     staged = StagedUnfreezing(stages, backbones.blocks(backbone))
     model.fit(train, validation_data=validation, epochs=staged.epochs, callbacks=[staged])
 
-Why one `fit` can do it. Keras fixes three things when `fit` starts: the traced train function, which updates the weights
-that were trainable then; the optimizer, built for those weights only; and its step count, which Adam's bias correction
-uses. So the callback builds the optimizer once for every weight that any stage trains, and on entering a stage it sets
-the flags, puts the optimizer's state back to its start and has the train function traced anew. The result equals, bit for
-bit, a fresh `compile` and `fit` per stage (a test holds that, with one replica and with two).
+Why one `fit` can do it. Keras fixes three things when `fit` starts: the traced train function, which
+updates the weights that were trainable then; the optimizer, built for those weights only; and its step
+count, which Adam's bias correction uses. So the callback builds the optimizer once for every weight that
+any stage trains, and on entering a stage it sets the flags, puts the optimizer's state back to its start
+and has the train function traced anew. The result equals, bit for bit, a fresh `compile` and `fit` per
+stage (a test holds that, with one replica and with two).
 """
 
 import math
@@ -26,9 +27,10 @@ from runner.errors import InputError
 def learning_rate_at(stage: Stage, step: int, steps: int) -> float:
     """The learning rate of a stage at one of its `steps` steps, counted from 0.
 
-    constant: the stage's rate. cosine: a climb from near 0 over the warm-up, then half a cosine to 0 (Loshchilov and
-    Hutter 2017, arXiv:1608.03983). one_cycle: half a cosine up from 1/25 of the rate over the warm-up (0.3 when the stage
-    gives none), then half a cosine down to 1e-5 of it (Smith and Topin 2018, arXiv:1708.07120, with cosine sides).
+    constant: the stage's rate. cosine: a climb from near 0 over the warm-up, then half a cosine to 0
+    (Loshchilov and Hutter 2017, arXiv:1608.03983). one_cycle: half a cosine up from 1/25 of the rate over
+    the warm-up (0.3 when the stage gives none), then half a cosine down to 1e-5 of it (Smith and Topin
+    2018, arXiv:1708.07120, with cosine sides).
     """
     if stage.schedule == "constant":
         return stage.learning_rate
@@ -47,23 +49,35 @@ def learning_rate_at(stage: Stage, step: int, steps: int) -> float:
 class StagedUnfreezing(keras.callbacks.Callback):
     """Run stages one after another inside one `model.fit`.
 
-    Give `fit` at least `epochs` (the sum over the stages); it stops by itself when the last stage is done. After `fit`,
-    `ledger` and `history` hold a row per stage and block and a row per epoch.
+    Give `fit` at least `epochs` (the sum over the stages); it stops by itself when the last stage is done.
+    After `fit`, `ledger` and `history` hold a row per stage and block and a row per epoch.
 
     Args:
         stages: what trains, for how long and how fast; see `config.Stage`.
-        blocks: the backbone's blocks, bottom first (`backbones.blocks(backbone)`); the rest of the model is the head.
-        monitor: the entry of the epoch's logs that says which epoch of a stage is best and when its patience ends.
-        mode: "min" or "max"; "auto" takes "max" for names that end in accuracy, auc, f1_score, precision, recall or iou.
-        reset_optimizer: start each stage with a fresh optimizer state; False carries moments and step count on.
+        blocks: the backbone's blocks, bottom first (`backbones.blocks(backbone)`); the rest of the model is
+            the head.
+        monitor: the entry of the epoch's logs that says which epoch of a stage is best and when its
+            patience ends.
+        mode: "min" or "max"; "auto" takes "max" for names that end in accuracy, auc, f1_score, precision,
+            recall or iou.
+        reset_optimizer: start each stage with a fresh optimizer state; False carries moments and step count
+            on.
         steps_per_epoch: needed only for a schedule on data of unknown length.
 
-    Raises InputError at the start of `fit` for an unknown block, too few epochs or an optimizer that brings a schedule of
-    its own, and LedgerError at the end of a stage that moved something else than it was to move.
+    Raises InputError at the start of `fit` for an unknown block, too few epochs or an optimizer that brings
+    a schedule of its own, and LedgerError at the end of a stage that moved something else than it was to
+    move.
     """
 
-    def __init__(self, stages: Sequence[Stage], blocks: Sequence[Block], monitor: str = "val_loss", mode: str = "auto",
-                 reset_optimizer: bool = True, steps_per_epoch: int | None = None):
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        blocks: Sequence[Block],
+        monitor: str = "val_loss",
+        mode: str = "auto",
+        reset_optimizer: bool = True,
+        steps_per_epoch: int | None = None,
+    ):
         super().__init__()
         check_stages(stages)
         if mode not in ("auto", "min", "max"):
@@ -90,22 +104,26 @@ class StagedUnfreezing(keras.callbacks.Callback):
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row per epoch: epoch (from 1), stage, stage_epoch (from 1), learning_rate (at its end) and the logs."""
+        """A row per epoch: epoch and stage_epoch (from 1), stage, learning_rate (at its end), the logs."""
         return pd.DataFrame(self.rows)
 
     def on_train_begin(self, logs=None) -> None:
         planned = self.params.get("epochs", self.epochs)
         if planned < self.epochs:
-            raise InputError(f"fit was given epochs={planned}, but the stages need {self.epochs} "
-                             f"({' + '.join(str(stage.epochs) for stage in self.stages)}); pass epochs=staged.epochs.")
+            raise InputError(
+                f"fit was given epochs={planned}, but the stages need {self.epochs} "
+                f"({' + '.join(str(stage.epochs) for stage in self.stages)}); pass epochs=staged.epochs."
+            )
         if not self.model._trainable_variables and not self.model.weights:
             raise InputError("the model has no weights yet; build it before fit.")
         self.ledgers, self.rows = [], []
         self.steps = self.steps_per_epoch or self.params.get("steps")
         scheduled = [stage.name for stage in self.stages if stage.schedule != "constant"]
         if scheduled and not self.steps:
-            raise InputError(f"stage '{scheduled[0]}' has a schedule, but the length of the training data is unknown; pass "
-                             "steps_per_epoch to StagedUnfreezing, or give the dataset one (tf.data's assert_cardinality).")
+            raise InputError(
+                f"stage '{scheduled[0]}' has a schedule, but the length of the training data is unknown; "
+                "pass steps_per_epoch to StagedUnfreezing, or give the dataset one (assert_cardinality)."
+            )
         with self.model.distribute_strategy.scope():
             self._rebuild_optimizer()
         self._enter(0)
@@ -114,11 +132,15 @@ class StagedUnfreezing(keras.callbacks.Callback):
         """A fresh optimizer of the same configuration, built for every weight that some stage trains."""
         old = self.model.optimizer
         if not isinstance(getattr(_inner(old), "_learning_rate", None), keras.Variable):
-            raise InputError("the optimizer was compiled with a learning-rate schedule, but each stage sets the rate; compile "
-                             "with a number and give the stage schedule='cosine' or 'one_cycle'.")
+            raise InputError(
+                "the optimizer was compiled with a learning-rate schedule, but each stage sets the rate; "
+                "compile with a number and give the stage schedule='cosine' or 'one_cycle'."
+            )
         wanted = set()
         for stage in self.stages:
-            wanted.update(id(v) for v in trainable.select(self.model, self.blocks, stage.train, stage.batch_norm))
+            wanted.update(
+                id(v) for v in trainable.select(self.model, self.blocks, stage.train, stage.batch_norm)
+            )
         optimizer = type(old).from_config(old.get_config())
         optimizer.build([variable for variable in self.model.weights if id(variable) in wanted])
         self.model.optimizer = optimizer
@@ -139,7 +161,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.model.make_train_function(force=True)
 
     def _factors(self, stage: Stage) -> list[tuple[keras.Variable, float]]:
-        """Each variable's share of the learning rate: layer_decay to the power of its block's depth below the head."""
+        """Each variable's share of the rate: layer_decay to the power of its block's depth below the head."""
         factors = []
         by_block = trainable.layers_by_block(self.model, self.blocks)
         for depth, layers in enumerate(reversed(by_block.values())):
@@ -162,11 +184,20 @@ class StagedUnfreezing(keras.callbacks.Callback):
         stage = self.stage
         self.stage_epoch += 1
         if self.monitor not in logs and (stage.keep == "best" or stage.patience):
-            raise InputError(f"'{self.monitor}' is not among the logs of fit ({', '.join(logs)}); pass validation_data to fit, "
-                             "or another monitor, or stages with keep='last' and no patience.")
+            raise InputError(
+                f"'{self.monitor}' is not among the logs of fit ({', '.join(logs)}); pass validation_data "
+                "to fit, or another monitor, or stages with keep='last' and no patience."
+            )
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self.rows.append(dict(epoch=epoch + 1, stage=stage.name, stage_epoch=self.stage_epoch, learning_rate=rate,
-                              **{name: float(value) for name, value in logs.items()}))
+        self.rows.append(
+            dict(
+                epoch=epoch + 1,
+                stage=stage.name,
+                stage_epoch=self.stage_epoch,
+                learning_rate=rate,
+                **{name: float(value) for name, value in logs.items()},
+            )
+        )
         value = self.sign * float(logs.get(self.monitor, math.nan))
         if value < self.best:
             self.best, self.waited = value, 0
@@ -180,7 +211,9 @@ class StagedUnfreezing(keras.callbacks.Callback):
     def _leave(self) -> None:
         if self.best_weights is not None:
             trainable.restore(self.model, self.best_weights)
-        self.ledgers.append(trainable.ledger(self.model, self.blocks, self.before, self.to_train, self.stage.name))
+        self.ledgers.append(
+            trainable.ledger(self.model, self.blocks, self.before, self.to_train, self.stage.name)
+        )
         self.before = self.best_weights = None
         self.entering = self.index + 1 < len(self.stages)
         if not self.entering:
@@ -195,9 +228,9 @@ def _inner(optimizer):
 def _scale_learning_rates(optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:
     """Let the optimizer update each variable with its own share of the learning rate, weight decay included.
 
-    Overrides two methods of this one optimizer object. The factors are constants of the traced train function, so this must
-    come before `make_train_function`. Keras' weight decay multiplies by the rate itself, outside `update_step`: without the
-    second override a block at rate 0 would still decay.
+    Overrides two methods of this one optimizer object. The factors are constants of the traced train
+    function, so this must come before `make_train_function`. Keras' weight decay multiplies by the rate
+    itself, outside `update_step`: without the second override a block at rate 0 would still decay.
     """
     optimizer = _inner(optimizer)
     vars(optimizer).pop("update_step", None)

@@ -23,21 +23,28 @@ STRATEGIES = ("auto", "cpu", "gpu", "mirrored")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
-@functools.cache  # a second MirroredStrategy in one process hands out the first one's collective keys: "Shape mismatch"
+# Cached, since a second MirroredStrategy in one process hands out the first one's collective keys again, and
+# TensorFlow 2.21 then stops with "Shape mismatch in the collective instance".
+@functools.cache
 def choose(name: str = "auto") -> tf.distribute.Strategy:
     """The strategy to build and train a model under (`with choose().scope(): ...`).
 
-    "auto" takes every visible GPU (MirroredStrategy for two or more, one device for one), else the CPU; "cpu" and "gpu" force
-    one device; "mirrored" forces MirroredStrategy over all GPUs, or over the logical CPUs where there is none. Raises
-    InputError when a GPU is asked for and TensorFlow sees none, or the name is unknown.
+    "auto" takes every visible GPU (MirroredStrategy for two or more, one device for one), else the CPU;
+    "cpu" and "gpu" force one device; "mirrored" forces MirroredStrategy over all GPUs, or over the logical
+    CPUs where there is none. Raises InputError when a GPU is asked for and TensorFlow sees none, or the
+    name is unknown.
     """
     if name not in STRATEGIES:
-        raise InputError(f"strategy '{name}' is not one of {', '.join(STRATEGIES)}.{suggest(name, STRATEGIES)}")
+        raise InputError(
+            f"strategy '{name}' is not one of {', '.join(STRATEGIES)}.{suggest(name, STRATEGIES)}"
+        )
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
     if name == "gpu" and not gpus:
-        raise InputError("strategy 'gpu': TensorFlow sees no GPU (found: "
-                         f"{', '.join(cpus)}); install tensorflow[and-cuda], run `python -m runner doctor`, or choose 'cpu'.")
+        raise InputError(
+            f"strategy 'gpu': TensorFlow sees no GPU (found: {', '.join(cpus)}); install tensorflow[and-cuda], "
+            "run `python -m runner doctor`, or choose 'cpu'."
+        )
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy(gpus or cpus)
     if name == "cpu" and gpus:
@@ -46,9 +53,13 @@ def choose(name: str = "auto") -> tf.distribute.Strategy:
 
 
 def set_precision(name: str) -> None:
-    """Set Keras' global dtype policy: "float32", "mixed_bfloat16" or "mixed_float16". Call it before building the model."""
+    """Set Keras' global dtype policy: "float32", "mixed_bfloat16" or "mixed_float16". Call it before
+    building the model.
+    """
     if name not in PRECISIONS:
-        raise InputError(f"precision '{name}' is not one of {', '.join(PRECISIONS)}.{suggest(name, PRECISIONS)}")
+        raise InputError(
+            f"precision '{name}' is not one of {', '.join(PRECISIONS)}.{suggest(name, PRECISIONS)}"
+        )
     keras.mixed_precision.set_global_policy(name)
 
 
@@ -56,8 +67,10 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Raise InputError unless the global batch divides evenly over the replicas."""
     replicas = strategy.num_replicas_in_sync
     if batch_size < 1 or batch_size % replicas:
-        raise InputError(f"batch_size={batch_size} cannot be shared by {replicas} replica(s); give a positive multiple of "
-                         f"{replicas}, for example {max(1, batch_size // replicas) * replicas}.")
+        raise InputError(
+            f"batch_size={batch_size} cannot be shared by {replicas} replica(s); give a positive multiple of "
+            f"{replicas}, for example {max(1, batch_size // replicas) * replicas}."
+        )
 
 
 def environment(command: str | None = None) -> dict[str, str]:
@@ -68,8 +81,10 @@ def environment(command: str | None = None) -> dict[str, str]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-            for gpu in tf.config.list_physical_devices("GPU")]
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
     return {
         "python": platform.python_version(),
         **versions,
@@ -108,7 +123,9 @@ def _commit() -> str:
     root = Path(__file__).resolve().parent.parent
     if not shutil.which("git") or not (root / ".git").exists():
         return "none"
-    answer = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True)
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True
+    )
     return answer.stdout.strip() or "none"
 
 
@@ -120,26 +137,32 @@ def _command() -> str:
 
 
 def doctor() -> int:
-    """Print what TensorFlow finds on this machine and what `auto` would do; the exit code is 0 when a model can train."""
+    """Print what TensorFlow finds on this machine and what `auto` would do; the exit code is 0 when a
+    model can train.
+    """
     started = time.perf_counter()
     for name, value in environment("").items():
         if value:
             print(f"{name:20} {value}")
     gpus = tf.config.list_logical_devices("GPU")
     strategy = choose("auto")
-    print(f"{'auto would use':20} {type(strategy).__name__} with {strategy.num_replicas_in_sync} replica(s) on "
-          f"{'GPU' if gpus else 'CPU'}")
+    print(f"{'auto would use':20} {strategy.num_replicas_in_sync} replica(s) on {'GPU' if gpus else 'CPU'}")
     size = 1024
     matrix = tf.random.stateless_normal((size, size), seed=(0, 0))
     tf.linalg.matmul(matrix, matrix).numpy()  # the first product also starts the device
     before = time.perf_counter()
     finite = bool(tf.reduce_all(tf.math.is_finite(tf.linalg.matmul(matrix, matrix))))
     seconds = time.perf_counter() - before
-    print(f"{'matrix product':20} {size} x {size} float32, {2 * size**3 / seconds / 1e9:,.0f} GFLOP/s, "
-          f"{'finite' if finite else 'NOT FINITE'}")
+    print(
+        f"{'matrix product':20} {size} x {size} float32, {2 * size**3 / seconds / 1e9:,.0f} GFLOP/s, "
+        f"{'finite' if finite else 'NOT FINITE'}"
+    )
     print(f"{'peak memory':20} {peak_memory_gigabytes():.1f} GB, {time.perf_counter() - started:.1f} s")
     if shutil.which("nvidia-smi") and not gpus:
-        print("error: this machine has an NVIDIA driver but TensorFlow sees no GPU; install tensorflow[and-cuda] into this "
-              "environment.", file=sys.stderr)
+        print(
+            "error: this machine has an NVIDIA driver but TensorFlow sees no GPU; install "
+            "tensorflow[and-cuda] into this environment.",
+            file=sys.stderr,
+        )
         return 1
     return 0 if finite else 1

@@ -1,9 +1,10 @@
 """Which weights train: `trainable` flags from one word, and the ledger that proves what a stage moved.
 
-The flags are set per variable, because a stage may train a part of a layer only: `norm` trains the scales and offsets of
-a BatchNorm layer whose statistics stay still, `bias` trains a convolution's bias without its kernel. A BatchNorm layer of
-the backbone keeps `layer.trainable = False` unless it is asked to train: that alone holds its statistics still inside
-`fit` in every Keras 3 release (calling the backbone with `training=False` does not: keras #20285).
+The flags are set per variable, because a stage may train a part of a layer only: `norm` trains the scales
+and offsets of a BatchNorm layer whose statistics stay still, `bias` trains a convolution's bias without its
+kernel. A BatchNorm layer of the backbone keeps `layer.trainable = False` unless it is asked to train: that
+alone holds its statistics still inside `fit` in every Keras 3 release (calling the backbone with
+`training=False` does not: keras #20285).
 """
 
 from collections.abc import Sequence
@@ -31,27 +32,36 @@ class LedgerError(RuntimeError):
 def layers_by_block(model: keras.Model, blocks: Sequence[Block]) -> dict[str, list[keras.layers.Layer]]:
     """Map each block's name, bottom first, and last "head", to the layers of the model that belong to it.
 
-    Everything that no block claims is the head: what was added on top of the backbone. Works for flat models and for
-    models that hold their backbone as one nested layer. Raises InputError when the model lacks a block's layers.
+    Everything that no block claims is the head: what was added on top of the backbone. Works for flat
+    models and for models that hold their backbone as one nested layer. Raises InputError when the model
+    lacks a block's layers.
     """
     # Only layers that hold variables of their own matter; a nested model or wrapper is covered by its parts.
-    layers = [layer for layer in model._flatten_layers(include_self=False) if layer._trainable_variables
-              or layer._non_trainable_variables]
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if layer._trainable_variables or layer._non_trainable_variables
+    ]
     owner = {name: block.name for block in blocks for name in block.layers}
     found = {block.name: [] for block in blocks} | {"head": []}
     for layer in layers:
         found[owner.get(layer.name, "head")].append(layer)
     if blocks and not any(found[block.name] for block in blocks):
-        raise InputError(f"the model '{model.name}' has none of the layers of the blocks {blocks[0].name} to "
-                         f"{blocks[-1].name}; pass the blocks of the backbone this model was built on.")
+        raise InputError(
+            f"the model '{model.name}' has none of the layers of the blocks {blocks[0].name} to "
+            f"{blocks[-1].name}; pass the blocks of the backbone this model was built on."
+        )
     return found
 
 
-def select(model: keras.Model, blocks: Sequence[Block], train: str, batch_norm: str = "frozen") -> list[keras.Variable]:
+def select(
+    model: keras.Model, blocks: Sequence[Block], train: str, batch_norm: str = "frozen"
+) -> list[keras.Variable]:
     """The variables that train under a policy value, in the order of `model.weights`; sets no flag.
 
-    `train` is "head", "top:N", "above:NAME", "all", "norm" or "bias"; `batch_norm="train"` lets the BatchNorm layers of
-    the blocks that train learn as well. Raises InputError for a block that does not exist, naming those that do.
+    `train` is "head", "top:N", "above:NAME", "all", "norm" or "bias"; `batch_norm="train"` lets the
+    BatchNorm layers of the blocks that train learn as well. Raises InputError for a block that does not
+    exist, naming those that do.
     """
     chosen = set()
     for name, layers in layers_by_block(model, blocks).items():
@@ -66,7 +76,9 @@ def _chosen_of(layer, block: str, blocks, train: str, batch_norm: str) -> list[k
         return learnable
     if train == "norm":
         return learnable if isinstance(layer, NORMALISATIONS) else []
-    if train == "bias":  # BitFit (Ben Zaken et al. 2022, arXiv:2106.10199); a norm's offset is the bias of what it follows
+    if (
+        train == "bias"
+    ):  # BitFit (Ben Zaken et al. 2022, arXiv:2106.10199); a norm's offset is the bias of what it follows
         return [variable for variable in learnable if variable.name in ("bias", "beta")]
     if block not in trained_blocks(blocks, train):
         return []
@@ -83,19 +95,25 @@ def trained_blocks(blocks: Sequence[Block], train: str) -> list[str]:
     if train.startswith("top:"):
         count = int(train.removeprefix("top:"))
         if count > len(names):
-            raise InputError(f"train='{train}': this backbone has {len(names)} blocks; give top:1 to top:{len(names)}, "
-                             f"or all. Blocks, top first: {', '.join(reversed(names))}.")
+            raise InputError(
+                f"train='{train}': this backbone has {len(names)} blocks; give top:1 to top:{len(names)}, "
+                f"or all. Blocks, top first: {', '.join(reversed(names))}."
+            )
         return names[-count:]
     if train.startswith("above:"):
         boundary = train.removeprefix("above:")
         if boundary not in names:
-            raise InputError(f"train='{train}': no block is called '{boundary}'; the blocks, bottom first, are "
-                             f"{', '.join(names)}.{suggest(boundary, names)}")
+            raise InputError(
+                f"train='{train}': no block is called '{boundary}'; the blocks, bottom first, are "
+                f"{', '.join(names)}.{suggest(boundary, names)}"
+            )
         return names[names.index(boundary) + 1 :]
     return []  # head; norm and bias choose variables, not blocks
 
 
-def set_trainable(model: keras.Model, blocks: Sequence[Block], train: str, batch_norm: str = "frozen") -> list[keras.Variable]:
+def set_trainable(
+    model: keras.Model, blocks: Sequence[Block], train: str, batch_norm: str = "frozen"
+) -> list[keras.Variable]:
     """Set every layer's and variable's `trainable` flag for a policy value; returns the variables that train.
 
     Like any change of the flags it reaches a compiled model only with the next `compile` or
@@ -119,19 +137,32 @@ def set_trainable(model: keras.Model, blocks: Sequence[Block], train: str, batch
 
 
 def plan(model: keras.Model, blocks: Sequence[Block], stages: Sequence[Stage]) -> pd.DataFrame:
-    """What each stage would train, before anything does: columns stage, trains, blocks, variables, weights, epochs.
+    """What each stage would train, before anything does: columns stage, trains, blocks, variables, weights,
+    epochs.
 
-    `blocks` counts the backbone blocks of which some weight trains, `weights` single numbers. Raises InputError for a block
-    that does not exist.
+    `blocks` counts the backbone blocks of which some weight trains, `weights` single numbers. Raises
+    InputError for a block that does not exist.
     """
     rows = []
     for stage in stages:
         chosen = select(model, blocks, stage.train, stage.batch_norm)
         ids = {id(variable) for variable in chosen}
-        touched = [name for name, layers in layers_by_block(model, blocks).items() if name != "head"
-                   and any(id(variable) in ids for layer in layers for variable in layer._trainable_variables)]
-        rows.append({"stage": stage.name, "trains": stage.train, "blocks": len(touched), "variables": len(chosen),
-                     "weights": sum(int(np.prod(variable.shape)) for variable in chosen), "epochs": stage.epochs})
+        touched = [
+            name
+            for name, layers in layers_by_block(model, blocks).items()
+            if name != "head"
+            and any(id(variable) in ids for layer in layers for variable in layer._trainable_variables)
+        ]
+        rows.append(
+            {
+                "stage": stage.name,
+                "trains": stage.train,
+                "blocks": len(touched),
+                "variables": len(chosen),
+                "weights": sum(int(np.prod(variable.shape)) for variable in chosen),
+                "epochs": stage.epochs,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -146,13 +177,19 @@ def restore(model: keras.Model, values: Sequence[np.ndarray]) -> None:
         variable.assign(value)
 
 
-def ledger(model: keras.Model, blocks: Sequence[Block], before: Sequence[np.ndarray], to_train: Sequence[keras.Variable],
-           stage: str) -> pd.DataFrame:
+def ledger(
+    model: keras.Model,
+    blocks: Sequence[Block],
+    before: Sequence[np.ndarray],
+    to_train: Sequence[keras.Variable],
+    stage: str,
+) -> pd.DataFrame:
     """What a stage moved, block by block, bottom first, head last.
 
-    Columns: stage, block, variables (how many), to_train, moved, relative_change (the norm of the change over the norm
-    of the weights before, 0 where nothing moved), statistics_moved (BatchNorm means and variances that moved). Raises
-    LedgerError when a frozen weight or statistic moved, or when a block that was to train did not move at all.
+    Columns: stage, block, variables (how many), to_train, moved, relative_change (the norm of the change
+    over the norm of the weights before, 0 where nothing moved), statistics_moved (BatchNorm means and
+    variances that moved). Raises LedgerError when a frozen weight or statistic moved, or when a block that
+    was to train did not move at all.
     """
     index_of = {id(variable): index for index, variable in enumerate(model.weights)}
     wanted = {id(variable) for variable in to_train}
@@ -184,29 +221,40 @@ def ledger(model: keras.Model, blocks: Sequence[Block], before: Sequence[np.ndar
         rows.append(dict(stage=stage, block=block, **counts))
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        reason = ("Something else changes weights or `trainable` flags during fit: a callback, a custom train_step, a second "
-                  "optimizer" if "though it" in wrong[0] else "No gradient reaches it: the loss does not depend on it, the "
-                  "learning rate is too small for float32, or an untrained network runs under frozen BatchNorm "
-                  "(batch_norm='train')")
+        reason = (
+            "Something else changes weights or `trainable` flags during fit: a callback, a custom "
+            "train_step, a second optimizer"
+            if "though it" in wrong[0]
+            else "No gradient reaches it: the loss does not depend on it, the "
+            "learning rate is too small for float32, or an untrained network runs under frozen BatchNorm "
+            "(batch_norm='train')"
+        )
         raise LedgerError(f"stage '{stage}': {'; '.join(wrong[:3])}{more}. {reason}.")
     return pd.DataFrame(rows)
 
 
 def reestimate_batch_norm(model: keras.Model, batches) -> None:
-    """Replace the BatchNorm statistics of trained layers by their average over `batches` of images, weights unchanged.
+    """Replace the BatchNorm statistics of trained layers by their average over `batches` of images, weights
+    unchanged.
 
-    The moving averages of a short training from scratch lag behind the weights (momentum 0.99 needs some 500 steps, 0.999
-    ten times that), so that it would be judged on statistics of an earlier network; this is the recalculation of Izmailov
-    et al. 2018 (arXiv:1803.05407, section 3.2). Frozen layers keep theirs. `batches` yields float or uint8 arrays
-    (batch, height, width, channels); an empty one leaves everything as it was.
+    The moving averages of a short training from scratch lag behind the weights (momentum 0.99 needs some
+    500 steps, 0.999 ten times that), so that it would be judged on statistics of an earlier network; this
+    is the recalculation of Izmailov et al. 2018 (arXiv:1803.05407, section 3.2). Frozen layers keep theirs.
+    `batches` yields float or uint8 arrays (batch, height, width, channels); an empty one leaves everything
+    as it was.
     """
-    layers = [layer for layer in model._flatten_layers(include_self=False)
-              if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
     momenta = [layer.momentum for layer in layers]
     try:
         for count, images in enumerate(batches):
             for layer in layers:
-                layer.momentum = count / (count + 1)  # a running mean: the first batch counts fully, the n-th 1/n
+                layer.momentum = count / (
+                    count + 1
+                )  # a running mean: the first batch counts fully, the n-th 1/n
             model(images, training=True)
     finally:
         for layer, momentum in zip(layers, momenta):

@@ -14,7 +14,8 @@ from runner.config import Stage
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
 
-# The shuffle buffer holds pictures, not their names; past this many bytes it holds as many as fit: 14,000 of 224 x 224 RGB.
+# The shuffle buffer holds pictures, not their names; past this many bytes it holds as many as fit: 14,000
+# of 224 x 224 RGB.
 SHUFFLE_BYTES = 2 * 2**30
 
 
@@ -30,27 +31,47 @@ class Fit:
     """Wall time of the whole fit, tracing included."""
 
 
-def batches(examples: tf.data.Dataset, classes: Sequence[str], batch_size: int, *, shuffle: bool = False, seed: int = 0,
-            strength: str = "none", flip: bool = False, mixup: float = 0.0, cutmix: float = 0.0) -> tf.data.Dataset:
+def batches(
+    examples: tf.data.Dataset,
+    classes: Sequence[str],
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    strength: str = "none",
+    flip: bool = False,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+) -> tf.data.Dataset:
     """Turn one split of a `Data` into what `model.fit` takes: (images, labels) batches.
 
-    images: uint8 (batch, height, width, channels), augmented with `strength` (see `augment.dataset`); labels: float32
-    (batch, classes), one-hot, mixed where MixUp or CutMix mixed the pictures. The same seed gives the same batches; with
-    `shuffle` each epoch has its own order.
+    images: uint8 (batch, height, width, channels), augmented with `strength` (see `augment.dataset`);
+    labels: float32 (batch, classes), one-hot, mixed where MixUp or CutMix mixed the pictures. The same seed
+    gives the same batches; with `shuffle` each epoch has its own order.
     """
     if shuffle:
         bytes_each = tf.TensorShape(examples.element_spec["image"].shape).num_elements() or 2**18
         buffer = min(int(examples.cardinality()), max(1000, SHUFFLE_BYTES // bytes_each))
         examples = examples.shuffle(buffer, seed=seed, reshuffle_each_iteration=True)
     batched = examples.batch(batch_size).map(
-        lambda batch: {**batch, "label": tf.one_hot(batch["label"], len(classes))}, num_parallel_calls=tf.data.AUTOTUNE)
+        lambda batch: {**batch, "label": tf.one_hot(batch["label"], len(classes))},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
     batched = augment.dataset(batched, strength, seed=seed, flip=flip, mixup=mixup, cutmix=cutmix)
     return batched.map(lambda batch: (batch["image"], batch["label"])).prefetch(tf.data.AUTOTUNE)
 
 
-def fit(model: keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset, stages: Sequence[Stage],
-        blocks: Sequence[Block], *, monitor: str = "val_loss", title: str = "", callbacks: Sequence[keras.callbacks.Callback] = (),
-        ) -> Fit:
+def fit(
+    model: keras.Model,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    stages: Sequence[Stage],
+    blocks: Sequence[Block],
+    *,
+    monitor: str = "val_loss",
+    title: str = "",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Fit:
     """Run the stages on a compiled model and return the history and the ledger.
 
     Args:
@@ -62,14 +83,21 @@ def fit(model: keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset,
         title: printed above the progress.
         callbacks: more Keras callbacks, run after the stages' own.
 
-    Raises InputError before the first epoch for stages that the model cannot run, LedgerError when a stage moved what it
-    was not to move.
+    Raises InputError before the first epoch for stages that the model cannot run, LedgerError when a stage
+    moved what it was not to move.
     """
     staged = StagedUnfreezing(stages, blocks, monitor=monitor)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title)
     started = time.perf_counter()
     try:
-        model.fit(train, validation_data=validation, epochs=staged.epochs, verbose=0, shuffle=False, callbacks=[clock, staged, *callbacks, lines])
+        model.fit(
+            train,
+            validation_data=validation,
+            epochs=staged.epochs,
+            verbose=0,
+            shuffle=False,
+            callbacks=[clock, staged, *callbacks, lines],
+        )
     finally:
         lines.close()
     seconds = time.perf_counter() - started

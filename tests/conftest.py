@@ -1,4 +1,6 @@
-"""Small stand-ins that several tests train: a backbone of three blocks with BatchNorm, and data a head can learn."""
+"""Small stand-ins that several tests train: a backbone of three blocks with BatchNorm, and data a head
+can learn.
+"""
 
 import os
 import shutil
@@ -14,8 +16,9 @@ import pytest
 import tensorflow as tf
 
 # Two logical processors stand in for two GPUs; this must come before TensorFlow touches a device.
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
-                                           [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 
 
 def pytest_unconfigure():
@@ -32,7 +35,9 @@ def fresh_keras():
 
 @pytest.fixture
 def small_model():
-    """Builds (model, blocks): three blocks of convolution, BatchNorm and ReLU on 8 x 8 x 3 floats, then a head of 4 classes."""
+    """Builds (model, blocks): three blocks of convolution, BatchNorm and ReLU on 8 x 8 x 3 floats, then
+    a head of 4 classes.
+    """
     from runner.backbones import Block
 
     def build(dropout: float = 0.0, bias: bool = True):
@@ -55,8 +60,12 @@ def small_model():
 
 @pytest.fixture
 def small_data():
-    """40 pictures (8, 8, 3) of 4 classes that differ in their mean colours, as (images, one-hot labels) arrays."""
+    """40 pictures (8, 8, 3) of 4 classes that differ in their mean colours, as (images, one-hot labels)
+    arrays.
+    """
     random = np.random.default_rng(5)
     labels = np.arange(40) % 4
-    images = random.normal(size=(40, 8, 8, 3)).astype("float32") + 0.5 * random.normal(size=(4, 1, 1, 3))[labels]
+    images = (
+        random.normal(size=(40, 8, 8, 3)).astype("float32") + 0.5 * random.normal(size=(4, 1, 1, 3))[labels]
+    )
     return images.astype("float32"), np.eye(4, dtype="float32")[labels]

@@ -31,9 +31,25 @@ class Config:
 
 
 def test_every_field_is_a_flag():
-    parsed = config.parse(Config, ["--data", "x", "--image-size", "3", "--labels-per-class", "None", "--flip",
-                                   "--stages.1.epochs", "7", "--stages.0.schedule", "cosine"])
-    assert parsed == Config("x", 3, None, True, (Stage("head", schedule="cosine"), Stage("all", train="all", epochs=7)))
+    parsed = config.parse(
+        Config,
+        [
+            "--data",
+            "x",
+            "--image-size",
+            "3",
+            "--labels-per-class",
+            "None",
+            "--flip",
+            "--stages.1.epochs",
+            "7",
+            "--stages.0.schedule",
+            "cosine",
+        ],
+    )
+    assert parsed == Config(
+        "x", 3, None, True, (Stage("head", schedule="cosine"), Stage("all", train="all", epochs=7))
+    )
 
 
 def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
@@ -46,43 +62,52 @@ def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
     assert (changed.image_size, changed.stages[0].epochs, changed.stages[0].patience) == (6, 2, 3)
 
 
-@pytest.mark.parametrize("arguments, part", [
-    (["--imge-size", "3"], "Perhaps you meant: --image-size"),
-    (["--image-size", "three"], "--image-size"),
-    (["--image-size"], "Missing value for argument '--image-size'"),
-    (["--stages.0.epochs", "0"], "stage 'head': epochs=0 cannot be used; give a whole number of at least 1"),
-    (["--stages.0.learning-rate", "-1"], "learning_rate=-1.0"),
-    (["--stages.0.learning-rate", "nan"], "learning_rate=nan"),
-    (["--stages.0.schedule", "linear"], "'constant', 'cosine', 'one_cycle'"),
-    (["--stages.0.train", "top:0"], "top:N"),
-    (["--stages.0.train", "al"], "Did you mean 'all'"),
-    (["--stages.1.name", "head"], "two stages are called 'head'"),
-    (["--stages.0.layer-decay", "1.5"], "layer_decay=1.5"),
-    (["--stages.0.patience", "0"], "patience=0"),
-    (["--stages.0.warmup", "0.1"], "no effect with schedule='constant'"),
-    (["--stages.5.epochs", "3"], "stages.5.epochs"),
-    (["photos"], "Unrecognized options: photos"),
-    (["--config"], "needs the path"),
-    (["--config", "nowhere.json"], "No such file"),
-])
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["--imge-size", "3"], "Perhaps you meant: --image-size"),
+        (["--image-size", "three"], "--image-size"),
+        (["--image-size"], "Missing value for argument '--image-size'"),
+        (
+            ["--stages.0.epochs", "0"],
+            "stage 'head': epochs=0 cannot be used; give a whole number of at least 1",
+        ),
+        (["--stages.0.learning-rate", "-1"], "learning_rate=-1.0"),
+        (["--stages.0.learning-rate", "nan"], "learning_rate=nan"),
+        (["--stages.0.schedule", "linear"], "'constant', 'cosine', 'one_cycle'"),
+        (["--stages.0.train", "top:0"], "top:N"),
+        (["--stages.0.train", "al"], "Did you mean 'all'"),
+        (["--stages.1.name", "head"], "two stages are called 'head'"),
+        (["--stages.0.layer-decay", "1.5"], "layer_decay=1.5"),
+        (["--stages.0.patience", "0"], "patience=0"),
+        (["--stages.0.warmup", "0.1"], "no effect with schedule='constant'"),
+        (["--stages.5.epochs", "3"], "stages.5.epochs"),
+        (["photos"], "Unrecognized options: photos"),
+        (["--config"], "needs the path"),
+        (["--config", "nowhere.json"], "No such file"),
+    ],
+)
 def test_wrong_flags_are_one_line_that_says_what_to_do(arguments, part):
     with pytest.raises(InputError) as caught:
         config.parse(Config, arguments)
     assert part in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text, part", [
-    ("{", "not valid JSON at line 1"),
-    ("[1]", "expected a JSON object"),
-    ('{"imagesize": 3}', "Did you mean 'image_size'"),
-    ('{"image_size": "3"}', "image_size = '3' is not a whole number"),
-    ('{"image_size": true}', "is not a whole number"),
-    ('{"flip": 1}', "is not True or False"),
-    ('{"stages": [{"train": "all"}]}', "missing 1 required positional argument: 'name'"),
-    ('{"stages": "all"}', "is not a tuple of Stage"),
-    ('{"stages": []}', "no stages were given"),
-    ('{"stages": [{"name": "x", "epoch": 3}]}', "stages[0]: 'epoch' is not a field of Stage"),
-])
+@pytest.mark.parametrize(
+    "text, part",
+    [
+        ("{", "not valid JSON at line 1"),
+        ("[1]", "expected a JSON object"),
+        ('{"imagesize": 3}', "Did you mean 'image_size'"),
+        ('{"image_size": "3"}', "image_size = '3' is not a whole number"),
+        ('{"image_size": true}', "is not a whole number"),
+        ('{"flip": 1}', "is not True or False"),
+        ('{"stages": [{"train": "all"}]}', "missing 1 required positional argument: 'name'"),
+        ('{"stages": "all"}', "is not a tuple of Stage"),
+        ('{"stages": []}', "no stages were given"),
+        ('{"stages": [{"name": "x", "epoch": 3}]}', "stages[0]: 'epoch' is not a field of Stage"),
+    ],
+)
 def test_wrong_files_are_one_line_that_names_the_field(tmp_path, text, part):
     path = tmp_path / "config.json"
     path.write_text(text)
@@ -112,20 +137,32 @@ def test_no_field_of_a_template_is_a_dead_knob():
 
     from templates.image_classification.config import Config as TemplateConfig
 
-    code = {path: path.read_text() for folder in ("runner", "templates") for path in (ROOT / folder).rglob("*.py")}
-    template = "".join(text for path, text in code.items() if path.parent.name == "image_classification"
-                       and path.name in ("train.py", "model.py"))
+    code = {
+        path: path.read_text() for folder in ("runner", "templates") for path in (ROOT / folder).rglob("*.py")
+    }
+    template = "".join(
+        text
+        for path, text in code.items()
+        if path.parent.name == "image_classification" and path.name in ("train.py", "model.py")
+    )
     for field in dataclasses.fields(TemplateConfig):
-        assert f"config.{field.name}" in template or f"arm.{field.name}" in template, f"nothing reads Config.{field.name}"
-    readers = "".join(text for path, text in code.items() if path.name in ("stages.py", "trainable.py", "progress.py"))
+        assert f"config.{field.name}" in template or f"arm.{field.name}" in template, (
+            f"nothing reads Config.{field.name}"
+        )
+    readers = "".join(
+        text for path, text in code.items() if path.name in ("stages.py", "trainable.py", "progress.py")
+    )
     for field in dataclasses.fields(Stage):
         assert f"stage.{field.name}" in readers, f"nothing reads Stage.{field.name}"
 
 
 def test_help_of_a_template_answers_without_tensorflow():
-    code = ("import sys, runpy; sys.argv = ['train', '--help']\n"
-            "try: runpy.run_module('templates.image_classification.train', run_name='__main__')\n"
-            "except SystemExit as stop: print('CODE', stop.code, 'tensorflow' in sys.modules, 'keras' in sys.modules)")
+    code = (
+        "import sys, runpy; sys.argv = ['train', '--help']\n"
+        "try: runpy.run_module('templates.image_classification.train', run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    print('CODE', stop.code, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "--labels-per-class" in answer.stdout, answer.stderr
     assert "CODE 0 False False" in answer.stdout

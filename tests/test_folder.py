@@ -54,7 +54,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
 def test_json_has_no_nan_and_csv_reads_back(tmp_path):
     import numpy as np
 
-    path = folder.write_json(tmp_path / "a.json", {"x": [float("nan"), np.float32(0.5), np.int64(3)], "ü": "ü"})
-    assert json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail) == {"x": [None, 0.5, 3], "ü": "ü"}
+    path = folder.write_json(
+        tmp_path / "a.json", {"x": [float("nan"), np.float32(0.5), np.int64(3)], "ü": "ü"}
+    )
+    assert json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail) == {
+        "x": [None, 0.5, 3],
+        "ü": "ü",
+    }
     table = pd.DataFrame({"a": [1, 2], "b": ["x,y", 'q"']})
     pd.testing.assert_frame_equal(pd.read_csv(folder.write_csv(tmp_path / "t.csv", table)), table)

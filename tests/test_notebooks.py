@@ -12,20 +12,25 @@ NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "templates")
 # Put in after the cell that makes `config`: the same work, fewer epochs.
 SHORTEN = """
 import dataclasses
-config = dataclasses.replace(config, labels_per_class=5, stages=tuple(dataclasses.replace(stage, epochs=2) for stage in config.stages))
+config = dataclasses.replace(config, labels_per_class=5, stages=tuple(dataclasses.replace(stage, epochs=2)
+for stage in config.stages))
 """
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name + "/" + path.name)
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
-    makes_config = [index for index, cell in enumerate(notebook.cells) if "\nconfig = Config(" in "\n" + cell.source]
+    makes_config = [
+        index for index, cell in enumerate(notebook.cells) if "\nconfig = Config(" in "\n" + cell.source
+    ]
     assert len(makes_config) == 1
     cell = notebook.cells[makes_config[0]]
     lines = cell.source.splitlines()
     after = next(index for index, line in enumerate(lines) if line.startswith("config = Config(")) + 1
     cell.source = "\n".join([*lines[:after], SHORTEN, *lines[after:]])
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("image/png" in output.get("data", {}) for output in shown)
     printed = "".join(output.get("text", "") for output in shown)
@@ -35,4 +40,8 @@ def test_notebook_runs(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name + "/" + path.name)
 def test_notebook_is_kept_without_outputs(path):
     notebook = nbformat.read(path, as_version=4)
-    assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
+    assert all(
+        not cell.outputs and cell.execution_count is None
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    )

@@ -11,7 +11,10 @@ from runner.config import Stage
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
 
-STAGES = (Stage("first", epochs=30, learning_rate=1e-3), Stage("second", train="top:1", epochs=3, learning_rate=1e-3))
+STAGES = (
+    Stage("first", epochs=30, learning_rate=1e-3),
+    Stage("second", train="top:1", epochs=3, learning_rate=1e-3),
+)
 
 
 def printed(small_model, small_data, terminal: bool) -> str:
@@ -21,8 +24,13 @@ def printed(small_model, small_data, terminal: bool) -> str:
     staged = StagedUnfreezing(STAGES, blocks)
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=140, highlight=False)
-    model.fit(data, validation_data=data, epochs=staged.epochs, verbose=0,
-              callbacks=[staged, EpochLines(staged, "a title", console, seconds_between_lines=1e9)])
+    model.fit(
+        data,
+        validation_data=data,
+        epochs=staged.epochs,
+        verbose=0,
+        callbacks=[staged, EpochLines(staged, "a title", console, seconds_between_lines=1e9)],
+    )
     return output.getvalue()
 
 
@@ -30,7 +38,11 @@ def test_a_log_gets_first_and_last_epoch_of_each_stage(small_model, small_data):
     lines = printed(small_model, small_data, terminal=False).splitlines()
     assert lines[0] == "a title" and lines[1].startswith("  stage first: trains head (20 weights)")
     assert [line.split()[:2] for line in lines if line.startswith("    ")] == [
-        ["first", "1/30"], ["first", "30/30"], ["second", "1/3"], ["second", "3/3"]]
+        ["first", "1/30"],
+        ["first", "30/30"],
+        ["second", "1/3"],
+        ["second", "3/3"],
+    ]
     assert "val_accuracy" in lines[2] and lines[-1].startswith("  done in")
     assert "\x1b" not in "".join(lines)
 

@@ -18,12 +18,18 @@ def test_mirrored_takes_all_processors_where_there_is_no_gpu():
         strategy.choose("gpu")
 
 
-@pytest.mark.parametrize("ask, part", [
-    (lambda: strategy.choose("mirored"), "Did you mean 'mirrored'"),
-    (lambda: strategy.set_precision("float16"), "mixed_float16"),
-    (lambda: strategy.check_batch_size(0, tf.distribute.get_strategy()), "batch_size=0"),
-    (lambda: strategy.check_batch_size(33, strategy.choose("mirrored")), "positive multiple of 2, for example 32"),
-])
+@pytest.mark.parametrize(
+    "ask, part",
+    [
+        (lambda: strategy.choose("mirored"), "Did you mean 'mirrored'"),
+        (lambda: strategy.set_precision("float16"), "mixed_float16"),
+        (lambda: strategy.check_batch_size(0, tf.distribute.get_strategy()), "batch_size=0"),
+        (
+            lambda: strategy.check_batch_size(33, strategy.choose("mirrored")),
+            "positive multiple of 2, for example 32",
+        ),
+    ],
+)
 def test_impossible_wishes_say_what_is_possible(ask, part):
     with pytest.raises(InputError, match=part):
         ask()
@@ -37,7 +43,11 @@ def test_precision_is_the_policy_of_new_layers():
 def test_environment_says_what_a_result_depends_on():
     found = strategy.environment("the command")
     assert found["keras"] == keras.__version__ and found["tensorflow"] == tf.__version__
-    assert found["command"] == "the command" and int(found["cores"]) >= 1 and all(isinstance(v, str) for v in found.values())
+    assert (
+        found["command"] == "the command"
+        and int(found["cores"]) >= 1
+        and all(isinstance(v, str) for v in found.values())
+    )
     assert 0.05 < strategy.peak_memory_gigabytes() < 1000
 
 

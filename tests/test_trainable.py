@@ -13,14 +13,20 @@ def names(variables):
     return [variable.path for variable in variables]
 
 
-@pytest.mark.parametrize("train, expected", [
-    ("head", []),
-    ("top:1", ["block3_conv/kernel", "block3_conv/bias"]),
-    ("above:block1_relu", ["block2_conv/kernel", "block2_conv/bias", "block3_conv/kernel", "block3_conv/bias"]),
-    ("all", [f"block{n}_conv/{part}" for n in (1, 2, 3) for part in ("kernel", "bias")]),
-    ("norm", [f"block{n}_bn/{part}" for n in (1, 2, 3) for part in ("gamma", "beta")]),
-    ("bias", [path for n in (1, 2, 3) for path in (f"block{n}_conv/bias", f"block{n}_bn/beta")]),
-])
+@pytest.mark.parametrize(
+    "train, expected",
+    [
+        ("head", []),
+        ("top:1", ["block3_conv/kernel", "block3_conv/bias"]),
+        (
+            "above:block1_relu",
+            ["block2_conv/kernel", "block2_conv/bias", "block3_conv/kernel", "block3_conv/bias"],
+        ),
+        ("all", [f"block{n}_conv/{part}" for n in (1, 2, 3) for part in ("kernel", "bias")]),
+        ("norm", [f"block{n}_bn/{part}" for n in (1, 2, 3) for part in ("gamma", "beta")]),
+        ("bias", [path for n in (1, 2, 3) for path in (f"block{n}_conv/bias", f"block{n}_bn/beta")]),
+    ],
+)
 def test_each_policy_word_trains_exactly_its_variables_and_the_head(small_model, train, expected):
     model, blocks = small_model()
     chosen = trainable.set_trainable(model, blocks, train)
@@ -48,16 +54,21 @@ def test_works_on_a_nested_backbone(small_model):
     model, blocks = small_model()
     backbone = keras.Model(model.input, model.get_layer("block3_relu").output, name="backbone")
     inputs = keras.Input((8, 8, 3))
-    nested = keras.Model(inputs, keras.layers.Dense(4, name="new_head")(keras.layers.Flatten()(backbone(inputs))))
+    nested = keras.Model(
+        inputs, keras.layers.Dense(4, name="new_head")(keras.layers.Flatten()(backbone(inputs)))
+    )
     assert names(trainable.set_trainable(nested, blocks, "head")) == ["new_head/kernel", "new_head/bias"]
     assert names(nested.trainable_variables) == ["new_head/kernel", "new_head/bias"]
     assert "block3_conv/kernel" in names(trainable.set_trainable(nested, blocks, "top:1"))
 
 
-@pytest.mark.parametrize("train, part", [
-    ("top:4", "top:1 to top:3"),
-    ("above:block2_rel", "Did you mean 'block2_relu'"),
-])
+@pytest.mark.parametrize(
+    "train, part",
+    [
+        ("top:4", "top:1 to top:3"),
+        ("above:block2_rel", "Did you mean 'block2_relu'"),
+    ],
+)
 def test_a_block_that_does_not_exist_is_answered_with_those_that_do(small_model, train, part):
     model, blocks = small_model()
     with pytest.raises(InputError, match=part):
@@ -82,16 +93,28 @@ def test_ledger_counts_what_moved_and_by_how_much(small_model):
     assert list(table.index) == ["block1_relu", "block2_relu", "block3_relu", "head"]
     assert table.loc["block3_relu", ["variables", "to_train", "moved"]].tolist() == [4, 2, 1]
     weights = np.concatenate([v.numpy().ravel() for v in (kernel, model.get_layer("block3_bn").gamma)])
-    weights[:kernel.numpy().size] /= 1.5
+    weights[: kernel.numpy().size] /= 1.5
     assert table.loc["block3_relu", "relative_change"] == pytest.approx(
-        0.5 * np.linalg.norm(weights[:kernel.numpy().size]) / np.linalg.norm(weights), rel=1e-5)
-    assert table.loc["block1_relu", ["to_train", "moved", "relative_change", "statistics_moved"]].tolist() == [0, 0, 0, 0]
+        0.5 * np.linalg.norm(weights[: kernel.numpy().size]) / np.linalg.norm(weights), rel=1e-5
+    )
+    assert table.loc[
+        "block1_relu", ["to_train", "moved", "relative_change", "statistics_moved"]
+    ].tolist() == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("tamper, complaint", [
-    (lambda model: model.get_layer("block1_conv").kernel.assign_add(np.full((3, 3, 3, 4), 1e-6)), "block1_conv/kernel moved though"),
-    (lambda model: model.get_layer("block3_bn").moving_mean.assign_add(np.ones(4)), "moving_mean moved though"),
-])
+@pytest.mark.parametrize(
+    "tamper, complaint",
+    [
+        (
+            lambda model: model.get_layer("block1_conv").kernel.assign_add(np.full((3, 3, 3, 4), 1e-6)),
+            "block1_conv/kernel moved though",
+        ),
+        (
+            lambda model: model.get_layer("block3_bn").moving_mean.assign_add(np.ones(4)),
+            "moving_mean moved though",
+        ),
+    ],
+)
 def test_ledger_stops_when_a_frozen_weight_or_statistic_moved(small_model, tamper, complaint):
     model, blocks = small_model()
     wanted = trainable.set_trainable(model, blocks, "top:1")
@@ -136,7 +159,12 @@ def test_reestimation_leaves_frozen_layers_alone(small_model, small_data):
 
 def test_plan_counts_what_each_stage_would_train(small_model):
     model, blocks = small_model()
-    stages = [Stage("a"), Stage("b", train="top:1"), Stage("c", train="norm"), Stage("d", train="all", batch_norm="train")]
+    stages = [
+        Stage("a"),
+        Stage("b", train="top:1"),
+        Stage("c", train="norm"),
+        Stage("d", train="all", batch_norm="train"),
+    ]
     table = trainable.plan(model, blocks, stages).set_index("stage")
     assert table["blocks"].tolist() == [0, 1, 3, 3]
     assert table["variables"].tolist() == [2, 4, 8, 14]

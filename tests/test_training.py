@@ -16,7 +16,8 @@ def examples():
     """30 pictures (8, 8, 3) as `Data` holds them: unbatched dicts in a fixed order."""
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype="uint8")
     return tf.data.Dataset.from_tensor_slices(
-        {"id": np.arange(30, dtype="int64"), "image": images, "label": np.arange(30, dtype="int64") % 4})
+        {"id": np.arange(30, dtype="int64"), "image": images, "label": np.arange(30, dtype="int64") % 4}
+    )
 
 
 def epoch(batches):
@@ -26,9 +27,13 @@ def epoch(batches):
 def test_plain_batches_are_the_examples_in_order_with_one_hot_labels(examples):
     found = epoch(training.batches(examples, CLASSES, 8))
     assert [len(images) for images, _ in found] == [8, 8, 8, 6]
-    np.testing.assert_array_equal(np.concatenate([images for images, _ in found]),
-                                  np.stack([element["image"].numpy() for element in examples]))
-    np.testing.assert_array_equal(np.concatenate([labels for _, labels in found]), np.eye(4, dtype="float32")[np.arange(30) % 4])
+    np.testing.assert_array_equal(
+        np.concatenate([images for images, _ in found]),
+        np.stack([element["image"].numpy() for element in examples]),
+    )
+    np.testing.assert_array_equal(
+        np.concatenate([labels for _, labels in found]), np.eye(4, dtype="float32")[np.arange(30) % 4]
+    )
 
 
 def test_same_seed_same_epochs_another_seed_others_and_every_epoch_differs(examples):
@@ -47,7 +52,9 @@ def test_same_seed_same_epochs_another_seed_others_and_every_epoch_differs(examp
 def test_shuffling_keeps_every_example_and_its_label(examples):
     found = epoch(training.batches(examples, CLASSES, 8, shuffle=True, seed=3))
     label_of = {element["image"].numpy().tobytes(): int(element["label"]) for element in examples}
-    pairs = [(image.tobytes(), label.argmax()) for images, labels in found for image, label in zip(images, labels)]
+    pairs = [
+        (image.tobytes(), label.argmax()) for images, labels in found for image, label in zip(images, labels)
+    ]
     assert len({key for key, _ in pairs}) == 30 and all(label_of[key] == label for key, label in pairs)
 
 
@@ -55,9 +62,20 @@ def test_fit_returns_a_row_per_epoch_and_the_ledger(small_model, small_data, cap
     model, blocks = small_model()
     model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     data = tf.data.Dataset.from_tensor_slices(small_data).batch(20)
-    fitted = training.fit(model, data, data, [Stage("a", epochs=2), Stage("b", train="top:1", epochs=1)], blocks, title="a try")
+    fitted = training.fit(
+        model, data, data, [Stage("a", epochs=2), Stage("b", train="top:1", epochs=1)], blocks, title="a try"
+    )
     assert fitted.history["stage"].tolist() == ["a", "a", "b"]
-    assert set(fitted.history) >= {"epoch", "stage_epoch", "learning_rate", "loss", "val_loss", "accuracy", "val_accuracy", "seconds"}
+    assert set(fitted.history) >= {
+        "epoch",
+        "stage_epoch",
+        "learning_rate",
+        "loss",
+        "val_loss",
+        "accuracy",
+        "val_accuracy",
+        "seconds",
+    }
     assert len(fitted.ledger) == 2 * 4 and fitted.seconds >= fitted.history["seconds"].sum() * 0.9
     assert capsys.readouterr().out.startswith("a try")
 
@@ -67,6 +85,8 @@ def test_two_runs_with_one_seed_give_the_same_history(small_model, small_data):
         model, blocks = small_model(dropout=0.5)
         model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
         data = tf.data.Dataset.from_tensor_slices(small_data).shuffle(40, seed=1).batch(20)
-        return training.fit(model, data, data, [Stage("a", epochs=2), Stage("b", train="all", epochs=2)], blocks).history["loss"]
+        return training.fit(
+            model, data, data, [Stage("a", epochs=2), Stage("b", train="all", epochs=2)], blocks
+        ).history["loss"]
 
     np.testing.assert_array_equal(history(), history())
