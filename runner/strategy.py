@@ -42,8 +42,8 @@ def choose(name: str = "auto") -> tf.distribute.Strategy:
     cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
     if name == "gpu" and not gpus:
         raise InputError(
-            f"strategy 'gpu': TensorFlow sees no GPU (found: {', '.join(cpus)}); install tensorflow[and-cuda], "
-            "run `python -m runner doctor`, or choose 'cpu'."
+            f"strategy 'gpu': TensorFlow sees no GPU (found: {', '.join(cpus)}); install "
+            "tensorflow[and-cuda], run `python -m runner doctor`, or choose 'cpu'."
         )
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy(gpus or cpus)

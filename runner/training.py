@@ -14,7 +14,8 @@ from runner.config import Stage
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
 
-# The shuffle buffer holds pictures, not their names; past this many bytes it holds as many as fit: 14,000
+# The shuffle buffer holds pictures. Those that are in memory anyway (at most as many bytes, see data.load) it only
+# points at; of others it holds as many as fit: 14,000 of 224 x 224 RGB.
 # of 224 x 224 RGB.
 SHUFFLE_BYTES = 2 * 2**30
 
