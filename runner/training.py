@@ -16,7 +16,6 @@ from runner.stages import StagedUnfreezing
 
 # The shuffle buffer holds pictures. Those that are in memory anyway (at most as many bytes, see data.load) it only
 # points at; of others it holds as many as fit: 14,000 of 224 x 224 RGB.
-# of 224 x 224 RGB.
 SHUFFLE_BYTES = 2 * 2**30
 
 

@@ -79,9 +79,7 @@ def fit(config: Config, examples: data.Data, title: str = "") -> tuple[keras.Mod
     """Build the model and train it through the stages of `config`."""
     keras.utils.set_random_seed(config.seed)
     strategy.set_precision(config.precision)
-    machine = strategy.choose(config.strategy)
-    strategy.check_batch_size(config.batch_size, machine)
-    with machine.scope():
+    with strategy.choose(config.strategy).scope():
         network, blocks = model.build(config, examples)
         network.compile(
             optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
@@ -121,6 +119,10 @@ def main(config: Config) -> Path:
         f"{len(examples.classes)} classes; pictures: "
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
     )
+    # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
+    strategy.check_batch_size(config.batch_size, strategy.choose(config.strategy))
+    plan = trainable.plan(*model.build(config, examples), config.stages)
+    print(plan.to_string(index=False))
     networks, fits = {}, {}
     for name, arm in methods(config).items():
         networks[name], fits[name] = fit(arm, examples, title=name)
