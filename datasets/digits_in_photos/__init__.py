@@ -1,0 +1,1 @@
+"""digits_in_photos dataset."""

@@ -1,0 +1,1 @@
+"""letters_in_photos dataset."""
