@@ -237,10 +237,10 @@ def _with_defaults(config: str, data: str, backbone: str, repository: Path) -> s
         card = repository / "checkpoints" / (weights[1] if weights else "") / "card.json"
         if not card.is_file() or backbones.canonical(json.loads(card.read_text())["backbone"]) != backbone:
             config = _set_default(config, "weights", '"imagenet"')
-        family, _ = backbones.find(backbone)
-        size = re.search(r"^    image_size: int = (\d+)", config, flags=re.MULTILINE)
-        if size and int(size[1]) < family.minimum_size:
-            config = _set_default(config, "image_size", str(family.native_size))
+            if "\n    image_size:" in config:
+                # ImageNet weights know things as they look at the size they were trained at.
+                family, _ = backbones.find(backbone)
+                config = _set_default(config, "image_size", str(family.native_size))
     return config
 
 

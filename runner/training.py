@@ -88,14 +88,20 @@ def fit(
     """
     staged = StagedUnfreezing(stages, blocks, monitor=monitor)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title)
+    # One iterator for the whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
+    # quarters of an epoch of 200 small pictures. The epochs stay what they were, the last small batch included.
+    steps = int(train.cardinality())
+    if steps > 0:
+        train = train.repeat()
     started = time.perf_counter()
     try:
         model.fit(
             train,
             validation_data=validation,
             epochs=staged.epochs,
+            steps_per_epoch=steps if steps > 0 else None,
             verbose=0,
-            shuffle=False,
+            shuffle=False,  # `train` shuffles itself
             callbacks=[clock, staged, *callbacks, lines],
         )
     finally:

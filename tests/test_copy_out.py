@@ -87,6 +87,7 @@ def test_the_project_has_exactly_these_files(project, repository):
         "README.md",
         "pyproject.toml",
         "requirements.txt",
+        "checkpoints/letters_in_photos/README.md",
         "checkpoints/letters_in_photos/backbone.weights.h5",
         "checkpoints/letters_in_photos/card.json",
         "datasets/photos.py",
@@ -201,9 +202,10 @@ def test_the_checkpoints_own_backbone_keeps_the_checkpoint(copy_of_repository):
     assert 'weights: str = "imagenet"' in config_with(copy_of_repository, "", "MobileNet-0.5")
 
 
-def test_images_below_the_backbones_minimum_become_its_native_size(copy_of_repository):
+def test_with_imagenet_weights_images_get_the_backbones_native_size(copy_of_repository):
     assert "image_size: int = 299" in config_with(copy_of_repository, "", "InceptionV3")
-    assert "image_size: int = 64" in config_with(copy_of_repository, "", "ResNet50")
+    assert "image_size: int = 224" in config_with(copy_of_repository, "", "ResNet50")
+    assert "image_size: int = 64" in config_with(copy_of_repository, "/photos", "")
 
 
 def test_paths_with_spaces_quotes_and_home(tmp_path, monkeypatch):
