@@ -74,6 +74,7 @@ def main(
     model = keras.Model(body.input, keras.layers.Dense(len(photos.LETTERS), dtype="float32")(features))
     pooled = keras.Model(body.input, features)
     prepare(body)
+    keras.layers.BatchNormalization.call = fused_call  # for this process, whose only work this is
 
     steps = 2 * (warm_up_pictures // batch_size) + epochs * (pictures // batch_size)
     rise = min(100, steps // 10)
@@ -199,7 +200,6 @@ def prepare(body: keras.Model) -> None:
                 layer.kernel.assign((np.eye(channels) + noise)[None, None])
         elif isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.98  # of some thousand steps; MobileNetV2's own 0.999 would lag behind
-    keras.layers.BatchNormalization.call = fused_call
 
 
 plain_call = keras.layers.BatchNormalization.call

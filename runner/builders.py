@@ -1,8 +1,10 @@
 """Labelled pictures from TFDS: its own datasets by name, and those of datasets/ by path."""
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -20,9 +22,10 @@ def find(source: str, root: Path) -> Source:
     """List the examples of `tfds:NAME[/config][:version]` or of root/datasets/NAME, made if missing."""
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()  # a log file wants no thousand lines of bars
-    builder = _builder(source, root)
-    image, label, group = _keys(source, builder.info.features)  # before a download that would be in vain
-    _prepare(source, builder)
+    with _errors_only("absl"):  # TFDS warns of its own deprecated names and of folders that are not there yet
+        builder = _builder(source, root)
+        image, label, group = _keys(source, builder.info.features)  # before a download that would be in vain
+        _prepare(source, builder)
     classes = builder.info.features[label].names
     if not classes:
         raise InputError(
@@ -99,8 +102,12 @@ def _prepare(source: str, builder: tfds.core.DatasetBuilder) -> None:
     warned: list[logging.LogRecord] = []
     retries = logging.getLogger("urllib3.connectionpool")
     retries.addFilter(once)
+    if not builder.is_prepared():
+        print(f"Preparing {source} in {builder.data_dir}; later runs find it there.")
     try:
-        builder.download_and_prepare()
+        # TFDS announces a download of unknown size, also of what is made on the spot.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
     except Exception as error:  # no network, no room, a package that the builder wants, ...
         raise InputError(
             f"Received data={source!r}, which is not in {str(builder.data_dir)!r} and could not be prepared: "
@@ -151,8 +158,19 @@ def _keys(source: str, features) -> tuple[str, str, str]:
 def _read(builder: tfds.core.DatasetBuilder, split: str, decoders) -> Iterator[dict]:
     """Yield the examples of a split as numpy values, in the order of the files."""
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders, read_config=config)
+    with _errors_only("absl"):
+        dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders, read_config=config)
     yield from dataset.as_numpy_iterator()
+
+
+@contextlib.contextmanager
+def _errors_only(logger: str):
+    level = logging.getLogger(logger).level
+    logging.getLogger(logger).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).setLevel(level)
 
 
 def _text(value) -> str:
