@@ -1,4 +1,4 @@
-"""One kind of error for whatever a person can put right: bad flags, bad files, bad names.
+"""Errors with a message for people: what they can put right, and a ledger that does not add up.
 
 Its message is one line that says what was received, what is allowed and what to do. `python -m ...` entry
 points print that line and exit with code 2 (see `config.run`); in a notebook it is an ordinary exception.
@@ -10,6 +10,10 @@ from collections.abc import Iterable
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message says what to do about it."""
+
+
+class LedgerError(RuntimeError):
+    """What a stage moved is not what it was to move; see `trainable.ledger`."""
 
 
 def suggest(received: str, allowed: Iterable[str]) -> str:

@@ -114,7 +114,10 @@ def load(backbone, source: str | Path, plain: Callable, cached: Path) -> None:
     if source == "imagenet":
         backbone.set_weights(_imagenet(backbone.name, plain, cached))
     else:
-        _load_file(backbone, source, plain)
+        with warnings.catch_warnings():
+            # Keras warns a hundredfold of what it skips in a file that does not fit; we say it in one line.
+            warnings.filterwarnings("ignore", message="Skipping|.*not loaded|.*could not be loaded")
+            _load_file(backbone, source, plain)
     _repair_efficientnet_scale(backbone)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from runner.backbones import Block
 from runner.config import Stage
-from runner.errors import InputError, suggest
+from runner.errors import InputError, LedgerError, suggest
 
 NORMALISATIONS = (
     keras.layers.BatchNormalization,
@@ -23,10 +23,6 @@ NORMALISATIONS = (
     keras.layers.GroupNormalization,
     keras.layers.RMSNormalization,
 )
-
-
-class LedgerError(RuntimeError):
-    """What a stage moved is not what it was to move."""
 
 
 def layers_by_block(model: keras.Model, blocks: Sequence[Block]) -> dict[str, list[keras.layers.Layer]]:

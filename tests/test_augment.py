@@ -129,8 +129,12 @@ def test_against_tensorflows_own_sampler(photos):
     ours = augment.transform(photos, geometric, identities(8)[1]).numpy().astype(float)
     rows = np.concatenate([geometric.reshape(8, 6), np.zeros((8, 2), "float32")], axis=1)
     theirs = tf.raw_ops.ImageProjectiveTransformV3(
-        images=photos.astype("float32"), transforms=rows, output_shape=(32, 48), fill_value=-1.0,
-        interpolation="BILINEAR", fill_mode="CONSTANT",
+        images=photos.astype("float32"),
+        transforms=rows,
+        output_shape=(32, 48),
+        fill_value=-1.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
     ).numpy()
     y, x = np.mgrid[0:32, 0:48]
     source = np.einsum("bij,jhw->bihw", geometric, np.stack([x, y, np.ones_like(x)]))

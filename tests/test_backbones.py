@@ -45,10 +45,14 @@ def features_of_plain_keras(name: str, images: np.ndarray, weights) -> np.ndarra
 def shake(model: keras.Model) -> None:
     """Give every variable values of its own: fresh BatchNorms are alike and would hide a swapped order."""
     random = np.random.default_rng(2)
-    model.set_weights([
-        w if w.dtype.kind == "i" else (w * random.normal(1, 0.1, w.shape) + random.normal(0, 0.01, w.shape))
-        for w in model.get_weights()
-    ])
+    model.set_weights(
+        [
+            w
+            if w.dtype.kind == "i"
+            else (w * random.normal(1, 0.1, w.shape) + random.normal(0, 0.01, w.shape))
+            for w in model.get_weights()
+        ]
+    )
 
 
 # The table
@@ -70,10 +74,17 @@ def test_preprocessing_is_what_the_familys_own_module_does(name):
     np.testing.assert_array_equal(module.preprocess_input(images.copy()), expected)
 
 
-@pytest.mark.parametrize("name", [
-    "MobileNet-0.25", "MobileNet", "MobileNetV2-0.35", "MobileNetV3Small-0.75", "VGG16",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in REST),
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MobileNet-0.25",
+        "MobileNet",
+        "MobileNetV2-0.35",
+        "MobileNetV3Small-0.75",
+        "VGG16",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in REST),
+    ],
+)
 def test_the_weights_file_is_the_one_that_keras_asks_for(name, monkeypatch):
     asked = []
 
@@ -98,10 +109,15 @@ def test_the_table_needs_neither_keras_nor_tensorflow():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("given, expected", [
-    ("resnet50", "ResNet50"), ("MOBILENETV2-0.350", "MobileNetV2-0.35"), ("MobileNet-1.0", "MobileNet"),
-    (" efficientnetv2b0 ", "EfficientNetV2B0"),
-])
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ("resnet50", "ResNet50"),
+        ("MOBILENETV2-0.350", "MobileNetV2-0.35"),
+        ("MobileNet-1.0", "MobileNet"),
+        (" efficientnetv2b0 ", "EfficientNetV2B0"),
+    ],
+)
 def test_names_are_taken_in_any_case(given, expected):
     assert backbones.canonical(given) == expected
 
@@ -142,11 +158,16 @@ def test_a_build_is_keras_own_network_flat_and_in_named_blocks(name):
         assert backbones.blocks(backbones.build(name, size, "none")) == parts
 
 
-@pytest.mark.parametrize("name, size, boundary, count", [
-    ("VGG16", 32, "block4_pool", 5), ("ResNet50", 32, "conv4_block6_out", 17),
-    ("InceptionV3", 75, "mixed7", 11),
-    ("MobileNetV2-0.35", 32, "block_12_add", 18), ("MobileNet-0.25", 32, "conv_pw_6_relu", 14),
-])
+@pytest.mark.parametrize(
+    "name, size, boundary, count",
+    [
+        ("VGG16", 32, "block4_pool", 5),
+        ("ResNet50", 32, "conv4_block6_out", 17),
+        ("InceptionV3", 75, "mixed7", 11),
+        ("MobileNetV2-0.35", 32, "block_12_add", 18),
+        ("MobileNet-0.25", 32, "conv_pw_6_relu", 14),
+    ],
+)
 def test_a_network_cut_at_a_boundary_agrees_exactly(name, size, boundary, count):
     backbone = backbones.build(name, size, "none")
     names = [block.name for block in backbones.blocks(backbone)]
@@ -197,10 +218,17 @@ def test_blocks_of_a_saved_and_loaded_classifier_leave_its_head_out(name, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, size", [
-    ("VGG16", 64), ("ResNet50", 64), ("InceptionV3", 96), ("EfficientNetB0", 64), ("InceptionResNetV2", 96),
-    ("NASNetMobile", 64),
-])
+@pytest.mark.parametrize(
+    "name, size",
+    [
+        ("VGG16", 64),
+        ("ResNet50", 64),
+        ("InceptionV3", 96),
+        ("EfficientNetB0", 64),
+        ("InceptionResNetV2", 96),
+        ("NASNetMobile", 64),
+    ],
+)
 def test_a_fresh_process_loads_predicts_and_names_the_same(name, size, tmp_path):
     backbone = backbones.build(name, size, "none")
     shake(backbone)
@@ -231,11 +259,14 @@ assert json.loads(json.dumps([[block.name, block.layers] for block in backbones.
 
 @real_weights
 @pytest.mark.parametrize("size", [96, 160, 224])
-@pytest.mark.parametrize("name, file", [
-    ("MobileNetV2-0.35", "mobilenet_v2_0.35_224_imagenet_notop.weights.h5"),
-    ("MobileNet-0.25", "mobilenet_0.25_224_imagenet_notop.weights.h5"),
-    ("MobileNet-0.75", "mobilenet_0.75_224_imagenet_notop.weights.h5"),
-])
+@pytest.mark.parametrize(
+    "name, file",
+    [
+        ("MobileNetV2-0.35", "mobilenet_v2_0.35_224_imagenet_notop.weights.h5"),
+        ("MobileNet-0.25", "mobilenet_0.25_224_imagenet_notop.weights.h5"),
+        ("MobileNet-0.75", "mobilenet_0.75_224_imagenet_notop.weights.h5"),
+    ],
+)
 def test_real_weights_give_the_features_of_plain_keras(name, file, size):
     # Called directly the difference is 0; `predict` compiles x / 127.5 into a product: the last bits differ.
     images = pictures(size, count=1)
@@ -375,19 +406,22 @@ def test_convnext_files_of_plain_keras_load_though_our_graph_is_flatter(tmp_path
     assert_same_weights(backbones.build("ConvNeXtTiny", 32, tmp_path / "ours.weights.h5"), plain)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("ResNet5", 64, "none"), "Unknown backbone 'ResNet5'. Did you mean 'ResNet50'"),
-    (("", 64, "none"), "Unknown backbone ''"),
-    (("ResNet50-0.5", 64, "none"), "ResNet50 has no widths"),
-    (("MobileNet-wide", 64, "none"), "width 'wide' is not a number from 0.1 to 2; .*MobileNet-0.25"),
-    (("MobileNet-9", 64, "none"), "width '9' is not"),
-    (("MobileNet-", 64, "none"), "width '' is not"),
-    (("MobileNet-0.4", 64, "imagenet"), "no ImageNet weights for MobileNet-0.4; .* MobileNet-0.25, "),
-    (("InceptionV3", 74, "none"), "image_size=74 .* InceptionV3 takes 75 pixels or more .native 299"),
-    (("VGG16", 64.0, "none"), "image_size=64.0 is too small or not a whole number"),
-    (("VGG16", 64, "none", 4), "channels=4 is not allowed"),
-    (("VGG16", 64, "imagnet"), "Unknown weights 'imagnet'. Did you mean 'imagenet'"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("ResNet5", 64, "none"), "Unknown backbone 'ResNet5'. Did you mean 'ResNet50'"),
+        (("", 64, "none"), "Unknown backbone ''"),
+        (("ResNet50-0.5", 64, "none"), "ResNet50 has no widths"),
+        (("MobileNet-wide", 64, "none"), "width 'wide' is not a number from 0.1 to 2; .*MobileNet-0.25"),
+        (("MobileNet-9", 64, "none"), "width '9' is not"),
+        (("MobileNet-", 64, "none"), "width '' is not"),
+        (("MobileNet-0.4", 64, "imagenet"), "no ImageNet weights for MobileNet-0.4; .* MobileNet-0.25, "),
+        (("InceptionV3", 74, "none"), "image_size=74 .* InceptionV3 takes 75 pixels or more .native 299"),
+        (("VGG16", 64.0, "none"), "image_size=64.0 is too small or not a whole number"),
+        (("VGG16", 64, "none", 4), "channels=4 is not allowed"),
+        (("VGG16", 64, "imagnet"), "Unknown weights 'imagnet'. Did you mean 'imagenet'"),
+    ],
+)
 def test_mistakes_are_answered_in_one_line(arguments, message):
     with pytest.raises(InputError, match=message) as error:
         backbones.build(*arguments)

@@ -48,11 +48,9 @@ class Config:
     """Share of each label's mass that is spread over all classes."""
 
     stages: tuple[Stage, ...] = (
-        Stage("head", train="head", epochs=30, learning_rate=1e-2, schedule="cosine"),
-        Stage("top", train="top:4", epochs=30, learning_rate=1e-3, schedule="cosine", warmup=0.1),
-        Stage(
-            "all", train="all", epochs=40, learning_rate=1e-3, schedule="cosine", warmup=0.1, layer_decay=0.9
-        ),
+        Stage("head", train="head", epochs=10, learning_rate=1e-2, schedule="cosine"),
+        Stage("top", train="top:4", epochs=20, learning_rate=3e-3, schedule="cosine", warmup=0.1),
+        Stage("all", train="all", epochs=40, learning_rate=3e-3, schedule="cosine", warmup=0.1),
     )
     monitor: str = "val_loss"
     """The number, measured on validation, that decides which epoch of a stage is best."""

@@ -86,6 +86,9 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, folder_of_pictu
         small_config(tmp_path, folder_of_pictures, image_size=8)
     with pytest.raises(InputError, match="this backbone has"):
         train.main(small_config(tmp_path, folder_of_pictures, stages=(Stage("top", train="top:99"),)))
+    frozen = (Stage("all", train="all"),)
+    with pytest.raises(InputError, match="random weights, whose BatchNorm statistics no stage lets learn"):
+        train.main(small_config(tmp_path, folder_of_pictures, stages=frozen))
     with pytest.raises(InputError):
         train.main(small_config(tmp_path, tmp_path / "nowhere"))
     assert not (tmp_path / "run").exists()

@@ -26,6 +26,7 @@ import pandas as pd
 
 from runner import augment, data, evaluation, folder, report, strategy, trainable, training
 from runner.config import Stage
+from runner.errors import InputError
 
 from . import model
 
@@ -121,8 +122,14 @@ def main(config: Config) -> Path:
     )
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
     strategy.check_batch_size(config.batch_size, strategy.choose(config.strategy))
-    plan = trainable.plan(*model.build(config, examples), config.stages)
-    print(plan.to_string(index=False))
+    network, blocks = model.build(config, examples)
+    print(trainable.plan(network, blocks, config.stages).to_string(index=False))
+    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
+    if config.weights == "none" and normalised and all(s.batch_norm == "frozen" for s in config.stages):
+        raise InputError(
+            "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
+            "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
+        )
     networks, fits = {}, {}
     for name, arm in methods(config).items():
         networks[name], fits[name] = fit(arm, examples, title=name)
