@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# TensorFlow's start-up notices say nothing that a person could act on; errors still come through.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+# What TensorFlow logs at start says nothing that a person could act on; `python -m runner doctor` does.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONUNBUFFERED ?= 1
 
 .DEFAULT_GOAL := help

@@ -115,7 +115,7 @@ def load(
 
     if pictures is None:
         ids = [_ids(manifest, split) for split in SPLITS[:3]]
-        # Too many pictures for a shuffle buffer that holds them all: mixed here once, no batch is of one class.
+        # No shuffle buffer holds them all; mixed here once, no batch is of one class.
         ids[0] = np.random.RandomState(seed).permutation(ids[0])
         datasets = [_from_files(found, rows, labels, image_size, resize) for rows in ids]
     else:

@@ -14,8 +14,8 @@ from runner.config import Stage
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
 
-# The shuffle buffer holds pictures. Those that are in memory anyway (at most as many bytes, see data.load) it only
-# points at; of others it holds as many as fit: 14,000 of 224 x 224 RGB.
+# The shuffle buffer holds pictures. Those that are in memory anyway (at most as many bytes, see data.load)
+# it only points at; of others it holds as many as fit: 14,000 of 224 x 224 RGB.
 SHUFFLE_BYTES = 2 * 2**30
 
 
@@ -89,7 +89,7 @@ def fit(
     staged = StagedUnfreezing(stages, blocks, monitor=monitor)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title)
     # One iterator for the whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
-    # quarters of an epoch of 200 small pictures. The epochs stay what they were, the last small batch included.
+    # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
     steps = int(train.cardinality())
     if steps > 0:
         train = train.repeat()
