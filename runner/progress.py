@@ -1,8 +1,8 @@
 """What a person sees while a model trains: a bar that moves in a terminal or notebook, plain lines in a log.
 
-A terminal and a notebook get one line per epoch and, below it, a bar for the running one. Anything else (a
-file, CI) gets the first and last epoch of each stage and one line every `seconds_between_lines`, so that
-300 epochs don't make 300 lines.
+Everywhere the first and the last epoch of each stage get a line, and so do epochs in between, with some
+seconds from line to line: fast epochs don't make a hundred lines, slow ones are all there. A terminal and a
+notebook also have a bar with the running epoch and the last validation accuracy.
 """
 
 import sys
@@ -11,6 +11,7 @@ import time
 import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from runner.stages import StagedUnfreezing
 
@@ -22,7 +23,8 @@ class EpochLines(keras.callbacks.Callback):
         staged: the callback that runs the stages; list it before this one.
         title: printed before the first epoch.
         console: a Rich console; the default writes to standard output.
-        seconds_between_lines: in a log, the least time between two lines of one stage.
+        seconds_between_lines: the least time between two lines of one stage; None means 3 in a terminal and
+            15 elsewhere.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class EpochLines(keras.callbacks.Callback):
         staged: StagedUnfreezing,
         title: str = "",
         console: Console | None = None,
-        seconds_between_lines: float = 15.0,
+        seconds_between_lines: float | None = None,
     ):
         super().__init__()
         self.staged, self.title = staged, title
@@ -39,14 +41,17 @@ class EpochLines(keras.callbacks.Callback):
             file=sys.stdout, width=None if sys.stdout.isatty() else 140, highlight=False
         )
         self.live = self.console.is_terminal or self.console.is_jupyter
+        if seconds_between_lines is None:
+            seconds_between_lines = 3.0 if self.console.is_terminal else 15.0
         self.seconds_between_lines = seconds_between_lines
         self.bar = None
 
     def on_train_begin(self, logs=None):
         self.started = self.last_line = time.perf_counter()
         self.stage_name = None
+        self.validation = ""
         if self.title:
-            self.console.print(f"[bold]{self.title}[/bold]")
+            self._line(f"[bold]{self.title}[/bold]")
         if self.live:
             self.bar = Progress(
                 TextColumn("  {task.description}"),
@@ -65,18 +70,17 @@ class EpochLines(keras.callbacks.Callback):
         if stage.name != self.stage_name:
             self.stage_name = stage.name
             count = sum(int(variable.value.shape.num_elements()) for variable in self.staged.to_train)
-            self.console.print(
+            self._line(
                 f"  stage [bold]{stage.name}[/bold]: trains {stage.train} ({count:,} weights), "
                 f"up to {stage.epochs} epochs, learning rate {stage.learning_rate:g} ({stage.schedule})"
             )
-        self.steps_done = 0
 
     def on_train_batch_end(self, batch, logs=None):
         if self.bar and self.staged.steps:
             self.bar.update(
                 self.task,
                 completed=self._epochs_before() + (batch + 1) / self.staged.steps,
-                description=f"stage {self.stage_name}, epoch {self.staged.stage_epoch + 1}",
+                description=f"stage {self.stage_name}, epoch {self.staged.stage_epoch + 1}{self.validation}",
             )
 
     def _epochs_before(self) -> int:
@@ -90,19 +94,22 @@ class EpochLines(keras.callbacks.Callback):
         ended = (
             self.staged.entering or self.model.stop_training or row["stage_epoch"] == self.staged.stage.epochs
         )
-        if (
-            not self.live
-            and not ended
-            and row["stage_epoch"] > 1
-            and now - self.last_line < self.seconds_between_lines
-        ):
+        if "val_accuracy" in row:
+            self.validation = f", validation accuracy {row['val_accuracy']:.3f}"
+        if not ended and row["stage_epoch"] > 1 and now - self.last_line < self.seconds_between_lines:
             return
         self.last_line = now
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-        self.console.print(
+        self._line(
             f"    {row['stage']} {row['stage_epoch']:>3}/{self.staged.stage.epochs}  {numbers}  "
             f"{now - self.epoch_started:.1f} s"
         )
+
+    def _line(self, text: str) -> None:
+        if self.console.is_jupyter:  # Rich would make a block of its own, with a margin, of every line
+            print(Text.from_markup(text).plain)
+        else:
+            self.console.print(text)
 
     def close(self) -> None:
         """Give the terminal back; `fit` ends its callbacks' work only when nothing was raised."""
@@ -111,4 +118,4 @@ class EpochLines(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.close()
-        self.console.print(f"  done in {time.perf_counter() - self.started:.1f} s")
+        self._line(f"  done in {time.perf_counter() - self.started:.1f} s")

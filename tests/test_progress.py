@@ -17,7 +17,7 @@ STAGES = (
 )
 
 
-def printed(small_model, small_data, terminal: bool) -> str:
+def printed(small_model, small_data, terminal: bool, seconds_between_lines: float = 1e9) -> str:
     model, blocks = small_model()
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     data = tf.data.Dataset.from_tensor_slices(small_data).batch(20)
@@ -29,7 +29,7 @@ def printed(small_model, small_data, terminal: bool) -> str:
         validation_data=data,
         epochs=staged.epochs,
         verbose=0,
-        callbacks=[staged, EpochLines(staged, "a title", console, seconds_between_lines=1e9)],
+        callbacks=[staged, EpochLines(staged, "a title", console, seconds_between_lines)],
     )
     return output.getvalue()
 
@@ -47,10 +47,15 @@ def test_a_log_gets_first_and_last_epoch_of_each_stage(small_model, small_data):
     assert "\x1b" not in "".join(lines)
 
 
-def test_a_terminal_gets_a_line_per_epoch_and_a_bar(small_model, small_data):
+def test_a_terminal_also_gets_a_bar_with_the_last_validation_accuracy(small_model, small_data):
     text = printed(small_model, small_data, terminal=True)
-    assert all(f"{epoch}/30" in text for epoch in range(1, 31))
-    assert "\x1b" in text
+    assert "first   1/30" in text and "first  30/30" in text and "second   3/3" in text
+    assert "\x1b" in text and "validation accuracy 0." in text
+
+
+def test_slow_epochs_all_get_their_line(small_model, small_data):
+    lines = printed(small_model, small_data, terminal=False, seconds_between_lines=0).splitlines()
+    assert len([line for line in lines if line.startswith("    first")]) == 30
 
 
 def test_close_gives_the_terminal_back_after_an_exception(small_model, small_data):
