@@ -19,15 +19,18 @@ import pandas as pd
 
 from runner import config as flags
 from runner import evaluation, folder, strategy
+from runner.errors import InputError
 from templates.image_classification import train
 from templates.image_classification.config import Config
 
 
-def one_seed(config: Config) -> list[dict]:
-    """Train every method of one Config, then read the test split once for all of them."""
+def one_seed(config: Config, methods: list[str]) -> list[dict]:
+    """Train some methods of one Config, then read the test split once for all of them."""
     examples = train.load(config)
     networks, fits = {}, {}
     for name, arm in train.methods(config).items():
+        if name not in methods:
+            continue
         networks[name], fits[name] = train.fit(
             arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.seed}"
         )
@@ -76,9 +79,13 @@ def main() -> None:
         "--labels", nargs="+", default=["5", "10", "20", "50"], help="labels per class, or all"
     )
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--methods", nargs="+", default=list(train.methods(Config())), help="which to train")
     parser.add_argument("--out", default="runs/benchmarks/accuracy.csv")
     arguments, rest = parser.parse_known_args()
     base = flags.parse(Config, rest)
+    unknown = [name for name in arguments.methods if name not in train.methods(base)]
+    if unknown:
+        raise InputError(f"--methods {unknown[0]!r} is not one of {', '.join(train.methods(base))}.")
     out = Path(arguments.out)
     rows = pd.read_csv(out).to_dict("records") if out.exists() else []
     for labels in arguments.labels:
@@ -86,11 +93,8 @@ def main() -> None:
             if any(str(row["labels_per_class"]) == labels and row["seed"] == seed for row in rows):
                 continue
             started = time.perf_counter()
-            rows += one_seed(
-                dataclasses.replace(
-                    base, labels_per_class=None if labels == "all" else int(labels), seed=seed
-                )
-            )
+            few = None if labels == "all" else int(labels)
+            rows += one_seed(dataclasses.replace(base, labels_per_class=few, seed=seed), arguments.methods)
             folder.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
     table = pd.DataFrame(rows)
