@@ -209,6 +209,7 @@ def test_threads_do_not_change_a_byte(photos):
     assert epochs(1) == epochs(4)
 
 
+@pytest.mark.slow
 def test_two_processes_agree():
     code = (
         "import tests.test_augment as t, numpy as np\n"

@@ -200,7 +200,7 @@ def test_mixed_precision_computes_in_bfloat16_after_float32_preprocessing(name):
     np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2-0.35", "ConvNeXtTiny"])
+@pytest.mark.parametrize("name", ["MobileNetV2-0.35", pytest.param("ConvNeXtTiny", marks=pytest.mark.slow)])
 def test_blocks_of_a_saved_and_loaded_classifier_leave_its_head_out(name, tmp_path):
     backbone = backbones.build(name, 32, "none")
     x = keras.layers.Conv2D(8, 1, name="relu")(backbone.output)  # a head may use a name of another family
@@ -373,7 +373,7 @@ def test_imagenet_without_network_names_the_file_the_folder_and_the_choices(tmp_
     assert str(file) in message and "weights='none'" in message and "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["MobileNet-0.25", "EfficientNetB0"])
+@pytest.mark.parametrize("name", ["MobileNet-0.25", pytest.param("EfficientNetB0", marks=pytest.mark.slow)])
 def test_imagenet_weights_in_the_cache_give_the_features_of_plain_keras(name, tmp_path, monkeypatch):
     plain, _ = plain_keras(name, 32)
     shake(plain)
@@ -396,6 +396,7 @@ def test_imagenet_weights_in_the_cache_give_the_features_of_plain_keras(name, tm
     np.testing.assert_allclose(np.array(again(images)), expected, **close)
 
 
+@pytest.mark.slow
 def test_convnext_files_of_plain_keras_load_though_our_graph_is_flatter(tmp_path):
     plain, _ = plain_keras("ConvNeXtTiny", 32)
     shake(plain)

@@ -187,7 +187,8 @@ def test_choices_become_the_defaults(place, tmp_path, monkeypatch):
     assert '    weights: str = "imagenet"' in lines
     assert (made / "my_flowers").is_dir() and "python -m my_flowers.train" in (made / "README.md").read_text()
     original = (REPOSITORY / "templates" / APPLICATION / "config.py").read_text().splitlines()
-    assert len([line for line in lines if line not in original]) == 5  # the four, and where the runs go
+    changed = [line for line in lines if line not in original]
+    assert len(changed) == 6  # these four, the image size, and where the runs go
 
 
 def config_with(copy_of_repository, *choices) -> str:

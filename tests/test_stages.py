@@ -38,7 +38,7 @@ def staged_fit(model, blocks, data, stages, optimizer=None, **options):
         (1, lambda: keras.optimizers.Adam()),
         (2, lambda: keras.optimizers.Adam()),
         (1, lambda: keras.optimizers.Nadam()),  # starts with a state that is not all zeros
-        (2, lambda: keras.optimizers.AdamW(weight_decay=0.1)),
+        pytest.param(2, lambda: keras.optimizers.AdamW(weight_decay=0.1), marks=pytest.mark.slow),
     ],
     ids=["adam", "adam-2-replicas", "nadam", "adamw-2-replicas"],
 )
