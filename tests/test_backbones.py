@@ -53,6 +53,9 @@ def shake(model: keras.Model) -> None:
             for w in model.get_weights()
         ]
     )
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # set_weights leaves what it computes with as it was
 
 
 # The table
