@@ -1,8 +1,9 @@
-"""What a person sees while a model trains: a bar that moves in a terminal or notebook, plain lines in a log.
+"""What a person sees while a model trains: a bar that moves in a terminal, plain lines in a log.
 
 Everywhere the first and the last epoch of each stage get a line, and so do epochs in between, with some
-seconds from line to line: fast epochs don't make a hundred lines, slow ones are all there. A terminal and a
-notebook also have a bar with the running epoch and the last validation accuracy.
+seconds from line to line: fast epochs don't make a hundred lines, slow ones are all there. A terminal also
+has a bar, and a notebook a line above the others, with the running epoch and the last validation accuracy.
+Rich's own bar would need ipywidgets in a notebook, and a front end that knows them.
 """
 
 import sys
@@ -40,19 +41,22 @@ class EpochLines(keras.callbacks.Callback):
         self.console = console or Console(
             file=sys.stdout, width=None if sys.stdout.isatty() else 140, highlight=False
         )
-        self.live = self.console.is_terminal or self.console.is_jupyter
         if seconds_between_lines is None:
             seconds_between_lines = 3.0 if self.console.is_terminal else 15.0
         self.seconds_between_lines = seconds_between_lines
-        self.bar = None
+        self.bar = self.note = None
 
     def on_train_begin(self, logs=None):
-        self.started = self.last_line = time.perf_counter()
+        self.started = self.last_line = self.last_note = time.perf_counter()
         self.stage_name = None
         self.validation = ""
+        if self.console.is_jupyter:
+            from IPython import display
+
+            self.note = display.display(display.Pretty("starting"), display_id=True)
         if self.title:
             self._line(f"[bold]{self.title}[/bold]")
-        if self.live:
+        if self.console.is_terminal and not self.console.is_jupyter:
             self.bar = Progress(
                 TextColumn("  {task.description}"),
                 BarColumn(),
@@ -76,12 +80,21 @@ class EpochLines(keras.callbacks.Callback):
             )
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.bar and self.staged.steps:
-            self.bar.update(
-                self.task,
-                completed=self._epochs_before() + (batch + 1) / self.staged.steps,
-                description=f"stage {self.stage_name}, epoch {self.staged.stage_epoch + 1}{self.validation}",
-            )
+        if not self.staged.steps:
+            return
+        text = f"stage {self.stage_name}, epoch {self.staged.stage_epoch + 1}{self.validation}"
+        completed = self._epochs_before() + (batch + 1) / self.staged.steps
+        if self.bar:
+            self.bar.update(self.task, completed=completed, description=text)
+        now = time.perf_counter()
+        if self.note and now - self.last_note > 0.5:  # each update is a message to the browser
+            self.last_note = now
+            self._note(f"{completed / self.staged.epochs:.0%} of {self.staged.epochs} epochs; {text}")
+
+    def _note(self, text: str) -> None:
+        from IPython import display
+
+        self.note.update(display.Pretty(text))
 
     def _epochs_before(self) -> int:
         """Epochs behind us, counting a stage that ended early as if it had run to its end."""
@@ -118,4 +131,6 @@ class EpochLines(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.close()
+        if self.note:
+            self._note(f"{len(self.staged.rows)} epochs{self.validation}")
         self._line(f"  done in {time.perf_counter() - self.started:.1f} s")

@@ -35,6 +35,9 @@ def test_notebook_runs(path):
     assert any("image/png" in output.get("data", {}) for output in shown)
     printed = "".join(output.get("text", "") for output in shown)
     assert "Traceback" not in printed and "done in" in printed
+    everything = printed + "".join(str(output.get("data", {}).get("text/plain", "")) for output in shown)
+    for noise in ("InitializeLog", "oneDNN", "Warning"):  # such as Rich's advice to install ipywidgets
+        assert noise not in everything
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name + "/" + path.name)

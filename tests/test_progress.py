@@ -1,6 +1,7 @@
 """What is printed while a model trains: few lines in a log, every epoch in a terminal."""
 
 import io
+import re
 
 import keras
 import pytest
@@ -70,3 +71,24 @@ def test_close_gives_the_terminal_back_after_an_exception(small_model, small_dat
         with pytest.raises(ZeroDivisionError):
             model.fit(data, epochs=33, verbose=0, callbacks=[staged, lines, boom])
         lines.close()
+
+
+def test_a_notebook_gets_one_line_that_changes_and_no_widgets(small_model, small_data, monkeypatch):
+    from IPython import display
+
+    shown = []
+
+    class Handle:
+        def update(self, text):
+            shown.append(text.data)
+
+    monkeypatch.setattr(display, "display", lambda *texts, display_id: Handle())
+    model, blocks = small_model()
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    data = tf.data.Dataset.from_tensor_slices(small_data).batch(20)
+    staged = StagedUnfreezing(STAGES, blocks)
+    lines = EpochLines(staged, console=Console(file=io.StringIO(), force_jupyter=True))
+    model.fit(data, validation_data=data, epochs=staged.epochs, verbose=0, callbacks=[staged, lines])
+    assert lines.bar is None
+    assert re.fullmatch(r"33 epochs, validation accuracy [01]\.\d{3}", shown[-1])
+    assert all(re.match(r"\d+% of 33 epochs; stage (first|second), epoch \d+", text) for text in shown[:-1])
