@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from runner.errors import InputError, LedgerError, suggest
+from runner.errors import DivergenceError, InputError, LedgerError, suggest
 
 ConfigType = TypeVar("ConfigType")
 
@@ -239,10 +239,12 @@ def run(
 
 @contextlib.contextmanager
 def exit_on_input_error():
-    """Print an InputError as one line on standard error and leave with exit code 2; a LedgerError with 1."""
+    """Print an InputError as one line on standard error and leave with exit code 2; a LedgerError or a
+    DivergenceError with 1.
+    """
     try:
         yield
-    except (InputError, LedgerError) as error:
+    except (InputError, LedgerError, DivergenceError) as error:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None

@@ -1,4 +1,5 @@
-"""Errors with a message for people: what they can put right, and a ledger that does not add up.
+"""Errors with a message for people: what they can put right, a ledger that does not add up, a loss that is
+no number any more.
 
 Its message is one line that says what was received, what is allowed and what to do. `python -m ...` entry
 points print that line and exit with code 2 (see `config.run`); in a notebook it is an ordinary exception.
@@ -14,6 +15,10 @@ class InputError(ValueError):
 
 class LedgerError(RuntimeError):
     """What a stage moved is not what it was to move; see `trainable.ledger`."""
+
+
+class DivergenceError(RuntimeError):
+    """The loss became NaN or infinite; the message says where, and what usually helps."""
 
 
 def suggest(received: str, allowed: Iterable[str]) -> str:

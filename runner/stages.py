@@ -21,7 +21,7 @@ import pandas as pd
 from runner import trainable
 from runner.backbones import Block
 from runner.config import Stage, check_stages
-from runner.errors import InputError
+from runner.errors import DivergenceError, InputError
 
 
 def learning_rate_at(stage: Stage, step: int, steps: int) -> float:
@@ -65,8 +65,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
         steps_per_epoch: needed only for a schedule on data of unknown length.
 
     Raises InputError at the start of `fit` for an unknown block, too few epochs or an optimizer that brings
-    a schedule of its own, and LedgerError at the end of a stage that moved something else than it was to
-    move.
+    a schedule of its own, LedgerError at the end of a stage that moved something else than it was to move,
+    and DivergenceError after the step whose loss is NaN or infinite.
     """
 
     def __init__(
@@ -179,8 +179,27 @@ class StagedUnfreezing(keras.callbacks.Callback):
             rate = learning_rate_at(self.stage, step, self.stage.epochs * self.steps)
             self.model.optimizer.learning_rate = rate
 
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        # The log is the mean over the epoch so far, already a Python float: one bad step spoils it at once.
+        self._check_loss("loss", logs, f"step {batch + 1}")
+
+    def _check_loss(self, name: str, logs: dict | None, when: str) -> None:
+        value = float((logs or {}).get(name, 0.0))
+        if math.isfinite(value):
+            return
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        policy = keras.mixed_precision.global_policy().name
+        precision = f"{policy} may be too coarse: try float32. " if "16" in policy else ""
+        raise DivergenceError(
+            f"stage '{self.stage.name}', epoch {self.stage_epoch + 1}, {when}: {name} became {value} at "
+            f"learning rate {rate:.3g}. Give this stage a learning_rate of "
+            f"{self.stage.learning_rate / 10:.3g} or a longer warmup. {precision}If it happens in the first "
+            "steps at any rate, look for NaN or huge values in the data."
+        )
+
     def on_epoch_end(self, epoch, logs=None) -> None:
         logs = logs if logs is not None else {}
+        self._check_loss("val_loss", logs, "validation")
         stage = self.stage
         self.stage_epoch += 1
         if self.monitor not in logs and (stage.keep == "best" or stage.patience):

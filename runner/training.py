@@ -84,7 +84,7 @@ def fit(
         callbacks: more Keras callbacks, run after the stages' own.
 
     Raises InputError before the first epoch for stages that the model cannot run, LedgerError when a stage
-    moved what it was not to move.
+    moved what it was not to move, DivergenceError when the loss becomes NaN or infinite.
     """
     staged = StagedUnfreezing(stages, blocks, monitor=monitor)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title)

@@ -10,7 +10,7 @@ import pytest
 
 from runner import config
 from runner.config import Stage
-from runner.errors import InputError, LedgerError, suggest
+from runner.errors import DivergenceError, InputError, LedgerError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -126,9 +126,10 @@ def test_an_input_error_ends_a_command_with_one_line_and_code_2(capsys):
     assert capsys.readouterr().err == "error: received a, allowed b, do c.\n"
 
 
-def test_a_ledger_that_does_not_add_up_ends_a_command_with_one_line_and_code_1(capsys):
+@pytest.mark.parametrize("kind", [LedgerError, DivergenceError])
+def test_a_run_that_went_wrong_ends_a_command_with_one_line_and_code_1(kind, capsys):
     with pytest.raises(SystemExit) as stop, config.exit_on_input_error():
-        raise LedgerError("stage 'head': block1 moved though it is frozen.")
+        raise kind("stage 'head': block1 moved though it is frozen.")
     assert stop.value.code == 1 and capsys.readouterr().err.startswith("error: stage 'head'")
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from runner import trainable
 from runner.config import Stage
-from runner.errors import InputError
+from runner.errors import DivergenceError, InputError
 from runner.stages import StagedUnfreezing, learning_rate_at
 from runner.strategy import choose
 
@@ -257,6 +257,32 @@ def test_a_second_fit_starts_from_a_fresh_optimizer(small_model, small_data):
         staged = StagedUnfreezing(STAGES[:1], blocks)
         model.fit(batches(small_data), epochs=2, callbacks=[staged], verbose=0)
         assert int(model.optimizer.iterations.numpy()) == 8 and len(staged.rows) == 2
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(small_model, small_data):
+    model, blocks = small_model()
+    images, labels = small_data
+    stages = (STAGES[0], Stage("top", train="top:1", epochs=2, learning_rate=1e30, keep="last"))
+    with pytest.raises(
+        DivergenceError,
+        match=r"stage 'top', epoch 1, step [1-4]: loss became (nan|inf) at learning rate 1e\+30.*1e\+29",
+    ):
+        staged_fit(model, blocks, batches(small_data), stages, keras.optimizers.SGD())
+    broken = images.copy()
+    broken[25] = np.nan  # the third batch of ten
+    model, blocks = small_model()
+    with pytest.raises(DivergenceError, match=r"stage 'head', epoch 1, step 3: loss became nan"):
+        staged_fit(model, blocks, batches((broken, labels)), STAGES)
+    model, blocks = small_model()  # the last one's weights are NaN now
+    model.compile("adam", LOSS)
+    with pytest.raises(DivergenceError, match=r"stage 'head', epoch 1, validation: val_loss became nan"):
+        model.fit(
+            batches(small_data),
+            validation_data=batches((broken, labels)),
+            epochs=6,
+            callbacks=[StagedUnfreezing(STAGES, blocks)],
+            verbose=0,
+        )
 
 
 def test_a_callback_that_moves_a_frozen_weight_stops_the_run(small_model, small_data):
