@@ -94,6 +94,7 @@ def dataset(
     flip: bool = False,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    start: int | None = None,
 ) -> tf.data.Dataset:
     """Return the batches augmented, each pass over them differently, in parallel and in the same order.
 
@@ -109,6 +110,9 @@ def dataset(
     cutmix: alpha of CutMix, 0 = off. A rectangle of the next image is pasted into each; it has 1 - w of the
     area before the border cuts it, w ~ Beta(alpha, alpha), and labels are mixed by the pixels from each
     (Yun et al. 2019, arXiv:1905.04899). With both on, a coin picks one of the two for each batch.
+    start: None, or how many batches of all epochs are behind: gives the batches from there on without end,
+    as `repeat().skip(start)` of the result would, but nothing is augmented only to be thrown away. Needs
+    batches of known cardinality.
     Raises `InputError` for an unknown strength, a negative alpha and elements of another kind.
     """
     _check_strength(strength)
@@ -137,9 +141,14 @@ def dataset(
             element["image"], element["label"] = mixed
         return element
 
+    steps = batches.cardinality()
+    if start is not None:
+        batches = batches.repeat().skip(start)
     if strength == "none" and not mixes:
         return batches
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
+    if start is not None:
+        seeds = seeds.take(steps).repeat().skip(start)
     pairs = tf.data.Dataset.zip(batches, seeds)
     return pairs.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 

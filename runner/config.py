@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from runner.errors import DivergenceError, InputError, LedgerError, suggest
+from runner.errors import DivergenceError, InputError, LedgerError, OutOfMemory, suggest
 
 ConfigType = TypeVar("ConfigType")
 
@@ -239,12 +239,12 @@ def run(
 
 @contextlib.contextmanager
 def exit_on_input_error():
-    """Print an InputError as one line on standard error and leave with exit code 2; a LedgerError or a
-    DivergenceError with 1.
+    """Print an InputError as one line on standard error and leave with exit code 2; a LedgerError, a
+    DivergenceError or OutOfMemory with 1.
     """
     try:
         yield
-    except (InputError, LedgerError, DivergenceError) as error:
+    except (InputError, LedgerError, DivergenceError, OutOfMemory) as error:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None

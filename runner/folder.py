@@ -1,29 +1,50 @@
 """A run folder: everything one run leaves behind, each file written whole or not at all.
 
 `runs/<template>/<name>/` holds config.json, environment.json, manifest.csv, history.csv, ledger.csv,
-predictions.csv, metrics.json, model.keras and report.html. metrics.json is written last of the numbers: a
-folder that has it is complete.
+predictions.csv, metrics.json, model.keras and report.html. config.json and manifest.csv come first, with
+checkpoints/ while a run trains; metrics.json is written last of the numbers: a folder that has it is
+complete, one that hasn't goes on when the run is started again.
 """
 
 import datetime
+import io
+import itertools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import pandas as pd
 
 from runner.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows: two processes on one folder are not noticed there
+    fcntl = None
 
-def choose(run_dir: str, template: str) -> Path:
-    """The folder a run will write to, not yet created: `run_dir`, or runs/<template>/<date and time> when
-    that is "".
+LOCK = ".lock"
+LOCKS: dict[Path, IO] = {}
+"""The lock files that this process holds open, by folder."""
 
-    Raises InputError when the folder already holds a run or anything else, or cannot be written to.
+
+def choose(run_dir: str, template: str, config: dict[str, Any]) -> Path:
+    """The folder a run will write to, not yet made: `run_dir`, or where that is "" the newest of
+    runs/<template>/ with an unfinished run of the same `config` (plain JSON types) that no process is at,
+    else runs/<template>/<date and time>. A `run_dir` with an unfinished run of that config is taken as well.
+
+    Raises InputError when the folder holds a complete run, one of another config or anything else, or cannot
+    be written to.
     """
+    if not run_dir:
+        for path in sorted((Path("runs") / template).glob("*/config.json"), reverse=True):
+            if _goes_on(path.parent, config):
+                return path.parent
     name = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path = Path(run_dir).expanduser() if run_dir else Path("runs") / template / name
+    path = Path(run_dir).expanduser() if run_dir else _unused(Path("runs") / template / name)
     if path.is_file():
         raise InputError(f"--run-dir {path} is a file; give a folder that does not exist yet.")
     if (path / "metrics.json").is_file():
@@ -31,10 +52,11 @@ def choose(run_dir: str, template: str) -> Path:
             f"--run-dir {path}: this run is complete (its report: {path / 'report.html'}); give another "
             "folder, or delete this one to train again."
         )
-    if path.is_dir() and any(path.iterdir()):
+    if (path / "config.json").is_file():
+        _check_same(path, config)
+    elif path.is_dir() and any(one.name != LOCK for one in path.iterdir()):
         raise InputError(
-            f"--run-dir {path} is not empty and holds no complete run; give another folder, or delete "
-            "this one."
+            f"--run-dir {path} is not empty and holds no run; give another folder, or delete this one."
         )
     parent = path
     while not parent.exists():
@@ -42,6 +64,105 @@ def choose(run_dir: str, template: str) -> Path:
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"--run-dir {path}: cannot write below {parent}; give a folder you may write to.")
     return path
+
+
+def begin(run: Path, config: dict[str, Any], manifest: pd.DataFrame) -> bool:
+    """Make the folder and write manifest.csv and config.json into it, or go on with the run that is there;
+    return whether it goes on. The folder is this process's until `end`, or until the process ends.
+
+    manifest: of the `Data` that the run trains on.
+    Raises InputError when another process is at this folder, or the run in it began with other pictures,
+    labels or splits.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if not _lock(run):
+        raise InputError(f"--run-dir {run}: another process is training into it; give another folder.")
+    if (run / "config.json").is_file():
+        _check_same_data(run, manifest)
+        return True
+    write_csv(run / "manifest.csv", manifest)
+    write_json(run / "config.json", config)  # last: from here on there is a run
+    return False
+
+
+def end(run: Path) -> None:
+    """Remove what only an unfinished run needs, and let go of the folder."""
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    held = LOCKS.pop(run.resolve(), None)
+    if held is not None:
+        held.close()
+        (run / LOCK).unlink(missing_ok=True)
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or it with -2, -3 ...: two runs may begin in one second."""
+    names = itertools.chain([path], (path.with_name(f"{path.name}-{n}") for n in itertools.count(2)))
+    return next(one for one in names if not one.exists())
+
+
+def _goes_on(path: Path, config: dict[str, Any]) -> bool:
+    if (path / "metrics.json").is_file() or not (path / "checkpoints").is_dir():
+        return False
+    try:
+        _check_same(path, config)
+    except InputError:
+        return False
+    held = path.resolve() in LOCKS
+    free = _lock(path)
+    if free and not held and path.resolve() in LOCKS:
+        LOCKS.pop(path.resolve()).close()
+    return free
+
+
+def _lock(path: Path) -> bool:
+    """Hold `path` for this process until it ends, however it ends; False where another process holds it."""
+    held = LOCKS.get(path.resolve())
+    if held is None and fcntl is not None:
+        held = open(path / LOCK, "w")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.close()
+            return False
+        LOCKS[path.resolve()] = held
+    return True
+
+
+def _check_same(path: Path, config: dict[str, Any]) -> None:
+    """Raise InputError where the unfinished run in `path` began with another config."""
+    try:
+        begun = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path / 'config.json'} is damaged ({error}); delete {path} to train anew."
+        ) from error
+    differing = [
+        f"{field} {begun.get(field)!r} (now {config.get(field)!r})"
+        for field in dict.fromkeys([*begun, *config])
+        if field != "run_dir" and begun.get(field) != config.get(field)
+    ]
+    if differing:
+        raise InputError(
+            f"--run-dir {path} holds an unfinished run that began with {differing[0]}"
+            f"{f' and {len(differing) - 1} more differences' if len(differing) > 1 else ''}; give the same "
+            "settings to go on with it, another folder, or delete this one."
+        )
+
+
+def _check_same_data(run: Path, manifest: pd.DataFrame) -> None:
+    try:
+        began = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{run / 'manifest.csv'} is damaged ({error}); delete {run} to train anew."
+        ) from error
+    now = pd.read_csv(io.StringIO(manifest.to_csv(index=False)), dtype=str, keep_default_na=False)
+    if not began.equals(now):
+        raise InputError(
+            f"--run-dir {run} holds an unfinished run on other data: it began with {len(began)} pictures, "
+            f"now there are {len(now)}, or some have another content, label or split. Put the data back to "
+            "go on, or give another folder."
+        )
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> Path:
@@ -53,6 +174,10 @@ def write(path: Path, save: Callable[[Path], Any]) -> Path:
     os.close(descriptor)
     try:
         save(Path(temporary))
+        with open(
+            temporary, "rb+"
+        ) as file:  # on the disk before it has the name: a power cut leaves no shell
+            os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only the owner may read
         os.replace(temporary, path)
     except BaseException:

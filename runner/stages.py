@@ -12,10 +12,13 @@ and has the train function traced anew. The result equals, bit for bit, a fresh 
 stage (a test holds that, with one replica and with two).
 """
 
+import dataclasses
+import json
 import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import pandas as pd
 
 from runner import trainable
@@ -91,6 +94,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.epochs = sum(stage.epochs for stage in self.stages)
         self.ledgers: list[pd.DataFrame] = []
         self.rows: list[dict] = []
+        self.saved: tuple[dict, dict[str, np.ndarray]] | None = None
 
     @property
     def stage(self) -> Stage:
@@ -117,6 +121,9 @@ class StagedUnfreezing(keras.callbacks.Callback):
         if not self.model._trainable_variables and not self.model.weights:
             raise InputError("the model has no weights yet; build it before fit.")
         self.ledgers, self.rows = [], []
+        self.calls = 0  # of the train function in this epoch
+        self.begun_epoch: tuple[int, list[np.ndarray]] | None = None
+        self.passed_by = 0  # of these calls, how many only stood for steps of an earlier fit
         self.steps = self.steps_per_epoch or self.params.get("steps")
         scheduled = [stage.name for stage in self.stages if stage.schedule != "constant"]
         if scheduled and not self.steps:
@@ -126,7 +133,10 @@ class StagedUnfreezing(keras.callbacks.Callback):
             )
         with self.model.distribute_strategy.scope():
             self._rebuild_optimizer()
-        self._enter(0)
+        if self.saved is None:
+            self._enter(0)
+        else:
+            self._go_on(*self.saved)
 
     def _rebuild_optimizer(self) -> None:
         """A fresh optimizer of the same configuration, built for every weight that some stage trains."""
@@ -160,6 +170,100 @@ class StagedUnfreezing(keras.callbacks.Callback):
         _scale_learning_rates(optimizer, self._factors(stage))
         self.model.make_train_function(force=True)
 
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """What `resume` needs to go on from here, between two steps: plain JSON types, and arrays.
+
+        The arrays are copies on the host: the weights and the seed states of random layers, the metrics'
+        sums, the optimizer's variables, and, while a stage runs, its first weights and those of its best
+        epoch.
+        """
+        variables, optimizer = _state_variables(self.model), self.model.optimizer.variables
+        record = {
+            "stages": [dataclasses.asdict(stage) for stage in self.stages],
+            "variables": [[variable.path, list(variable.shape)] for variable in (*variables, *optimizer)],
+            "index": self.index,
+            "stage_epoch": self.stage_epoch,
+            "calls": self.calls,
+            "entering": self.entering,
+            "best": self.best,
+            "waited": self.waited,
+            "rows": self.rows,
+            "ledgers": [table.to_dict("records") for table in self.ledgers],
+        }
+        groups = {
+            "variable": [keras.ops.convert_to_numpy(variable) for variable in variables],
+            "optimizer": [keras.ops.convert_to_numpy(variable) for variable in optimizer],
+            "metric": [keras.ops.convert_to_numpy(variable) for variable in self.model.metrics_variables],
+            "before": self.before or [],
+            "best": self.best_weights or [],
+        }
+        return record, {
+            f"{name}_{i:05}": value for name, values in groups.items() for i, value in enumerate(values)
+        }
+
+    def resume(self, record: dict, arrays: dict[str, np.ndarray]) -> None:
+        """Let the next `fit` go on from what `state` gave; pass it `initial_epoch=len(record["rows"])` and
+        data that begins after the last step that was taken.
+
+        Raises InputError when the stages are not those of the record; the weights are compared when `fit`
+        starts.
+        """
+        stages = json.loads(json.dumps([dataclasses.asdict(stage) for stage in self.stages]))
+        if record["stages"] != stages:
+            raise InputError(
+                "the checkpoint was written with other stages; finish the run with those it began with, or "
+                "delete its checkpoints to train anew."
+            )
+        self.saved = record, arrays
+
+    def _go_on(self, record: dict, arrays: dict[str, np.ndarray]) -> None:
+        """Take up a saved state: the counterpart of `_enter`, which starts a stage from its beginning."""
+        self.saved = None
+        variables = [*_state_variables(self.model), *self.model.optimizer.variables]
+        found = [[list(variable.shape), variable.path.split("/")[-1]] for variable in variables]
+        if found != [[shape, path.split("/")[-1]] for path, shape in record["variables"]]:
+            raise InputError(
+                "the checkpoint holds other weights than this model or its optimizer has; give the model it "
+                "was written for, or delete its checkpoints to train anew."
+            )
+        values = {
+            name: [arrays[key] for key in sorted(arrays) if key.startswith(f"{name}_")]
+            for name in ("variable", "optimizer", "metric", "before", "best")
+        }
+        for variable, value in zip(variables, values["variable"] + values["optimizer"], strict=True):
+            variable.assign(value)
+        self.index, self.stage_epoch, self.entering = (
+            record[name] for name in ("index", "stage_epoch", "entering")
+        )
+        self.best, self.waited = record["best"], record["waited"]
+        self.before, self.best_weights = values["before"] or None, values["best"] or None
+        self.rows = record["rows"]
+        self.ledgers = [pd.DataFrame(rows) for rows in record["ledgers"]]
+        stage = self.stage
+        self.to_train = trainable.set_trainable(self.model, self.blocks, stage.train, stage.batch_norm)
+        _scale_learning_rates(self.model.optimizer, self._factors(stage))
+        self.model.make_train_function(force=True)
+        if record["calls"]:
+            self.begun_epoch = record["calls"], values["metric"]
+
+    def _go_on_in_epoch(self, calls: int, sums: list[np.ndarray]) -> None:
+        """Let the first `calls` steps of this epoch pass without training, its metrics as they were after
+        them.
+
+        `fit` counts an epoch's steps from 0 and reads `train_function` anew for each.
+        """
+        for variable, value in zip(self.model.metrics_variables, sums, strict=True):
+            variable.assign(value)
+        self.passed_by = calls
+        model, train_function = self.model, self.model.train_function
+
+        def pass_by(iterator):
+            if self.calls == calls - 1:
+                model.train_function = train_function
+            return model.get_metrics_result()
+
+        model.train_function = pass_by
+
     def _factors(self, stage: Stage) -> list[tuple[keras.Variable, float]]:
         """Each variable's share of the rate: layer_decay to the power of its block's depth below the head."""
         factors = []
@@ -171,6 +275,10 @@ class StagedUnfreezing(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None) -> None:
         if self.entering:
             self._enter(self.index + 1)
+        self.calls = self.passed_by = 0
+        if self.begun_epoch:
+            self._go_on_in_epoch(*self.begun_epoch)
+            self.begun_epoch = None
 
     def on_train_batch_begin(self, batch, logs=None) -> None:
         # With steps_per_execution = k this runs, and the rate changes, every k steps.
@@ -181,6 +289,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         # The log is the mean over the epoch so far, already a Python float: one bad step spoils it at once.
+        self.calls += 1
         self._check_loss("loss", logs, f"step {batch + 1}")
 
     def _check_loss(self, name: str, logs: dict | None, when: str) -> None:
@@ -201,7 +310,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         logs = logs if logs is not None else {}
         self._check_loss("val_loss", logs, "validation")
         stage = self.stage
-        self.stage_epoch += 1
+        self.stage_epoch, self.calls = self.stage_epoch + 1, 0
         if self.monitor not in logs and (stage.keep == "best" or stage.patience):
             raise InputError(
                 f"'{self.monitor}' is not among the logs of fit ({', '.join(logs)}); pass validation_data "
@@ -237,6 +346,12 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.entering = self.index + 1 < len(self.stages)
         if not self.entering:
             self.model.stop_training = True
+
+
+def _state_variables(model: keras.Model) -> list[keras.Variable]:
+    """All weights and the seed states of random layers; metrics start anew each epoch."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [variable for variable in model.variables if id(variable) not in metrics]
 
 
 def _inner(optimizer):

@@ -63,6 +63,15 @@ def set_precision(name: str) -> None:
     keras.mixed_precision.set_global_policy(name)
 
 
+def set_deterministic(on: bool) -> None:
+    """Make TensorFlow's operations repeat to the bit from here on; there is no way back in one process.
+
+    Needs a seed (`keras.utils.set_random_seed`): random operations without one then raise.
+    """
+    if on:
+        tf.config.experimental.enable_op_determinism()
+
+
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Raise InputError unless the global batch divides evenly over the replicas."""
     replicas = strategy.num_replicas_in_sync

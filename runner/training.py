@@ -1,16 +1,19 @@
 """Put the parts together: batches from a `Data`, and `fit`, which runs the stages in one `model.fit`."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import pandas as pd
 import tensorflow as tf
 
-from runner import augment
+from runner import augment, checkpoint
 from runner.backbones import Block
 from runner.config import Stage
+from runner.errors import DivergenceError, OutOfMemory
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
 
@@ -28,7 +31,7 @@ class Fit:
     ledger: pd.DataFrame
     """A row per stage and block: what was to train and what moved; see `trainable.ledger`."""
     seconds: float
-    """Wall time of the whole fit, tracing included."""
+    """Wall time of the whole fit, tracing included; of epochs before an interruption, theirs."""
 
 
 def batches(
@@ -49,6 +52,39 @@ def batches(
     labels: float32 (batch, classes), one-hot, mixed where MixUp or CutMix mixed the pictures. The same seed
     gives the same batches; with `shuffle` each epoch has its own order.
     """
+    named = named_batches(
+        examples,
+        classes,
+        batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        strength=strength,
+        flip=flip,
+        mixup=mixup,
+        cutmix=cutmix,
+    )
+    return named.map(_pair).prefetch(tf.data.AUTOTUNE)
+
+
+def named_batches(
+    examples: tf.data.Dataset,
+    classes: Sequence[str],
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    strength: str = "none",
+    flip: bool = False,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    start: int | None = None,
+) -> tf.data.Dataset:
+    """The same batches as `batches` makes, as dicts of "id" int64 (batch,), "image" and "label".
+
+    start: None for one epoch in each pass; a number gives what comes after so many batches of all epochs,
+    without end. That reads and shuffles what lies before (some microseconds for a picture in memory; one
+    that does not fit there is decoded again), but augments none of it.
+    """
     if shuffle:
         bytes_each = tf.TensorShape(examples.element_spec["image"].shape).num_elements() or 2**18
         buffer = min(int(examples.cardinality()), max(1000, SHUFFLE_BYTES // bytes_each))
@@ -57,8 +93,11 @@ def batches(
         lambda batch: {**batch, "label": tf.one_hot(batch["label"], len(classes))},
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-    batched = augment.dataset(batched, strength, seed=seed, flip=flip, mixup=mixup, cutmix=cutmix)
-    return batched.map(lambda batch: (batch["image"], batch["label"])).prefetch(tf.data.AUTOTUNE)
+    return augment.dataset(batched, strength, seed=seed, flip=flip, mixup=mixup, cutmix=cutmix, start=start)
+
+
+def _pair(batch):
+    return batch["image"], batch["label"]
 
 
 def fit(
@@ -71,6 +110,10 @@ def fit(
     monitor: str = "val_loss",
     title: str = "",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    train_from: Callable[[int], tf.data.Dataset] | None = None,
+    checkpoints: Path | None = None,
+    checkpoint_steps: int | None = None,
+    checkpoint_minutes: float | None = checkpoint.MINUTES,
 ) -> Fit:
     """Run the stages on a compiled model and return the history and the ledger.
 
@@ -81,39 +124,120 @@ def fit(
         blocks: the backbone's blocks (`backbones.blocks(backbone)`).
         monitor: which entry of the logs decides the best epoch of a stage, always measured on validation.
         title: printed above the progress.
-        callbacks: more Keras callbacks, run after the stages' own.
+        callbacks: more Keras callbacks, run after the stages' own; checkpoints keep what they count.
+        train_from: the same batches as `train`, as `named_batches(..., start=step)` gives them. With it a fit
+            that goes on starts reading where it stopped, instead of making all input behind it again, and a
+            batch whose loss is no number is named by its ids.
+        checkpoints: a folder for `checkpoint.Checkpoints`. Where it holds the state of an interrupted fit,
+            this one goes on from there: give the same seed, data and arguments. None writes nothing.
+        checkpoint_steps, checkpoint_minutes: how often to write within an epoch; see `Checkpoints`. Within an
+            epoch needs `train` of known length.
 
     Raises InputError before the first epoch for stages that the model cannot run, LedgerError when a stage
-    moved what it was not to move, DivergenceError when the loss becomes NaN or infinite.
+    moved what it was not to move, DivergenceError when the loss becomes NaN or infinite, OutOfMemory when a
+    step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
     """
     staged = StagedUnfreezing(stages, blocks, monitor=monitor)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title)
     # One iterator for the whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
     steps = int(train.cardinality())
-    if steps > 0:
-        train = train.repeat()
+    if steps <= 0:
+        checkpoint_steps = checkpoint_minutes = None  # nothing says where in its epoch such data stands
+    saver = None
+    if checkpoints:
+        others = list(callbacks)
+        saver = checkpoint.Checkpoints(
+            checkpoints, staged, clock, others, checkpoint_steps, checkpoint_minutes
+        )
+    saved = checkpoint.read(checkpoints) if checkpoints else None
+    epochs_done, steps_done, seconds_before = 0, 0, 0.0
+    if saved:
+        record, arrays = saved
+        staged.resume(record, arrays)
+        saver.restore(record, arrays)
+        clock.seconds, seconds_before = record["seconds"], sum(record["seconds"])
+        epochs_done = record["epochs_done"]
+        steps_done = epochs_done * max(steps, 0) + record["calls"] * model.steps_per_execution
+        lines.title += f" (goes on after epoch {epochs_done}" + f", step {record['calls']})" * bool(
+            record["calls"]
+        )
+    batches = _endless(train, train_from, steps, epochs_done, steps_done)
+    ended = bool(saved) and record["finished"]
     started = time.perf_counter()
     try:
-        model.fit(
-            train,
-            validation_data=validation,
-            epochs=staged.epochs,
-            steps_per_epoch=steps if steps > 0 else None,
-            verbose=0,
-            shuffle=False,  # `train` shuffles itself
-            callbacks=[clock, staged, *callbacks, lines],
-        )
+        with saver or contextlib.nullcontext():
+            model.fit(
+                batches,
+                validation_data=validation,
+                epochs=staged.epochs,
+                initial_epoch=staged.epochs if ended else epochs_done,
+                steps_per_epoch=steps if steps > 0 else None,
+                verbose=0,
+                shuffle=False,  # `train` shuffles itself
+                callbacks=[clock, staged, *callbacks, lines, *([saver] if saver else [])],
+            )
+    except DivergenceError as error:
+        raise DivergenceError(f"{error}{_pictures(train_from, staged)}{_kept(checkpoints)}") from None
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise OutOfMemory(_smaller_batch(train, staged, error)) from error
     finally:
         lines.close()
-    seconds = time.perf_counter() - started
+    seconds = seconds_before + time.perf_counter() - started
     return Fit(staged.history.assign(seconds=clock.seconds), staged.ledger, seconds)
 
 
-class EpochSeconds(keras.callbacks.Callback):
-    """Wall time of each epoch, validation included, in `seconds`."""
+def _endless(train, train_from, steps, epochs_done, steps_done) -> tf.data.Dataset:
+    """The batches after `steps_done` steps, without end where an epoch's length is known."""
+    if steps > 0:
+        if train_from:
+            return train_from(steps_done).map(_pair).prefetch(tf.data.AUTOTUNE)
+        # The same pictures in the same order and with the same augmentation: what is behind us is made once
+        # more and thrown away. That is exact for any dataset and costs no training step.
+        return train.repeat().skip(steps_done)
+    for _ in range(epochs_done):
+        for _ in train:
+            pass
+    return train
 
-    def on_train_begin(self, logs=None):
+
+def _pictures(train_from, staged: StagedUnfreezing) -> str:
+    """The ids of the batch that was just trained on, for a message."""
+    if not train_from or not staged.calls:
+        return ""
+    per_call = staged.model.steps_per_execution
+    done = len(staged.rows) * staged.steps + (staged.calls - 1) * per_call
+    ids = [one for batch in train_from(done).take(per_call) for one in batch["id"].numpy().tolist()]
+    shown = ", ".join(map(str, ids[:64])) + (", ..." if len(ids) > 64 else "")
+    return f" The batch's ids (rows of the manifest, from 0): {shown}."
+
+
+def _kept(checkpoints: Path | None) -> str:
+    last = sorted(Path(checkpoints).glob("epoch-*.npz"))[-1:] if checkpoints else []
+    return f" The last good checkpoint is {last[0]}." if last else ""
+
+
+def _smaller_batch(train: tf.data.Dataset, staged: StagedUnfreezing, error: BaseException) -> str:
+    """Advice after a step that did not fit: the largest power of two that is at most half the batch."""
+    size = int(tf.shape(tf.nest.flatten(next(iter(train)))[0])[0])
+    reason = " ".join(str(getattr(error, "message", error)).split())[:200]
+    advice = (
+        f"try a batch_size of {2 ** ((size // 2).bit_length() - 1)}, in another run folder"
+        if size > 1
+        else "the batch is one picture already: use a smaller image_size or backbone"
+    )
+    return (
+        f"stage '{staged.stage.name}', epoch {staged.stage_epoch + 1}: out of memory with {size} pictures in "
+        f"a batch; {advice}. Half precision (precision='mixed_float16' on a GPU) and a smaller image_size "
+        f"also help. The reason given was: {reason}"
+    )
+
+
+class EpochSeconds(keras.callbacks.Callback):
+    """Wall time of each epoch, validation included, in `seconds`; epochs of an earlier fit stay in it."""
+
+    def __init__(self):
+        super().__init__()
         self.seconds = []
 
     def on_epoch_begin(self, epoch, logs=None):

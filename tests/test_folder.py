@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +15,7 @@ from runner.errors import InputError
 
 def test_default_name_is_below_runs_and_not_created(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = folder.choose("", "image_classification")
+    path = folder.choose("", "image_classification", {})
     assert path.parts[:2] == ("runs", "image_classification") and not path.exists()
 
 
@@ -20,22 +23,30 @@ def test_complete_unfinished_and_unusable_folders_are_refused_in_words(tmp_path)
     complete = tmp_path / "complete"
     folder.write_json(complete / "metrics.json", {})
     with pytest.raises(InputError, match="this run is complete"):
-        folder.choose(str(complete), "t")
+        folder.choose(str(complete), "t", {})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
-        folder.choose(str(tmp_path / "other"), "t")
+        folder.choose(str(tmp_path / "other"), "t", {})
     with pytest.raises(InputError, match="is a file"):
-        folder.choose(str(tmp_path / "other" / "file"), "t")
+        folder.choose(str(tmp_path / "other" / "file"), "t", {})
     assert (tmp_path / "other" / "file").read_text() == "mine"
-    assert folder.choose(str(tmp_path / "new" / "deep"), "t") == tmp_path / "new" / "deep"
+    begun = tmp_path / "begun"
+    folder.write_json(begun / "config.json", {"seed": 1, "run_dir": "x"})
+    assert folder.choose(str(begun), "t", {"seed": 1, "run_dir": "y"}) == begun
+    with pytest.raises(InputError, match=r"began with seed 1 \(now 2\)"):
+        folder.choose(str(begun), "t", {"seed": 2, "run_dir": "x"})
+    (begun / "config.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        folder.choose(str(begun), "t", {})
+    assert folder.choose(str(tmp_path / "new" / "deep"), "t", {}) == tmp_path / "new" / "deep"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="cannot write below"):
-        folder.choose(str(tmp_path / "new"), "t")
+        folder.choose(str(tmp_path / "new"), "t", {})
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
@@ -63,3 +74,59 @@ def test_json_has_no_nan_and_csv_reads_back(tmp_path):
     }
     table = pd.DataFrame({"a": [1, 2], "b": ["x,y", 'q"']})
     pd.testing.assert_frame_equal(pd.read_csv(folder.write_csv(tmp_path / "t.csv", table)), table)
+
+
+def test_an_unfinished_run_goes_on_with_the_same_data_only(tmp_path):
+    manifest = pd.DataFrame({"path": ["a", "b"], "label": ["001", ""], "sha256": ["1e5", "f"]})
+    assert not folder.begin(tmp_path / "run", {"seed": 1}, manifest)
+    assert folder.begin(tmp_path / "run", {"seed": 1}, manifest)
+    with pytest.raises(InputError, match="on other data"):
+        folder.begin(tmp_path / "run", {"seed": 1}, manifest.assign(sha256=["1e5", "e"]))
+    (tmp_path / "run" / "manifest.csv").write_text("")
+    with pytest.raises(InputError, match="is damaged"):
+        folder.begin(tmp_path / "run", {"seed": 1}, manifest)
+    folder.end(tmp_path / "run")
+
+
+def test_the_same_command_finds_its_unfinished_run_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    manifest = pd.DataFrame({"path": ["a"]})
+    begun = folder.choose("", "t", {"seed": 1})
+    folder.begin(begun, {"seed": 1}, manifest)
+    assert folder.choose("", "t", {"seed": 1}) != begun  # it has no state to go on from
+    (begun / "checkpoints").mkdir()
+    assert folder.choose("", "t", {"seed": 1}) == begun
+    assert folder.choose("", "t", {"seed": 2}) != begun
+    folder.write_json(begun / "metrics.json", {})
+    assert folder.choose("", "t", {"seed": 1}) != begun
+    folder.end(begun)
+    assert sorted(path.name for path in begun.iterdir()) == ["config.json", "manifest.csv", "metrics.json"]
+
+
+@pytest.mark.skipif(folder.fcntl is None, reason="no file locks")
+def test_a_folder_that_another_process_writes_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, manifest = Path("runs/t/a"), pd.DataFrame({"path": ["a"]})
+    folder.begin(run, {}, manifest)
+    (run / "checkpoints").mkdir()
+    folder.LOCKS.clear()  # closes the file, which lets go of the folder
+    code = (
+        "import sys; from pathlib import Path; import pandas as pd; from runner import folder;"
+        "folder.begin(Path('runs/t/a'), {}, pd.DataFrame({'path': ['a']})); print('begun', flush=True);"
+        "sys.stdin.read()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(folder.__file__).parents[1])}
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    try:
+        assert other.stdout.readline() == b"begun\n"
+        assert folder.choose("", "t", {}) != run
+        with pytest.raises(InputError, match="another process"):
+            folder.begin(run, {}, manifest)
+    finally:
+        other.kill()
+        other.communicate()
+    assert folder.choose("", "t", {}) == run
+    assert folder.begin(run, {}, manifest)
+    folder.end(run)

@@ -71,8 +71,16 @@ class Config:
     strategy: Literal["auto", "cpu", "gpu", "mirrored"] = "auto"
     """Where to train; auto takes every GPU it finds, else the CPU."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    deterministic: bool = False
+    """Repeat to the bit, at some cost in speed: operations with one order of summation."""
+    checkpoint_steps: int | None = None
+    """Within an epoch, also keep the state after every so many steps; None leaves it to the minutes."""
+    checkpoint_minutes: float | None = 10.0
+    """Within an epoch, also keep the state when so many minutes have passed since the last time."""
     run_dir: str = ""
-    """Folder for the results; "" makes runs/image_classification/<date and time>."""
+    """Folder for the results; "" makes runs/image_classification/<date and time>, or goes on with an
+    unfinished run of the same settings there. So does a folder given here that holds one.
+    """
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -93,6 +101,16 @@ class Config:
             ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
             ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
+            (
+                "checkpoint_steps",
+                self.checkpoint_steps is None or self.checkpoint_steps >= 1,
+                "None or at least 1",
+            ),
+            (
+                "checkpoint_minutes",
+                self.checkpoint_minutes is None or self.checkpoint_minutes > 0,
+                "None or a number above 0",
+            ),
             ("seed", 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647"),
         ):
             if not fine:

@@ -76,9 +76,12 @@ def methods(config: Config) -> dict[str, Config]:
     }
 
 
-def fit(config: Config, examples: data.Data, title: str = "") -> tuple[keras.Model, training.Fit]:
-    """Build the model and train it through the stages of `config`."""
+def fit(
+    config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
+) -> tuple[keras.Model, training.Fit]:
+    """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
+    strategy.set_deterministic(config.deterministic)
     strategy.set_precision(config.precision)
     with strategy.choose(config.strategy).scope():
         network, blocks = model.build(config, examples)
@@ -89,10 +92,10 @@ def fit(config: Config, examples: data.Data, title: str = "") -> tuple[keras.Mod
             ),
             metrics=["accuracy"],
         )
-    train = training.batches(
-        examples.train,
-        examples.classes,
-        config.batch_size,
+    source = dict(
+        examples=examples.train,
+        classes=examples.classes,
+        batch_size=config.batch_size,
         shuffle=True,
         seed=config.seed,
         strength=config.augment,
@@ -100,9 +103,18 @@ def fit(config: Config, examples: data.Data, title: str = "") -> tuple[keras.Mod
         mixup=config.mixup,
         cutmix=config.cutmix,
     )
-    validation = training.batches(examples.val, examples.classes, config.batch_size)
     fitted = training.fit(
-        network, train, validation, config.stages, blocks, monitor=config.monitor, title=title
+        network,
+        training.batches(**source),
+        training.batches(examples.val, examples.classes, config.batch_size),
+        config.stages,
+        blocks,
+        monitor=config.monitor,
+        title=title,
+        train_from=lambda step: training.named_batches(**source, start=step),
+        checkpoints=checkpoints,
+        checkpoint_steps=config.checkpoint_steps,
+        checkpoint_minutes=config.checkpoint_minutes,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = training.batches(
@@ -114,7 +126,7 @@ def fit(config: Config, examples: data.Data, title: str = "") -> tuple[keras.Mod
 
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
-    run = folder.choose(config.run_dir, Path(__file__).parent.name)
+    run = folder.choose(config.run_dir, Path(__file__).parent.name, flags.to_dict(config))
     examples = load(config)
     print(
         f"{len(examples.classes)} classes; pictures: "
@@ -130,9 +142,11 @@ def main(config: Config) -> Path:
             "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
             "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
         )
+    goes_on = folder.begin(run, flags.to_dict(config), examples.manifest)
+    print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
     networks, fits = {}, {}
     for name, arm in methods(config).items():
-        networks[name], fits[name] = fit(arm, examples, title=name)
+        networks[name], fits[name] = fit(arm, examples, name, run / "checkpoints" / name.replace(" ", "_"))
 
     # The test split is opened here, once, when nothing is left to choose.
     predictions = evaluation.predict(networks, examples.test, examples.classes)
@@ -144,9 +158,7 @@ def main(config: Config) -> Path:
         "training seconds": f"{sum(fitted.seconds for fitted in fits.values()):.0f}",
         "peak memory": f"{strategy.peak_memory_gigabytes():.1f} GB",
     }
-    folder.write_json(run / "config.json", flags.to_dict(config))
     folder.write_json(run / "environment.json", environment)
-    folder.write_csv(run / "manifest.csv", examples.manifest)
     folder.write_csv(run / "problems.csv", examples.problems)
     folder.write_csv(run / "history.csv", fits["staged"].history)
     folder.write_csv(run / "ledger.csv", fits["staged"].ledger)
@@ -161,6 +173,7 @@ def main(config: Config) -> Path:
         {"classes": list(examples.classes), "test": metrics["staged"]}
         | {"baselines": {name: numbers for name, numbers in metrics.items() if name != "staged"}},
     )
+    folder.end(run)
     print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
     print(f"report: {page}")
     return run
