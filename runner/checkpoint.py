@@ -11,6 +11,7 @@ by the disk itself leaves the one before. zip's checksums tell a torn file from 
 unpickled.
 """
 
+import inspect
 import json
 import signal
 import threading
@@ -148,8 +149,12 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _counts(callback: keras.callbacks.Callback) -> tuple[dict, dict[str, list[np.ndarray]]]:
-    """What a callback remembers: plain values by name, and lists of arrays (such as best_weights) by name."""
-    remembered = {name: value for name, value in vars(callback).items() if name not in ("_model", "params")}
+    """What a callback remembers: plain values by name, and lists of arrays (such as best_weights) by name.
+
+    What it was made with (the arguments of its constructor) is for each process to say.
+    """
+    given = {"_model", "params", *inspect.signature(type(callback).__init__).parameters}
+    remembered = {name: value for name, value in vars(callback).items() if name not in given}
     plain = {
         name: value.item() if isinstance(value, np.generic) else value
         for name, value in remembered.items()

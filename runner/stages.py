@@ -193,7 +193,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         groups = {
             "variable": [keras.ops.convert_to_numpy(variable) for variable in variables],
             "optimizer": [keras.ops.convert_to_numpy(variable) for variable in optimizer],
-            "metric": [keras.ops.convert_to_numpy(variable) for variable in self.model.metrics_variables],
+            "metric": [_per_replica(variable) for variable in self.model.metrics_variables],
             "before": self.before or [],
             "best": self.best_weights or [],
         }
@@ -252,8 +252,15 @@ class StagedUnfreezing(keras.callbacks.Callback):
 
         `fit` counts an epoch's steps from 0 and reads `train_function` anew for each.
         """
-        for variable, value in zip(self.model.metrics_variables, sums, strict=True):
-            variable.assign(value)
+        for variable, values in zip(self.model.metrics_variables, sums, strict=True):
+            copies = getattr(variable.value, "values", [variable])
+            if len(values) != len(copies):
+                raise InputError(
+                    f"the checkpoint was written within an epoch on {len(values)} replicas, now there are "
+                    f"{len(copies)}; go on with as many, or delete it to go on from the epoch before."
+                )
+            for copy, value in zip(copies, values):
+                copy.assign(value)
         self.passed_by = calls
         model, train_function = self.model, self.model.train_function
 
@@ -352,6 +359,11 @@ def _state_variables(model: keras.Model) -> list[keras.Variable]:
     """All weights and the seed states of random layers; metrics start anew each epoch."""
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for variable in model.variables if id(variable) not in metrics]
+
+
+def _per_replica(variable: keras.Variable) -> np.ndarray:
+    """A metric's sum, one row per replica: each has its own, and their total is another rounding."""
+    return np.stack([copy.numpy() for copy in getattr(variable.value, "values", [variable])])
 
 
 def _inner(optimizer):

@@ -85,15 +85,26 @@ def named_batches(
     without end. That reads and shuffles what lies before (some microseconds for a picture in memory; one
     that does not fit there is decoded again), but augments none of it.
     """
-    if shuffle:
-        bytes_each = tf.TensorShape(examples.element_spec["image"].shape).num_elements() or 2**18
-        buffer = min(int(examples.cardinality()), max(1000, SHUFFLE_BYTES // bytes_each))
-        examples = examples.shuffle(buffer, seed=seed, reshuffle_each_iteration=True)
-    batched = examples.batch(batch_size).map(
-        lambda batch: {**batch, "label": tf.one_hot(batch["label"], len(classes))},
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return augment.dataset(batched, strength, seed=seed, flip=flip, mixup=mixup, cutmix=cutmix, start=start)
+    bytes_each = tf.TensorShape(examples.element_spec["image"].shape).num_elements() or 2**18
+    buffer = min(int(examples.cardinality()), max(1000, SHUFFLE_BYTES // bytes_each))
+
+    def make() -> tf.data.Dataset:
+        ordered = examples
+        if shuffle:
+            ordered = examples.shuffle(buffer, seed=seed, reshuffle_each_iteration=True)
+        batched = ordered.batch(batch_size).map(
+            lambda batch: {**batch, "label": tf.one_hot(batch["label"], len(classes))},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        return augment.dataset(
+            batched, strength, seed=seed, flip=flip, mixup=mixup, cutmix=cutmix, start=start
+        )
+
+    if start is None:
+        return make()
+    # A dataset that shuffles moves on with each iterator made of it, and Keras makes one more under a
+    # strategy. Made inside a function it begins anew with each: step n is the same batch for whoever asks.
+    return tf.data.Dataset.range(1).flat_map(lambda _: make()).with_options(examples.options())
 
 
 def _pair(batch):
@@ -159,9 +170,10 @@ def fit(
         clock.seconds, seconds_before = record["seconds"], sum(record["seconds"])
         epochs_done = record["epochs_done"]
         steps_done = epochs_done * max(steps, 0) + record["calls"] * model.steps_per_execution
-        lines.title += f" (goes on after epoch {epochs_done}" + f", step {record['calls']})" * bool(
-            record["calls"]
-        )
+        if record["calls"]:  # Keras makes a metric's variables at its first use, which must be before theirs
+            model.test_on_batch(*next(iter(validation)))
+        place = f"epoch {epochs_done}" + (f" and {record['calls']} steps" if record["calls"] else "")
+        lines.title += f" (goes on after {place})"
     batches = _endless(train, train_from, steps, epochs_done, steps_done)
     ended = bool(saved) and record["finished"]
     started = time.perf_counter()
