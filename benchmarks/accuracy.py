@@ -34,7 +34,7 @@ def one_seed(config: Config, methods: list[str]) -> list[dict]:
         networks[name], fits[name] = train.fit(
             arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.seed}"
         )
-    tables = evaluation.predict(networks, examples.test, examples.classes)
+    tables = evaluation.predict(networks, examples.test.open(None, "benchmark"), examples.classes)
     return [
         {
             "data": Path(config.data).name,

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from runner import images, sources, splits
 from runner.errors import InputError, suggest
+from runner.sealed import Sealed
 from runner.sources import Source
 
 SPLITS = ("train", "val", "test", "unused", "skipped")
@@ -30,7 +31,8 @@ class Data:
     train, val, test: finite, unbatched, unaugmented `tf.data.Dataset`s of known cardinality, each in the same
     order every time: that of the manifest, which often goes class by class, so shuffle train with a buffer of
     its whole length (it only points at pictures that are in memory anyway). Only a train split of files that
-    don't fit in memory comes mixed. An element is a dict
+    don't fit in memory comes mixed. test is sealed: `test.open(record, reason)` gives its dataset. An element
+    is a dict
     {"id": int64 (), row number in the manifest; "image": uint8 (image_size, image_size, 3), RGB; "label":
     int64 (), index into classes}.
     classes: names, sorted (by value where all are whole numbers) or in TFDS's order.
@@ -45,7 +47,7 @@ class Data:
 
     train: tf.data.Dataset
     val: tf.data.Dataset
-    test: tf.data.Dataset
+    test: Sealed
     classes: tuple[str, ...]
     manifest: pd.DataFrame
     problems: pd.DataFrame
@@ -120,7 +122,8 @@ def load(
         datasets = [_from_files(found, rows, labels, image_size, resize) for rows in ids]
     else:
         datasets = _from_memory(pictures, [_ids(manifest, split) for split in SPLITS[:3]], labels)
-    return Data(*datasets, classes=found.classes, manifest=manifest, problems=problems)
+    train, val, test = datasets
+    return Data(train, val, Sealed(test), classes=found.classes, manifest=manifest, problems=problems)
 
 
 def summary(data: Data) -> pd.DataFrame:

@@ -1,9 +1,9 @@
 """A run folder: everything one run leaves behind, each file written whole or not at all.
 
 `runs/<template>/<name>/` holds config.json, environment.json, manifest.csv, history.csv, ledger.csv,
-predictions.csv, metrics.json, model.keras and report.html. config.json and manifest.csv come first, with
-checkpoints/ while a run trains; metrics.json is written last of the numbers: a folder that has it is
-complete, one that hasn't goes on when the run is started again.
+predictions.csv, test_readings.csv, metrics.json, model.keras and report.html. config.json and manifest.csv
+come first, with checkpoints/ while a run trains; metrics.json is written last of the numbers: a folder that
+has it is complete, one that hasn't goes on when the run is started again.
 """
 
 import datetime

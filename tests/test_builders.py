@@ -91,7 +91,7 @@ def test_a_path_in_the_manifest_is_a_tfds_slice(dataset):
     prepared = tfds.builder_from_directory(f"{tfds.core.constants.DATA_DIR}/sliced/1.0.0")
     (example,) = prepared.as_dataset(split="test[7:8]").as_numpy_iterator()
     row = loaded.manifest.index[loaded.manifest["path"] == "sliced/test[7]"][0]
-    (element,) = [element for element in loaded.test if element["id"] == row]
+    (element,) = [element for element in loaded.test.open(None, "t") if element["id"] == row]
     np.testing.assert_array_equal(example["image"], element["image"])
 
 

@@ -89,7 +89,7 @@ def test_the_order_is_fixed_and_the_datasets_compose(folder, memory_budget):
     assert (ids(loaded.train) == sorted(ids(loaded.train))) == (memory_budget > 0)
     again = data.load(folder, 8, memory_budget=memory_budget)
     pd.testing.assert_frame_equal(again.manifest, loaded.manifest)
-    for one, other in zip(loaded.test, again.test):
+    for one, other in zip(loaded.test.open(None, "t"), again.test.open(None, "t")):
         np.testing.assert_array_equal(one["image"], other["image"])
     batches = list(loaded.train.shuffle(100, seed=1).repeat(2).batch(16, drop_remainder=True))
     assert all(batch["image"].shape == (16, 8, 8, 3) for batch in batches)
@@ -101,7 +101,7 @@ def test_odd_sizes_and_few_labels_keep_pictures_and_ids_together(folder):
 
     for labels_per_class in (None, 2):
         loaded = data.load(folder, 7, labels_per_class=labels_per_class, resize="stretch")
-        for dataset in (loaded.train, loaded.val, loaded.test):
+        for dataset in (loaded.train, loaded.val, loaded.test.open(None, "t")):
             for element in dataset:
                 path = folder / loaded.manifest["path"][int(element["id"])]
                 np.testing.assert_array_equal(element["image"], images.resize(Image.open(path), 7, "stretch"))
@@ -185,8 +185,8 @@ def test_each_odd_file_is_decoded_or_named(folder):
     skipped = loaded.manifest[loaded.manifest["split"] == "skipped"]
     assert set(skipped["path"]) == {"rose/empty.jpg", "rose/notes.txt", "rose/half.png"}
     assert (skipped["sha256"] == "").all()
-    assert len(ids(loaded.train)) + len(ids(loaded.val)) + len(ids(loaded.test)) == 52 + 5
-    assert not set(skipped.index) & {*ids(loaded.train), *ids(loaded.val), *ids(loaded.test)}
+    assert len(ids(loaded.train)) + len(ids(loaded.val)) + len(ids(loaded.test.open(None, "t"))) == 52 + 5
+    assert not set(skipped.index) & {*ids(loaded.train), *ids(loaded.val), *ids(loaded.test.open(None, "t"))}
 
     text = message(folder, 8, on_bad_data="stop")
     assert "3 cannot be used" in text and "rose/empty.jpg" in text and "on_bad_data='skip'" in text
@@ -237,8 +237,10 @@ def test_labels_per_class_is_nested_and_never_thins_test(folder):
     assert (data.summary(three)["val"] <= 3).all() and (data.summary(five)["val"] <= 5).all()
     assert set(ids(three.train)) < set(ids(five.train)) < set(ids(full.train))
     assert set(ids(three.val)) <= set(ids(five.val)) <= set(ids(full.val))
-    assert ids(three.test) == ids(five.test) == ids(full.test)
-    assert (five.manifest["split"] == "unused").sum() == 52 - len(ids(full.test)) - 15 - len(ids(five.val))
+    assert ids(three.test.open(None, "t")) == ids(five.test.open(None, "t")) == ids(full.test.open(None, "t"))
+    assert (five.manifest["split"] == "unused").sum() == 52 - len(ids(full.test.open(None, "t"))) - 15 - len(
+        ids(five.val)
+    )
     other = data.load(folder, 8, labels_per_class=5, seed=1)
     assert set(ids(other.train)) != set(ids(five.train))
     text = message(folder, 8, labels_per_class=8)

@@ -61,10 +61,13 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
         "model.keras",
         "metrics.json",
         "report.html",
+        "test_readings.csv",
     }
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")
+    readings = pd.read_csv(run / "test_readings.csv")
+    assert len(readings) == 1 and readings["pictures"].tolist() == [len(tested)]
     assert metrics["test"]["examples"] == len(tested) == (manifest["split"] == "test").sum()
     assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
     assert set(metrics["baselines"]) == {"from scratch", "feature extraction"}
@@ -76,7 +79,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     # The saved model takes raw pictures and predicts what it was tested with.
     model = keras.models.load_model(run / "model.keras", compile=False)
     examples = train.load(small_config(tmp_path, folder_of_pictures))
-    images = np.stack([element["image"].numpy() for element in examples.test])
+    images = np.stack([element["image"].numpy() for element in examples.test.open(None, "to compare")])
     chosen = [metrics["classes"][index] for index in model.predict(images, verbose=0).argmax(1)]
     assert chosen == tested["prediction"].tolist()
 

@@ -149,7 +149,10 @@ def main(config: Config) -> Path:
         networks[name], fits[name] = fit(arm, examples, name, run / "checkpoints" / name.replace(" ", "_"))
 
     # The test split is opened here, once, when nothing is left to choose.
-    predictions = evaluation.predict(networks, examples.test, examples.classes)
+    test = examples.test.open(
+        run / "test_readings.csv", f"final numbers of {', '.join(networks)}; mistakes shown in the report"
+    )
+    predictions = evaluation.predict(networks, test, examples.classes)
     metrics = {name: evaluation.metrics(table, examples.classes) for name, table in predictions.items()}
     comparison = compare(config, networks, fits, metrics, examples)
 
