@@ -72,6 +72,7 @@ def test_a_builder_by_path_with_its_splits(dataset, memory_budget):
     assert sys.path == path and "datasets" not in sys.modules
     assert loaded.classes == ("x", "y", "z")
     assert data.summary(loaded).loc["y"].tolist() == [10, 3, 4, 0, 0]
+    loaded.test.open(None, "t")
     for number, split in enumerate(("train", "val", "test")):
         rows = loaded.manifest[loaded.manifest["split"] == split]
         for element in getattr(loaded, split):

@@ -38,6 +38,10 @@ def ids(dataset) -> list[int]:
     return [int(element["id"]) for element in dataset]
 
 
+def splits_of(loaded) -> dict:
+    return {"train": loaded.train, "val": loaded.val, "test": loaded.test.open(None, "t")}
+
+
 def kinds(loaded) -> dict[str, str]:
     return dict(zip(loaded.problems["path"], loaded.problems["kind"]))
 
@@ -63,8 +67,7 @@ def test_elements_agree_with_the_manifest(folder, memory_budget):
     loaded = data.load(folder, 8, memory_budget=memory_budget)
     assert loaded.classes == ("daisy", "rose", "tulip")
     seen = []
-    for split in ("train", "val", "test"):
-        dataset = getattr(loaded, split)
+    for split, dataset in splits_of(loaded).items():
         assert dataset.cardinality() == (loaded.manifest["split"] == split).sum()
         assert dataset.element_spec["image"].shape == (8, 8, 3)
         assert {key: spec.dtype for key, spec in dataset.element_spec.items()} == {
@@ -101,7 +104,7 @@ def test_odd_sizes_and_few_labels_keep_pictures_and_ids_together(folder):
 
     for labels_per_class in (None, 2):
         loaded = data.load(folder, 7, labels_per_class=labels_per_class, resize="stretch")
-        for dataset in (loaded.train, loaded.val, loaded.test.open(None, "t")):
+        for dataset in splits_of(loaded).values():
             for element in dataset:
                 path = folder / loaded.manifest["path"][int(element["id"])]
                 np.testing.assert_array_equal(element["image"], images.resize(Image.open(path), 7, "stretch"))
@@ -208,7 +211,7 @@ def test_a_file_name_that_is_not_utf8(folder):
         loaded = data.load(folder, 8, memory_budget=budget)
         assert "rose/caf\\xe9.png" in set(loaded.manifest["path"])
         loaded.manifest.to_csv(folder.parent / "manifest.csv")
-        assert sum(len(ids(getattr(loaded, split))) for split in ("train", "val", "test")) == 53
+        assert sum(len(ids(dataset)) for dataset in splits_of(loaded).values()) == 53
 
 
 # ---------------------------------------------------------------- splits
