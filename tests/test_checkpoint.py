@@ -131,7 +131,11 @@ def assert_same(received, expected):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["from-the-step", "input-replayed"])
+@pytest.mark.parametrize(
+    "named",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["from-the-step", "input-replayed"],
+)
 def test_cut_again_and_again_a_fit_ends_as_one_that_was_never_cut(picture_model, examples, tmp_path, named):
     whole = fit(picture_model, examples)
     epochs = len(whole[1].history)
@@ -214,7 +218,10 @@ def test_minutes_within_an_epoch_also_write(picture_model, examples, tmp_path):
     assert (tmp_path / "epoch-00000-step-0000003.npz").is_file()
 
 
-@pytest.mark.parametrize("damage", ["cut short", "one bit", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    ["one bit", *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("cut short", "empty"))],
+)
 def test_a_torn_newest_file_falls_back_on_the_one_before(picture_model, examples, tmp_path, damage):
     whole = fit(picture_model, examples)
     with pytest.raises(Cut):
