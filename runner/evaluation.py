@@ -4,15 +4,21 @@ The numbers are scikit-learn's. Keras' own precision, recall and F1 average over
 class indices, so nothing here is computed batch by batch.
 """
 
-import keras
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import scipy.sparse
 import scipy.special
 import sklearn.metrics
-import tensorflow as tf
 
 from runner.errors import InputError
+
+if TYPE_CHECKING:  # the numbers need no TensorFlow: only `predict` loads it
+    import keras
+    import tensorflow as tf
 
 
 def predict(
@@ -35,7 +41,9 @@ def predict(
         InputError: no models, no examples, labels outside the classes, or outputs that are no finite logits
             (batch, classes).
     """
-    classes = _class_names(classes)
+    import tensorflow as tf
+
+    classes = class_names(classes)
     if not models:
         raise InputError("Received no models to evaluate: give at least one, as {'name': model}.")
     batches = dataset.batch(batch_size)
@@ -70,8 +78,8 @@ def metrics(predictions: pd.DataFrame, classes, *, resamples: int = 1000, seed: 
     Raises:
         InputError: an empty table, or one that names a class that `classes` lacks.
     """
-    classes = _class_names(classes)
-    truth, predicted = _codes(predictions, "label", classes), _codes(predictions, "prediction", classes)
+    classes = class_names(classes)
+    truth, predicted = codes(predictions, "label", classes), codes(predictions, "prediction", classes)
     result = {"accuracy": float(sklearn.metrics.accuracy_score(truth, predicted))}
     accuracies, macro_f1s = _bootstrap(truth, predicted, len(classes), resamples, seed)
     result["accuracy_interval"] = _interval(accuracies)
@@ -79,7 +87,7 @@ def metrics(predictions: pd.DataFrame, classes, *, resamples: int = 1000, seed: 
         result["top5_accuracy"] = float(
             sklearn.metrics.top_k_accuracy_score(
                 truth,
-                predictions[[f"p:{name}" for name in classes]].to_numpy(),
+                probabilities(predictions, classes),
                 k=5,
                 labels=np.arange(len(classes)),
             )
@@ -103,8 +111,8 @@ def per_class(predictions: pd.DataFrame, classes) -> pd.DataFrame:
     Support counts its examples. A class that is never predicted has precision 0; one that occurs neither as
     truth nor as prediction has NaN in all three: the column means are the macro averages of `metrics`.
     """
-    classes = _class_names(classes)
-    truth, predicted = _codes(predictions, "label", classes), _codes(predictions, "prediction", classes)
+    classes = class_names(classes)
+    truth, predicted = codes(predictions, "label", classes), codes(predictions, "prediction", classes)
     precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
         truth, predicted, labels=np.arange(len(classes)), zero_division=0
     )
@@ -118,17 +126,63 @@ def per_class(predictions: pd.DataFrame, classes) -> pd.DataFrame:
 
 def confusion(predictions: pd.DataFrame, classes) -> pd.DataFrame:
     """Return the counts (classes, classes), int64: rows are the truth, columns the prediction."""
-    classes = _class_names(classes)
+    classes = class_names(classes)
     counts = sklearn.metrics.confusion_matrix(
-        _codes(predictions, "label", classes),
-        _codes(predictions, "prediction", classes),
+        codes(predictions, "label", classes),
+        codes(predictions, "prediction", classes),
         labels=np.arange(len(classes)),
     )
     return pd.DataFrame(counts, pd.Index(classes, name="truth"), pd.Index(classes, name="prediction"))
 
 
+def class_names(classes) -> list[str]:
+    """Return the class names as a list of str; raise InputError for none, or for one that comes twice."""
+    names = [str(name) for name in classes]
+    if len(set(names)) != len(names) or not names:
+        raise InputError(
+            f"Received {len(names)} class names, {len(set(names))} of them different: each needs its own."
+        )
+    return names
+
+
+def codes(predictions: pd.DataFrame, column: str, classes: list[str]) -> np.ndarray:
+    """Return "label" or "prediction" of a prediction table as indices into `classes`, (examples,).
+
+    Raises:
+        InputError: an empty table, or one that names a class that `classes` lacks.
+    """
+    if len(predictions) == 0:
+        raise InputError("Received a prediction table without rows: predict at least one example.")
+    # A table read back from CSV has numbers where classes are called "0", "1", ...
+    found = pd.Index(classes).get_indexer(predictions[column].astype(str))
+    if (found < 0).any():
+        unknown = predictions[column].iloc[int(np.argmax(found < 0))]
+        raise InputError(
+            f"The prediction table has {column} {unknown!r}, which is none of the {len(classes)} classes "
+            f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}): give those it was made with."
+        )
+    return found
+
+
+def probabilities(predictions: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    """Return the columns "p:<class>" of a prediction table in the order of `classes`, (examples, classes).
+
+    Raises:
+        InputError: a class without such a column.
+    """
+    columns = [f"p:{name}" for name in classes]
+    lacking = [name for name in columns if name not in predictions]
+    if lacking:
+        raise InputError(
+            f"The prediction table has no column {lacking[0]!r}: give the classes that it was made with."
+        )
+    return predictions[columns].to_numpy(np.float64)
+
+
 def _logits_function(model, images):
     """Compile the forward pass once, for any number of pictures: the short last batch retraces nothing."""
+    import tensorflow as tf
+
     # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch.
     return tf.function(lambda x: tf.cast(model(x, training=False), tf.float32), input_signature=[images])
 
@@ -168,29 +222,6 @@ def _table(name, ids, labels, logits, classes):
     )
     columns = pd.DataFrame(probabilities.astype(np.float32), columns=[f"p:{one}" for one in classes])
     return pd.concat([table, columns], axis=1)
-
-
-def _class_names(classes):
-    names = [str(name) for name in classes]
-    if len(set(names)) != len(names) or not names:
-        raise InputError(
-            f"Received {len(names)} class names, {len(set(names))} of them different: each needs its own."
-        )
-    return names
-
-
-def _codes(predictions, column, classes):
-    if len(predictions) == 0:
-        raise InputError("Received a prediction table without rows: predict at least one example.")
-    # A table read back from CSV has numbers where classes are called "0", "1", ...
-    codes = pd.Index(classes).get_indexer(predictions[column].astype(str))
-    if (codes < 0).any():
-        unknown = predictions[column].iloc[int(np.argmax(codes < 0))]
-        raise InputError(
-            f"The prediction table has {column} {unknown!r}, which is none of the {len(classes)} classes "
-            f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}): give those it was made with."
-        )
-    return codes
 
 
 def _bootstrap(truth, predicted, number_of_classes, resamples, seed):

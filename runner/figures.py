@@ -125,6 +125,117 @@ def comparison_bars(comparison: pd.DataFrame, highlight: int = -1) -> Figure:
     return figure
 
 
+def reliability_plot(before: pd.DataFrame, after: pd.DataFrame | None = None) -> Figure:
+    """Plot accuracy over confidence per bin with 95 % intervals, both 0..1, and the diagonal of calibration.
+
+    `before` and `after` a temperature are tables of `calibration.reliability`. Under the diagonal a network
+    is too confident.
+    """
+    figure, axes = _square_axes("confidence", "accuracy")
+    axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=":", zorder=2)
+    tables = [(before, "as trained", "second", "s")]
+    if after is not None:
+        tables.append((after, "with temperature", "accent", "o"))
+    for table, label, colour, marker in tables:
+        axes.errorbar(
+            table["confidence"],
+            table["accuracy"],
+            yerr=[table["accuracy"] - table["accuracy_low"], table["accuracy_high"] - table["accuracy"]],
+            fmt=marker,
+            color=COLOURS[colour],
+            markersize=5,
+            elinewidth=1.2,
+            label=label,
+            zorder=3,
+        )
+    axes.legend(frameon=False, fontsize=12, labelcolor=COLOURS["ink"], loc="best")
+    return figure
+
+
+def roc_curve(roc: pd.DataFrame, point: dict | None = None) -> Figure:
+    """Plot the ROC curve of `operating_point.curves`; `point`, of `operating_point.at`, is marked."""
+    figure, axes = _square_axes("false positive rate (1 - specificity)", "true positive rate (sensitivity)")
+    axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=":", zorder=2)
+    axes.plot(
+        roc["false_positive_rate"],
+        roc["true_positive_rate"],
+        color=COLOURS["accent"],
+        linewidth=2,
+        zorder=3,
+    )
+    if point is not None and None not in (point["specificity"], point["sensitivity"]):
+        _mark(axes, 1 - point["specificity"], point["sensitivity"], point["threshold"])
+    return figure
+
+
+def precision_recall_curve(precision_recall: pd.DataFrame, share: float, point: dict | None = None) -> Figure:
+    """Plot the precision-recall curve of `operating_point.curves`; `point` as in `roc_curve`.
+
+    `share` (0..1) of the examples are positive: the precision of guessing, drawn as a dotted line.
+    """
+    figure, axes = _square_axes("recall (sensitivity)", "precision")
+    axes.axhline(share, color=COLOURS["muted"], linewidth=1, linestyle=":", zorder=2)
+    axes.plot(
+        precision_recall["recall"],
+        precision_recall["precision"],
+        color=COLOURS["accent"],
+        linewidth=2,
+        drawstyle="steps-pre",
+        zorder=3,
+    )
+    if point is not None and None not in (point["precision"], point["sensitivity"]):
+        _mark(axes, point["sensitivity"], point["precision"], point["threshold"])
+    return figure
+
+
+def group_bars(groups: pd.DataFrame, accuracy: float, most: int = 20) -> Figure:
+    """Plot the accuracy of each group with its interval, lowest first, and that of all examples as a line.
+
+    `groups` is the table of `groups.per_group`, `accuracy` is 0..1. Of more than `most` groups the lowest and
+    the highest are drawn, half each. Groups of few examples are grey.
+    """
+    left_out = max(0, len(groups) - most)
+    shown = groups
+    if left_out:
+        shown = pd.concat([groups.head((most + 1) // 2), groups.tail(most // 2)])
+    figure, axes = _axes(width=6.2, height=1.0 + 0.32 * (len(shown) + bool(left_out)))
+    places = np.arange(len(shown), dtype=float)
+    labels = [
+        f"{name if len(str(name)) <= 26 else str(name)[:25] + '…'} ({examples})"
+        for name, examples in zip(shown["group"], shown["examples"], strict=True)
+    ]
+    ticks, texts = places, labels
+    if left_out:  # a free row where the middle ones would be
+        places[(most + 1) // 2 :] += 1
+        ticks = np.insert(places, (most + 1) // 2, (most + 1) // 2)
+        texts = labels.copy()
+        texts.insert((most + 1) // 2, f"… {left_out} more …")
+    for place, row in zip(places, shown.itertuples(), strict=True):
+        colour = COLOURS["muted"] if row.few else COLOURS["accent"]
+        axes.hlines(place, row.accuracy_low, row.accuracy_high, color=colour, linewidth=2, zorder=3)
+        axes.plot(row.accuracy, place, "o", color=colour, markersize=6, zorder=4)
+    axes.axvline(accuracy, color=COLOURS["second"], linewidth=1.4, linestyle="--", zorder=2)
+    axes.text(
+        accuracy,
+        1.01,
+        f"all: {100 * accuracy:.1f} %",
+        transform=axes.get_xaxis_transform(),
+        ha="center",
+        va="bottom",
+        fontsize=11,
+        color=COLOURS["muted"],
+    )
+    axes.set_yticks(ticks, texts, parse_math=False, fontsize=12, color=COLOURS["ink"])
+    axes.set_ylim(ticks[-1] + 0.6, -0.6)
+    axes.set_xlim(0, 1.02)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+    axes.set_xlabel("accuracy (examples in brackets)")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.grid(axis="x", color=COLOURS["line"], linewidth=0.8, zorder=0)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
 def inline_svg(figure: Figure, description: str, salt: str) -> str:
     """Return the figure as one `<svg>` element for an HTML page: text stays text and takes the page's font.
 
@@ -164,6 +275,34 @@ def _with_variables(style):
     for name, colour in COLOURS.items():
         style = style.replace(colour, f"var(--{name})")
     return style
+
+
+def _square_axes(across, up):
+    figure, axes = _axes(width=4.6, height=4.6)
+    axes.set_aspect("equal")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set_xlabel(across)
+    axes.set_ylabel(up, color=COLOURS["muted"], fontsize=12)
+    axes.grid(color=COLOURS["line"], linewidth=0.8, zorder=0)
+    return figure, axes
+
+
+def _mark(axes, across, up, threshold):
+    axes.plot(across, up, "o", color=COLOURS["second"], markersize=9, zorder=4, clip_on=False)
+    # To the inside of the plot, whichever side of the middle the point lies on.
+    axes.annotate(
+        f"threshold {threshold:.2f}",
+        (across, up),
+        xytext=(12, -14) if across < 0.5 else (-12, -14),
+        textcoords="offset points",
+        ha="left" if across < 0.5 else "right",
+        va="top",
+        fontsize=12,
+        color=COLOURS["ink"],
+    )
 
 
 def _axes(width, height):
