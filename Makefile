@@ -9,7 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONUNBUFFERED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow coverage lint clean
+.PHONY: help setup demo test test-slow coverage lint audit clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ coverage: $(VENV)/.test-ready  ## run the fast tests and show which lines of run
 
 lint: $(VENV)/.test-ready  ## check the code with ruff
 	@$(BIN)/python -m ruff check .
+
+audit: $(VENV)/.test-ready  ## look the installed packages up in the list of known vulnerabilities (needs the network)
+	@$(PIP) pip-audit
+	@$(BIN)/python -m pip_audit --progress-spinner off
 
 clean:  ## delete caches; keeps .venv and runs/
 	@find . -path ./$(VENV) -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) \

@@ -4,6 +4,7 @@ Each command imports what it needs when it is called, so that `--help` answers a
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,48 @@ def doctor(options: argparse.Namespace) -> int:
     return strategy.doctor()
 
 
+def predict(options: argparse.Namespace) -> int:
+    from runner import folder, quiet
+
+    folder.read_complete(options.run)  # a wrong folder is answered before TensorFlow's seconds
+    quiet.import_tensorflow()
+    from runner import predict
+
+    result = predict.run(options.run, options.pictures, options.output, options.batch_size)
+    print(f"{result.predicted} pictures predicted; {result.output} has a row for each.")
+    if result.number_unreadable:
+        print(f"{result.number_unreadable} files could not be read (column note says why):", file=sys.stderr)
+        print(*result.unreadable, sep="\n", file=sys.stderr)
+        if result.number_unreadable > len(result.unreadable):
+            print("...", file=sys.stderr)
+    return 0 if result.predicted else 1
+
+
+def export(options: argparse.Namespace) -> int:
+    from runner import folder, quiet
+
+    folder.read_complete(options.run)  # a wrong folder is answered before TensorFlow's seconds
+    quiet.import_tensorflow()
+    from runner import export
+
+    for path, difference in export.run(options.run, options.format, options.output).items():
+        print(f"{path}: logits differ from model.keras by at most {difference:.1e} of the largest")
+    return 0
+
+
+def shift(options: argparse.Namespace) -> int:
+    from runner import folder, quiet
+
+    folder.read_complete(options.run)
+    quiet.import_tensorflow()
+    from runner import shift
+
+    page = shift.run(options.run, options.folder, options.batch_size)
+    print(json.loads((page.parent / "shift.json").read_text(encoding="utf-8"))["verdict"])
+    print(f"page: {page}")
+    return 0
+
+
 def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     """Return the command line; it has `new` only where there are templates, not in a copied-out project."""
     top = Parser(prog="python -m runner", description="What the runner does beside training.")
@@ -92,6 +135,48 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="check this machine and say what training will run on").set_defaults(
         call=doctor
     )
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument(
+        "run", metavar="RUN", help="folder of a complete run, such as runs/image_classification/mine"
+    )
+    make = commands.add_parser(
+        "predict",
+        parents=[run],
+        help="predict pictures of your own with a run, into a CSV file",
+        description="Write a CSV file with a row per picture: path, prediction, confidence, note, p:<class>.",
+    )
+    make.add_argument(
+        "pictures", metavar="PICTURES", nargs="+", help="picture files, and folders of any depth"
+    )
+    make.add_argument("--output", default="predictions.csv", help="the file to write (default: %(default)s)")
+    make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
+    make.set_defaults(call=predict)
+    make = commands.add_parser(
+        "shift",
+        parents=[run],
+        help="say how far new pictures lie from those a run was trained on",
+        description="Compare a folder of new pictures with a run's training data, and write a page about it.",
+    )
+    make.add_argument(
+        "folder", metavar="FOLDER", help="new pictures, in folders of any depth, with no labels"
+    )
+    make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
+    make.set_defaults(call=shift)
+    make = commands.add_parser(
+        "export",
+        parents=[run],
+        help="write the model of a run as SavedModel, LiteRT or ONNX",
+        description="Write the model of a run for raw pictures of any size, and compare it with model.keras.",
+    )
+    make.add_argument(
+        "--format",
+        nargs="+",
+        default=["savedmodel"],
+        metavar="FORMAT",
+        help="savedmodel, litert, onnx (default: savedmodel)",
+    )
+    make.add_argument("--output", default=None, help="folder for the results (default: RUN/export)")
+    make.set_defaults(call=export)
     top.commands = tuple(commands.choices)
     return top
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 import sys
 import types
@@ -55,7 +56,7 @@ class Stage:
         allowed = ("head", "top:N", "above:NAME", "all", "norm", "bias")
         if not re.fullmatch(r"head|all|norm|bias|top:[1-9]\d*|above:.+", self.train):
             raise InputError(
-                f"stage '{self.name}': train='{self.train}' is not one of {', '.join(allowed)}."
+                f"stage {self.name!r}: train={self.train!r} is not one of {', '.join(allowed)}."
                 f"{suggest(self.train, allowed)} Example: train='top:2'."
             )
         for field, fine, rule in (
@@ -68,11 +69,11 @@ class Stage:
         ):
             if not fine:
                 raise InputError(
-                    f"stage '{self.name}': {field}={getattr(self, field)!r} cannot be used; give {rule}."
+                    f"stage {self.name!r}: {field}={getattr(self, field)!r} cannot be used; give {rule}."
                 )
         if self.warmup and self.schedule == "constant":
             raise InputError(
-                f"stage '{self.name}': warmup={self.warmup} has no effect with schedule='constant'; "
+                f"stage {self.name!r}: warmup={self.warmup} has no effect with schedule='constant'; "
                 "set schedule to 'cosine' or 'one_cycle', or warmup to 0."
             )
 
@@ -85,7 +86,7 @@ def check_stages(stages: Sequence[Stage]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
-            f"two stages are called '{twice[0]}'; the names {names} must differ, since the ledger and "
+            f"two stages are called {twice[0]!r}; the names {names} must differ, since the ledger and "
             "the report tell stages apart by name."
         )
 
@@ -114,6 +115,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
     if hint is float:
+        if isinstance(value, int) and abs(value) > sys.float_info.max:  # no float is as large
+            return False
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
@@ -151,7 +154,7 @@ def from_dict(record: dict[str, Any], Config: type[ConfigType], where: str = "th
     for name, value in record.items():
         if name not in fields:
             raise InputError(
-                f"{where}: '{name}' is not a field of {Config.__name__}; its fields are "
+                f"{where}: {name!r} is not a field of {Config.__name__}; its fields are "
                 f"{', '.join(fields)}.{suggest(name, fields)}"
             )
         if typing.get_origin(hints[name]) is tuple and isinstance(value, list):
@@ -171,19 +174,23 @@ def from_dict(record: dict[str, Any], Config: type[ConfigType], where: str = "th
 
 def load(path: str | Path, Config: type[ConfigType]) -> ConfigType:
     """Read a Config from a JSON file, such as the `config.json` of an earlier run."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path that no system has
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InputError(
             f"--config {path}: cannot be read ({reason}); give the config.json of a run, or a JSON file "
             f"with fields of {Config.__name__}."
         ) from None
+    try:
+        record = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
             f"--config {path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg})."
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets ...
+        raise InputError(f"--config {path}: not the JSON of a config ({error}).") from None
     return from_dict(record, Config, f"--config {path}")
 
 

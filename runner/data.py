@@ -8,20 +8,22 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import images, sources, splits
+from runner import checks, images, in_memory, near_duplicates, sources, splits
 from runner.errors import InputError, suggest
 from runner.sealed import Sealed
 from runner.sources import Source
 
 SPLITS = ("train", "val", "test", "unused", "skipped")
 ON_BAD_DATA = ("skip", "stop")
+PAIRS_SHOWN, ODD_SHOWN = 12, 8
+"""Of how many near-duplicate pairs and pictures that may lie on their side the report shows the pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +40,21 @@ class Data:
     classes: names, sorted (by value where all are whole numbers) or in TFDS's order.
     manifest: DataFrame, index 0..n-1 = id; columns path (as in the source), split ("train", "val", "test",
     "unused" = left out by labels_per_class, "skipped" = not decodable), label (class name), group ("" = on
-    its own), sha256 (of the decoded pixels before resizing, hex; "" when skipped).
-    problems: DataFrame with columns path, kind, message; kinds: "unreadable" (skipped), "converted" (decoded
-    with some loss), "duplicate" (identical content in two splits that the source gave; kept), "label"
-    (identical content with two labels, or class names that differ in case only), "missing" (a class without
-    example in val or test), "unlabelled" (a TFDS split without labels).
+    its own), subgroup ("" = none; what is compared at the end, such as a kind of camera), sha256 (of the
+    decoded pixels before resizing, hex; "" when skipped); width and height (pixels, upright, before
+    resizing), format ("JPEG", ...), gray and turned (bool; turned upright as EXIF says), of a skipped one 0,
+    "" and False.
+    problems: DataFrame with columns path ("" for the whole set), kind, message; kinds: "unreadable"
+    (skipped), "converted" (decoded with some loss), "duplicate" (identical content in two splits that the
+    source gave; kept), "near-duplicate" (nearly the same picture in two splits, or so many that a film is
+    likely), "label" (the same picture with two labels, or two class names that look like one), "missing" (a
+    class without example in val or test), "tiny" and "imbalance" (few pictures), "give-away" (size, shape,
+    gray or file format that tells the class), "orientation" (probably on its side), "unlabelled" (a TFDS
+    split without labels); `checks` has the rules.
+    near_duplicates: DataFrame of `near_duplicates.find`, with first and second as ids, what is a problem
+    first.
+    odd: id -> uint8 (image_size, image_size, 3): the pictures of the first near-duplicate pairs and of those
+    that may lie on their side, for the report. They may be of test: not for training or choosing.
     """
 
     train: tf.data.Dataset
@@ -51,6 +63,8 @@ class Data:
     classes: tuple[str, ...]
     manifest: pd.DataFrame
     problems: pd.DataFrame
+    near_duplicates: pd.DataFrame = field(default_factory=near_duplicates.none)
+    odd: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def load(
@@ -69,9 +83,10 @@ def load(
 
     source: a name from datasets/; `tfds:NAME[/config][:version]` (prepared in TFDS's own folder,
     TFDS_DATA_DIR); a folder of class folders, or of train, val (validation) and test folders of class
-    folders; or a .csv file with the columns path,label[,split][,group], paths relative to it.
+    folders; or a .csv file with the columns path,label[,split][,group][,subgroup], paths relative to it.
     Splits that the source gives are kept. A missing val or test is carved out of train, stratified and
-    seeded; pictures of one group, and pictures with identical pixels, always stay in one split.
+    seeded; pictures of one group, and pictures that are identical or nearly so, stay in one split. (Only
+    near-duplicates that join more than 5 % of the pictures are divided, and reported.)
     labels_per_class: train on this many examples per class, and validate on at most as many (who has few
     labels has no large validation set either); the choice is nested for one seed; the rest is "unused" and
     test is never thinned.
@@ -90,30 +105,36 @@ def load(
         raise InputError(f"Received data={str(source)!r} with {count}; at least two classes are needed.")
 
     fits = len(found.examples) * image_size**2 * 3 <= memory_budget
-    pictures = _aligned(len(found.examples), image_size) if fits else None
-    hashes, problems = _decode_all(found, image_size, resize, pictures)
+    pictures = in_memory.aligned(len(found.examples), image_size) if fits else None
+    facts, thumbnails, colours, problems = _decode_all(found, image_size, resize, pictures)
     unreadable = [(path, message) for path, kind, message in problems if kind == "unreadable"]
-    if unreadable and (on_bad_data == "stop" or len(unreadable) == len(hashes)):
+    if unreadable and (on_bad_data == "stop" or len(unreadable) == len(facts)):
         path, message = unreadable[0]
         advice = "repair or remove them" + (
             ", or skip them with on_bad_data='skip'" if on_bad_data == "stop" else ""
         )
         raise InputError(
-            f"Received data={str(source)!r}, of whose {len(hashes)} files {len(unreadable)} cannot be used, "
+            f"Received data={str(source)!r}, of whose {len(facts)} files {len(unreadable)} cannot be used, "
             f"such as {path!r} ({message}); {advice}."
         )
 
     manifest = (
-        found.examples[["path", "split", "label", "group"]].assign(sha256=hashes).reset_index(drop=True)
+        found.examples.reindex(columns=["path", "split", "label", "group", "subgroup"], fill_value="")
+        .reset_index(drop=True)
+        .join(facts)
     )
     labels = pd.Categorical(manifest["label"], categories=found.classes).codes.astype(np.int64)
-    manifest["split"] = _split(manifest, labels, seed, val_fraction, test_fraction)
+    pairs = _near_duplicates(manifest, thumbnails, colours)
+    clusters = near_duplicates.clusters(pairs, len(manifest))
+    manifest["split"] = _split(manifest, labels, clusters, seed, val_fraction, test_fraction)
     _check_groups(manifest)
     _check_classes(manifest, found.classes)
     if labels_per_class is not None:
         manifest["split"] = _thin(manifest, labels, found.classes, labels_per_class, seed)
-    problems = found.problems + problems + _compare(manifest, found.classes)
-    problems = pd.DataFrame(problems, columns=["path", "kind", "message"], dtype=object)
+    problems += checks.everything(manifest, _counts(manifest, found.classes), pairs, clusters)
+    pairs = checks.worst_first(pairs, manifest, clusters)
+    problems = pd.DataFrame(found.problems + problems, columns=["path", "kind", "message"], dtype=object)
+    odd = _odd_pictures(found, manifest, pairs, problems, image_size, resize)
 
     if pictures is None:
         ids = [_ids(manifest, split) for split in SPLITS[:3]]
@@ -121,15 +142,28 @@ def load(
         ids[0] = np.random.RandomState(seed).permutation(ids[0])
         datasets = [_from_files(found, rows, labels, image_size, resize) for rows in ids]
     else:
-        datasets = _from_memory(pictures, [_ids(manifest, split) for split in SPLITS[:3]], labels)
+        datasets = in_memory.datasets(pictures, [_ids(manifest, split) for split in SPLITS[:3]], labels)
     train, val, test = datasets
-    return Data(train, val, Sealed(test), classes=found.classes, manifest=manifest, problems=problems)
+    return Data(train, val, Sealed(test), found.classes, manifest, problems, pairs, odd)
+
+
+def compared_groups(data: Data) -> pd.Series:
+    """Which group each example (index: id) counts to when numbers are given per group; "" for none.
+
+    The subgroups where the source names any, else the groups that no split divides.
+    """
+    named = "subgroup" if (data.manifest["subgroup"] != "").any() else "group"
+    return data.manifest[named]
 
 
 def summary(data: Data) -> pd.DataFrame:
     """Count examples: a row per class (index "class"), a column per split, also "unused" and "skipped"."""
-    counts = pd.crosstab(data.manifest["label"], data.manifest["split"])
-    counts = counts.reindex(index=list(data.classes), columns=list(SPLITS), fill_value=0)
+    return _counts(data.manifest, data.classes)
+
+
+def _counts(manifest: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    counts = pd.crosstab(manifest["label"], manifest["split"])
+    counts = counts.reindex(index=list(classes), columns=list(SPLITS), fill_value=0)
     return counts.rename_axis(index="class", columns=None)
 
 
@@ -175,18 +209,25 @@ def _check_options(
 
 
 def _decode_all(found: Source, image_size: int, resize: str, pictures: np.ndarray | None):
-    """Decode every example once; fill `pictures` where there are any. Returns hashes and problem rows."""
+    """Decode every example once; fill `pictures` where there are any.
 
-    def work(row: int, file: str | bytes) -> tuple[str, str, str]:
+    Returns the facts (DataFrame with sha256, width, height, format, gray, turned), the thumbnails and colours
+    that `near_duplicates.find` takes, and problem rows.
+    """
+    thumbnails = np.zeros((len(found.examples), 32, 32), dtype=np.uint8)
+    colours = np.zeros((len(found.examples), 8, 8, 2), dtype=np.uint8)
+
+    def work(row: int, file: str | bytes) -> tuple[tuple, str, str]:
         try:
-            image, note = images.decode(file)
+            with images.decoded(file) as (image, note):
+                if pictures is not None:
+                    pictures[row] = images.resize(image, image_size, resize)
+                *facts, thumbnails[row], colours[row] = images.look(file, image)
+                return (images.digest(image), *facts), "converted" if note else "", note
         except images.Unreadable as error:
-            return "", "unreadable", str(error)
-        if pictures is not None:
-            pictures[row] = images.resize(image, image_size, resize)
-        return images.digest(image), "converted" if note else "", note
+            return ("", 0, 0, "", False, False), "unreadable", str(error)
 
-    hashes, problems = [], []
+    rows, problems = [], []
     workers = min(8, os.cpu_count() or 1)
     # Pillow warns of odd metadata and large pictures; what matters becomes a problem row. The filter is the
     # whole process's, so it is set here and not in the threads.
@@ -194,25 +235,52 @@ def _decode_all(found: Source, image_size: int, resize: str, pictures: np.ndarra
         warnings.filterwarnings("ignore", module=r"PIL\.")
         files = enumerate(found.read())
         while batch := list(itertools.islice(files, 64 * workers)):  # so that encoded pictures never pile up
-            for (row, _), (sha256, kind, message) in zip(batch, pool.map(work, *zip(*batch))):
-                hashes.append(sha256)
+            for (row, _), (facts, kind, message) in zip(batch, pool.map(work, *zip(*batch))):
+                rows.append(facts)
                 if kind:
                     problems.append((found.examples["path"].iat[row], kind, message))
-    return hashes, problems
-
-
-def _aligned(count: int, image_size: int) -> np.ndarray:
-    """Return zeros, uint8 (count, image_size, image_size, 3), where TensorFlow can use it without a copy."""
-    size = count * image_size**2 * 3
-    raw = np.zeros(size + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].reshape(count, image_size, image_size, 3)
+    facts = pd.DataFrame(rows, columns=["sha256", "width", "height", "format", "gray", "turned"])
+    return facts, thumbnails, colours, problems
 
 
 # ---------------------------------------------------------------- splits and checks
 
 
-def _split(manifest: pd.DataFrame, labels: np.ndarray, seed: int, val_fraction: float, test_fraction: float):
+def _near_duplicates(manifest: pd.DataFrame, thumbnails: np.ndarray, colours: np.ndarray) -> pd.DataFrame:
+    """Pairs of ids; of identical pictures only the first takes part."""
+    once = ~manifest.duplicated("sha256") & (manifest["sha256"] != "")
+    rows = np.flatnonzero(once)
+    pixels = (manifest["width"] * manifest["height"]).to_numpy()[rows]
+    pairs = near_duplicates.find(thumbnails[rows], colours[rows], pixels)
+    return pairs.assign(first=rows[pairs["first"]], second=rows[pairs["second"]])
+
+
+def _odd_pictures(
+    found: Source,
+    manifest: pd.DataFrame,
+    pairs: pd.DataFrame,
+    problems: pd.DataFrame,
+    image_size: int,
+    resize: str,
+) -> dict[int, np.ndarray]:
+    """Decode what the report shows of the problems once more; most sets have nothing of the kind."""
+    sideways = set(problems["path"][problems["kind"] == "orientation"].head(ODD_SHOWN))
+    wanted = {*pairs["first"].head(PAIRS_SHOWN), *pairs["second"].head(PAIRS_SHOWN)}
+    wanted |= set(manifest.index[manifest["path"].isin(sideways)])
+    files = enumerate(found.read()) if wanted else ()
+    return {
+        row: images.resize(images.decode(file)[0], image_size, resize) for row, file in files if row in wanted
+    }
+
+
+def _split(
+    manifest: pd.DataFrame,
+    labels: np.ndarray,
+    clusters: np.ndarray,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+) -> np.ndarray:
     """Return the split of each row: as given, with what is missing carved out of train."""
     usable = (manifest["sha256"] != "").to_numpy()
     given = np.where(manifest["split"] == "", "train", manifest["split"]).astype(object)
@@ -221,7 +289,11 @@ def _split(manifest: pd.DataFrame, labels: np.ndarray, seed: int, val_fraction: 
     fractions = {split: share for split, share in fractions.items() if split not in set(manifest["split"])}
     if fractions:
         rows = np.flatnonzero(given == "train")
-        together = splits.units(manifest["group"].to_numpy()[rows], manifest["sha256"].to_numpy()[rows])
+        group, sha256 = (manifest[name].to_numpy()[rows] for name in ("group", "sha256"))
+        similar = np.where(clusters < 0, "", clusters.astype(str))[rows]
+        # A chain of frames, or laps that join all groups, would go to train whole; what is torn is reported.
+        similar[checks.too_large(splits.units(group, sha256, similar))] = ""
+        together = splits.units(group, sha256, similar)
         given[rows] = splits.carve(labels[rows], together, fractions, seed)
     for split in SPLITS[:3]:
         if split not in set(given):
@@ -274,86 +346,11 @@ def _thin(
     return thinned
 
 
-def _compare(manifest: pd.DataFrame, classes: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    """Look for leaks, contradicting labels and missing classes; return problem rows."""
-    problems = []
-    used = manifest[manifest["split"].isin(SPLITS[:3])]
-    repeated = used[used.duplicated("sha256", keep=False)]
-    rank = {split: i for i, split in enumerate(SPLITS)}
-    for _, same in repeated.groupby("sha256", sort=False):
-        first = same.iloc[same["split"].map(rank).argmin()]
-        for row in same.itertuples():
-            if row.split != first["split"]:
-                message = f"{row.split} {row.path!r} is identical to {first['split']} {first['path']!r}"
-                problems.append((row.path, "duplicate", message))
-            if row.label != first["label"]:
-                message = (
-                    f"{row.path!r} is {row.label!r}, the identical {first['path']!r} is {first['label']!r}"
-                )
-                problems.append((row.path, "label", message))
-    by_case: dict[str, str] = {}
-    for name in classes:
-        other = by_case.setdefault(name.casefold(), name)
-        if other != name:
-            problems.append(("", "label", f"classes {other!r} and {name!r} differ in case only"))
-    for split in ("val", "test"):
-        there = set(manifest["label"][manifest["split"] == split])
-        for name in classes:
-            if name not in there:
-                problems.append(("", "missing", f"class {name!r} has no {split} example"))
-    return problems
-
-
 def _ids(manifest: pd.DataFrame, split: str) -> np.ndarray:
     return np.flatnonzero(manifest["split"] == split).astype(np.int64)
 
 
 # ---------------------------------------------------------------- datasets
-
-
-def _from_memory(pictures: np.ndarray, ids: list[np.ndarray], labels: np.ndarray) -> list[tf.data.Dataset]:
-    """Return a dataset per array of ids; all are windows on the one array, which is not copied.
-
-    Three parts taken out of the array would be copies; a gather per element is several times slower, and a
-    shuffle buffer then holds copies. So the rows are put in the order of the splits, in place.
-    """
-    # The default rewriting of the graph (fusing maps and the like) copies every tensor in it: 234 MiB for
-    # 20,000 pictures of 64 px. Automatic parallelism and buffer sizes are another option and stay on.
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    used = np.concatenate(ids)
-    if len(used) * 2 < len(pictures):  # few labels: give the memory of the rest back
-        kept = _aligned(len(used), pictures.shape[1])
-        np.take(pictures, used, axis=0, out=kept)
-        pictures = kept
-    else:
-        rest = np.setdiff1d(np.arange(len(pictures)), used)
-        _reorder(pictures, np.concatenate([used, rest]))
-    with tf.device("CPU:0"):
-        # convert_to_tensor copies whatever the alignment (TensorFlow 2.21); DLPack shares.
-        tensor = tf.experimental.dlpack.from_dlpack(pictures.__dlpack__())
-        datasets, start = [], 0
-        for rows in ids:
-            part = tensor[start : start + len(rows)]
-            elements = {"id": rows, "image": part, "label": labels[rows]}
-            datasets.append(tf.data.Dataset.from_tensor_slices(elements).with_options(options))
-            start += len(rows)
-    return datasets
-
-
-def _reorder(array: np.ndarray, order: np.ndarray) -> None:
-    """Do array[:] = array[order] in place, along the cycles of the permutation."""
-    done = np.zeros(len(array), dtype=bool)
-    for start in range(len(array)):
-        if done[start] or order[start] == start:
-            continue
-        held, here = array[start].copy(), start
-        while order[here] != start:
-            array[here] = array[order[here]]
-            done[here] = True
-            here = order[here]
-        array[here] = held
-        done[here] = True
 
 
 def _from_files(
@@ -378,8 +375,8 @@ def _from_files(
                     yield row, file, False
 
     def decode(file: bytes, is_path: bool) -> np.ndarray:
-        image, _ = images.decode(os.fsdecode(file) if is_path else file)
-        return images.resize(image, image_size, resize)
+        with images.decoded(os.fsdecode(file) if is_path else file) as (image, _):
+            return images.resize(image, image_size, resize)
 
     def element(row: tf.Tensor, file: tf.Tensor, is_path: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.numpy_function(decode, [file, is_path], tf.uint8)

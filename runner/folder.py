@@ -44,7 +44,7 @@ def choose(run_dir: str, template: str, config: dict[str, Any]) -> Path:
             if _goes_on(path.parent, config):
                 return path.parent
     name = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path = Path(run_dir).expanduser() if run_dir else _unused(Path("runs") / template / name)
+    path = Path(os.path.expanduser(run_dir)) if run_dir else _unused(Path("runs") / template / name)
     if path.is_file():
         raise InputError(f"--run-dir {path} is a file; give a folder that does not exist yet.")
     if (path / "metrics.json").is_file():
@@ -83,6 +83,23 @@ def begin(run: Path, config: dict[str, Any], manifest: pd.DataFrame) -> bool:
     write_csv(run / "manifest.csv", manifest)
     write_json(run / "config.json", config)  # last: from here on there is a run
     return False
+
+
+def read_complete(run: str | Path) -> dict[str, Any]:
+    """The config (plain JSON types) of a complete run; raises InputError where `run` is none."""
+    run = Path(os.path.expanduser(run))
+    lacking = [name for name in ("config.json", "model.keras", "metrics.json") if not (run / name).is_file()]
+    if not run.is_dir() or "config.json" in lacking:
+        found = "no folder" if not run.exists() else "a file" if run.is_file() else "no folder of a run"
+        hint = next(iter(sorted(Path("runs").glob("*/*/metrics.json"), reverse=True)), None)
+        example = f", for example {hint.parent}" if hint else ""
+        raise InputError(f"{run} is {found}; give one that a template's training made{example}.")
+    if lacking:
+        raise InputError(f"{run}: this run is not complete ({lacking[0]} is missing); start it again.")
+    try:
+        return json.loads((run / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{run / 'config.json'} is damaged ({error}); give another run.") from error
 
 
 def end(run: Path) -> None:

@@ -4,19 +4,41 @@ Reads what Pillow reads without outside programs (JPEG, PNG, GIF, WebP, AVIF, BM
 when pillow-heif is registered), by content and whatever the file is called. Colour profiles are ignored.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import io
+import math
 import os
+import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 RESIZES = ("crop", "pad", "stretch")
-MAX_PIXELS = 100_000_000  # decoded, 300 MB; a small file can claim billions
+MEMORY = 850_000_000
+"""Bytes that pictures may take while they are read, over all threads of the process."""
+MAX_PIXELS = 70_000_000
+"""A small file can claim billions. Some formats have less, see _BYTES_PER_PIXEL."""
+MAX_FILE = 450_000_000
+"""Bytes of a file: MAX_PIXELS of 16-bit RGB, not compressed."""
+MAX_SCANS = 100
+"""A progressive JPEG has about ten; each passes over the whole picture and may be 20 bytes long."""
 
 # Never "everything Pillow knows": its EPS reader starts Ghostscript on the file.
 _FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# What reading a pixel takes at its peak, measured: 4 for the RGB picture, which Pillow keeps in four bytes,
+# and 8 for a second copy or the coefficients of a progressive JPEG. The libraries of these formats make
+# copies of their own besides, and hold the whole file; HEIF is taken to be like AVIF.
+_BYTES_PER_PIXEL = {"AVIF": 16, "HEIF": 16, "JPEG2000": 25, "WEBP": 18}
+_OTHER_BYTES_PER_PIXEL = 12
+_TRIM = 50_000_000  # bytes; what the C library keeps of less is little
+# Of a JPEG; the bytes after \xff that stand within a scan are left out.
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _HEIC_SUFFIXES = (".heic", ".heif")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,26 +55,98 @@ class Unreadable(ValueError):
     """A file is not a picture that can be decoded right; the message is one line that says why."""
 
 
+@contextlib.contextmanager
+def decoded(file: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
+    """`decode` for many threads: the picture is there up to the end of the block, then its memory is free.
+
+        with images.decoded(path) as (image, note):
+            pixels = images.resize(image, 224)
+
+    A thread waits here while the others' pictures and its own would together need more than MEMORY bytes. So
+    don't open a second picture within the block: two threads that do can wait for each other.
+    """
+    with contextlib.ExitStack() as stack:
+        with _refusals(file):
+            _check_file(file)
+            source = io.BytesIO(file) if isinstance(file, bytes) else file
+            image = stack.enter_context(Image.open(source, formats=_formats()))
+            stack.enter_context(_memory(_needed(image, file)))
+            rgb, note = _read(image)
+        try:
+            yield rgb, note
+        finally:
+            rgb.close()  # the caller's name for it lives on
+
+
 def decode(file: str | Path | bytes) -> tuple[Image.Image, str]:
     """Decode one picture, given as a path or as the bytes of a file, to (RGB picture, note).
 
     The note says what was lost or chosen on the way and is "" for most files: transparency is laid on white,
     CMYK is converted without its profile, 16-bit gray keeps its high byte, an animation gives its first
     frame. EXIF rotation, palettes, gray and 1-bit pictures convert without loss. Raises `Unreadable` for
-    everything else, also for a picture of more than MAX_PIXELS, before it is decoded.
+    everything else, also, before it is decoded, for a picture of more than MAX_PIXELS, or of so many in its
+    format that reading it would take more than MEMORY bytes.
     """
+    with decoded(file) as (image, note):
+        return image.copy(), note
+
+
+def resize(image: Image.Image, size: int, how: str = "crop") -> np.ndarray:
+    """Return an RGB picture as uint8 (size, size, 3), antialiased with a triangle filter.
+
+    how: "crop" cuts the centre square out, "pad" lays the picture on a black square, "stretch" changes the
+    proportions. A picture that is size x size already comes back pixel by pixel.
+
+    The same geometry as `keras.layers.Resizing(antialias=True)`, which a saved model has inside
+    (`export.any_size`): no value differs by more than 1 of 255, since Pillow rounds to whole values twice.
+    """
+    width, height = image.size
+    if how == "crop":
+        # Cut first: the other way round a 1 x 5000 strip would grow to 64 x 320000 in between.
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    elif how == "pad":
+        image = _padded(image)
+    elif how != "stretch":
+        raise ValueError(f"Received resize={how!r}; allowed: {', '.join(RESIZES)}.")
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _padded(image: Image.Image) -> Image.Image:
+    """Lay a picture on black, as much on both sides: Keras' frame is one pixel short where the rest is odd.
+
+    A strip whose square would have more than MAX_PIXELS is made smaller first.
+    """
+    largest = math.isqrt(MAX_PIXELS)
+    if max(image.size) > largest:
+        scale = largest / max(image.size)
+        inner = [max(1, round(length * scale)) for length in image.size]
+        image = image.resize(inner, Image.Resampling.BILINEAR)
+    width, height = image.size
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    frame = Image.new("RGB", (width + 2 * left, height + 2 * top))
+    frame.paste(image, (left, top))
+    return frame
+
+
+def digest(image: Image.Image) -> str:
+    """Return the SHA-256 (hex) of an RGB picture's size and pixels: the same for one picture saved twice."""
+    sha = hashlib.sha256(f"{image.width} x {image.height}\n".encode())
+    for _, band in _bands(image):
+        sha.update(band.tobytes())
+    return sha.hexdigest()
+
+
+# ---------------------------------------------------------------- refusing
+
+
+@contextlib.contextmanager
+def _refusals(file: str | Path | bytes) -> Iterator[None]:
+    """Whatever reading a file raises becomes `Unreadable`."""
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_formats()) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise Unreadable(
-                    f"{width} x {height} pixels; at most {MAX_PIXELS:,} are decoded: make it smaller"
-                )
-            image.load()
-            rgb, notes = _rgb(image)
-            rgb = _upright(image, rgb)
-            notes += _frames(image)
-        return rgb, "; ".join(notes)
+        yield
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -67,37 +161,97 @@ def decode(file: str | Path | bytes) -> tuple[Image.Image, str]:
         raise Unreadable(f"cannot be decoded: {reason}") from None
 
 
-def resize(image: Image.Image, size: int, how: str = "crop") -> np.ndarray:
-    """Return an RGB picture as uint8 (size, size, 3), antialiased with a triangle filter.
+def _check_file(file: str | Path | bytes) -> None:
+    if _size(file) > MAX_FILE:
+        raise Unreadable(
+            f"a file of {_size(file):,} bytes; at most {MAX_FILE:,} are read: make the picture smaller"
+        )
 
-    how: "crop" scales the short side and cuts the centre, "pad" scales the long side and adds black,
-    "stretch" changes the proportions. A picture that is size x size already comes back pixel by pixel.
-    """
+
+def _size(file: str | Path | bytes) -> int:
+    return len(file) if isinstance(file, bytes) else os.path.getsize(file)
+
+
+def _needed(image: Image.Image, file: str | Path | bytes) -> int:
+    """Return the bytes that reading an opened picture takes; refuse too many of them, or of scans."""
     width, height = image.size
-    if how == "stretch":
-        resized = image.resize((size, size), Image.Resampling.BILINEAR)
-    elif how == "crop":
-        # Cut first: the other way round a 1 x 5000 strip would grow to 64 x 320000 in between.
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        box = (left, top, left + side, top + side)
-        resized = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    elif how == "pad":
-        scale = size / max(width, height)
-        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        resized = Image.new("RGB", (size, size))
-        corner = ((size - inner[0]) // 2, (size - inner[1]) // 2)
-        resized.paste(image.resize(inner, Image.Resampling.BILINEAR), corner)
-    else:
-        raise ValueError(f"Received resize={how!r}; allowed: {', '.join(RESIZES)}.")
-    return np.asarray(resized)
+    each = _BYTES_PER_PIXEL.get(image.format, _OTHER_BYTES_PER_PIXEL)
+    whole = _size(file) if image.format in _BYTES_PER_PIXEL else 0
+    most = min(MAX_PIXELS, (MEMORY - whole) // each)
+    if width * height > most:
+        raise Unreadable(f"{width} x {height} pixels; at most {most:,} are decoded: make it smaller")
+    if image.format in ("JPEG", "MPO"):
+        scans = _scans(file if isinstance(file, bytes) else Path(file).read_bytes())
+        if scans > MAX_SCANS:
+            raise Unreadable(f"a JPEG of {scans:,} scans; at most {MAX_SCANS} are decoded: save it anew")
+    return width * height * each + whole
 
 
-def digest(image: Image.Image) -> str:
-    """Return the SHA-256 (hex) of an RGB picture's size and pixels: the same for one picture saved twice."""
-    sha = hashlib.sha256(f"{image.width} x {image.height}\n".encode())
-    sha.update(image.tobytes())
-    return sha.hexdigest()
+def _scans(jpeg: bytes) -> int:
+    """Count the scans of a JPEG up to its end: phones append a second picture or a film."""
+    place, scans = 2, 0
+    while marker := _MARKER.search(jpeg, place):
+        place = marker.end()
+        if marker[1] == b"\xd9":  # the end
+            break
+        scans += marker[1] == b"\xda"
+        place += int.from_bytes(jpeg[place : place + 2], "big")
+    return scans
+
+
+_room = threading.Condition()
+_taken = 0
+
+
+@contextlib.contextmanager
+def _memory(wanted: int) -> Iterator[None]:
+    """Wait until so many bytes of MEMORY are free, and hold them."""
+    global _taken
+    with _room:
+        _room.wait_for(lambda: _taken == 0 or _taken + wanted <= MEMORY)
+        _taken += wanted
+    try:
+        yield
+    finally:
+        if wanted >= _TRIM:
+            _trim()
+        with _room:
+            _taken -= wanted
+            _room.notify_all()
+
+
+def _trim() -> None:
+    """Give freed memory to the system: glibc keeps as much for each thread as its largest picture took."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library has no such function
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+# ---------------------------------------------------------------- converting
+
+
+class Look(NamedTuple):
+    """What `look` measures of a picture."""
+
+    width: int  # pixels, upright
+    height: int
+    format: str  # "JPEG", "PNG", ..., by content
+    gray: bool  # three equal channels, but for what JPEG does to them
+    turned: bool  # EXIF said how to turn it upright
+    thumbnail: np.ndarray  # uint8 (32, 32): gray, the whole picture whatever its proportions
+    colour: np.ndarray  # uint8 (8, 8, 2): Cb and Cr of the same
+
+
+def look(file: str | Path | bytes, image: Image.Image) -> Look:
+    """Measure a picture for the checks of the data; `image` is what `decode(file)` gave. 1.2 kB each."""
+    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_formats()) as header:
+        kind = header.format
+    small = image.resize((32, 32), Image.Resampling.BILINEAR, reducing_gap=3).convert("YCbCr")
+    luma = np.asarray(small)[..., 0]
+    colour = np.asarray(small.resize((8, 8), Image.Resampling.BOX))[..., 1:]
+    gray = bool(colour.min() >= 126 and colour.max() <= 130)
+    # The decoded picture still carries the EXIF block of its file; asking a PNG file for it decodes it again.
+    turned = _orientation(image) in _UPRIGHT
+    return Look(image.width, image.height, kind, gray, turned, luma, colour)
 
 
 def _formats() -> list[str]:
@@ -105,32 +259,59 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
+def _read(image: Image.Image) -> tuple[Image.Image, str]:
+    """Decode an opened picture to upright RGB, and say what was lost or chosen."""
+    image.load()
+    rgb, notes = _rgb(image)
+    turn = _UPRIGHT.get(_orientation(image))
+    notes += _frames(image)
+    if "exif" in image.info:  # not every way to RGB keeps it, and `look` asks for it
+        rgb.info["exif"] = image.info["exif"]
+    image.close()  # gives its pixels back before the next copy
+    return rgb if turn is None else rgb.transpose(turn), "; ".join(notes)
+
+
 def _rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """Return a decoded picture of any mode as RGB, and what was lost."""
     # Pillow before 11 opens 16-bit gray PNG as "I"; PPM is scaled to 16 bits and "I" in all of them.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        gray = (np.asarray(image) >> 8).astype(np.uint8)
-        return Image.fromarray(gray).convert("RGB"), ["16-bit gray, of which the high 8 bits are kept"]
+        rgb = Image.new("RGB", image.size)
+        for top, band in _bands(image):
+            gray = (np.asarray(band) >> 8).astype(np.uint8)
+            rgb.paste(Image.fromarray(gray).convert("RGB"), (0, top))
+        return rgb, ["16-bit gray, of which the high 8 bits are kept"]
     if image.mode in ("I", "F"):
         raise Unreadable("32-bit pixels, whose white is not defined: save it with 8 or 16 bits")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema()[0] < 255:
-            white = Image.new("RGBA", rgba.size, "white")
-            return Image.alpha_composite(white, rgba).convert("RGB"), ["transparent, laid on white"]
-        return rgba.convert("RGB"), []
+        return _on_white(image)
     if image.mode == "CMYK":
         return image.convert("RGB"), ["CMYK, converted without a colour profile"]
     return image.convert("RGB"), []
 
 
-def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
-    """Turn the pixels as the EXIF orientation says; a broken EXIF block turns nothing."""
+def _on_white(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    rgb, lowest = Image.new("RGB", image.size), 255
+    for top, band in _bands(image):
+        band = band.convert("RGBA")
+        lowest = min(lowest, band.getchannel("A").getextrema()[0])
+        white = Image.new("RGBA", band.size, "white")
+        rgb.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
+    return rgb, ["transparent, laid on white"] if lowest < 255 else []
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Cut a picture into bands of about a million pixels, each with its top row: copies of them are small."""
+    rows = max(1, 2**20 // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """Return what the EXIF block says; a broken one turns nothing."""
     try:
-        orientation = image.getexif().get(0x0112)
+        return image.getexif().get(0x0112)
     except Exception:  # a damaged block of metadata is no reason to lose the picture
-        return rgb
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+        return None
 
 
 def _frames(image: Image.Image) -> list[str]:
@@ -151,8 +332,7 @@ def _frames(image: Image.Image) -> list[str]:
 
 
 def _not_a_picture(file: str | Path | bytes) -> str:
-    empty = len(file) == 0 if isinstance(file, bytes) else os.path.getsize(file) == 0
-    if empty:
+    if _size(file) == 0:
         return "the file is empty"
     if not isinstance(file, bytes) and Path(file).suffix.lower() in _HEIC_SUFFIXES:
         return "a HEIC photo, which Pillow does not read: convert it to JPEG"

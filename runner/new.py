@@ -50,7 +50,7 @@ def new(
         )
         raise InputError(message) from error
 
-    destination = Path(os.path.abspath(Path(destination).expanduser()))
+    destination = Path(os.path.abspath(os.path.expanduser(destination)))
     check(destination.name, application, backbone, repository)
     data = resolve_data(data, Path.cwd(), repository)
     _check_place(destination, repository)
@@ -140,7 +140,7 @@ def resolve_data(data: str, folder: str | Path, repository: Path = REPOSITORY) -
     names = sorted(path.parent.name for path in (repository / "datasets").glob("*/*_dataset_builder.py"))
     if data in names or data.startswith("tfds:"):
         return data
-    path = os.path.abspath(Path(folder, Path(data).expanduser()))
+    path = os.path.abspath(Path(folder, os.path.expanduser(data)))
     if os.path.exists(path):
         return path
     raise InputError(

@@ -158,6 +158,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}\u202f%"
 
 
+def interval(pair: Sequence[float]) -> str:
+    """Return (0.883, 0.923) as "88.3 to 92.3 %", with a narrow no-break space."""
+    return f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}\u202f%"
+
+
 def times(number: int, one: str, many: str) -> str:
     """Return the number with its noun: times(1, "epoch", "epochs") is "1 epoch"."""
     return f"{number} {one if number == 1 else many}"

@@ -28,7 +28,7 @@ def resolve(weights, family: Family, width: float) -> str | Path:
                 f"{names_with_weights(family)}. {_other_choices()}"
             )
         return "imagenet"
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if (CHECKPOINTS / text / "card.json").is_file():
         path = CHECKPOINTS / text
     if path.is_dir():

@@ -10,24 +10,28 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from runner import figures, folder, plan
+from runner import figures, folder, plan, report_assessment, report_data
 from runner import pictures as picture_tools
+from runner.assessment import Assessment
 from runner.config import Stage
 
 LARGEST_MATRIX = 20
 """Up to this many classes the confusion matrix is a table of counts; above it, the worst pairs are listed."""
-SHEET, MISTAKES, PAIRS, PROBLEMS = 40, 24, 25, 25
-"""The most pictures in the data sheet, mistakes, confused pairs and rows of problems that the page shows."""
+MISTAKES, PAIRS = 24, 25
+"""The most mistakes and confused pairs of classes that the page shows."""
 
 
 def collect_pictures(data, predictions: pd.DataFrame | None = None) -> dict[int, np.ndarray]:
-    """Return the pictures that the page shows, by id: training pictures and the most confident mistakes.
+    """Return the pictures that the page shows, by id: of training, the most confident mistakes, some right.
 
     Reads `data.train` and then `data.test` (only to show, not to measure) until everything wanted was found.
     """
-    wanted = {"train": set(_sheet_ids(data))}
+    wanted = {"train": set(report_data.sheet_ids(data))}
     if predictions is not None:
-        wanted["test"] = set(_mistakes(predictions)["id"].head(MISTAKES))
+        wanted["test"] = {
+            *_mistakes(predictions)["id"].head(MISTAKES),
+            *explained_ids(predictions, data.classes),
+        }
     found = {}
     for split, ids in wanted.items():
         left = {int(one) for one in ids}
@@ -38,6 +42,12 @@ def collect_pictures(data, predictions: pd.DataFrame | None = None) -> dict[int,
                 if not left:
                     break
     return found
+
+
+def explained_ids(predictions: pd.DataFrame, classes) -> list[int]:
+    """Ids of the test pictures to explain: the most confident mistakes, and some that are right."""
+    wrong = _mistakes(predictions)["id"].head(report_assessment.WRONG)
+    return [*map(int, wrong), *report_assessment.right_ids(predictions, classes)]
 
 
 def write(
@@ -56,6 +66,8 @@ def write(
     metrics: dict | None = None,
     per_class: pd.DataFrame | None = None,
     confusion: pd.DataFrame | None = None,
+    assessment: Assessment | None = None,
+    overlays: dict[int, np.ndarray] | None = None,
     environment: dict | None = None,
 ) -> Path:
     """Write the page to `path`, whole or not at all, and return the path; what is None or empty is left out.
@@ -73,6 +85,8 @@ def write(
         comparison: a row per method; columns method, test_accuracy, low, high (95 % interval), and where
             known val_accuracy, epochs, trainable_parameters, seconds.
         predictions, metrics, per_class, confusion: of the model the page is about, from `runner.evaluation`.
+        assessment: of the same model, from `assessment.assess`.
+        overlays: id -> uint8 (h, w, 3), Grad-CAM maps on test pictures (`explained_ids`).
         environment: name -> text, number, list or dict, shown in this order; None and "" are left out.
     """
     if pictures is None:
@@ -84,10 +98,12 @@ def write(
         classes=list(data.classes),
         headline=_headline(metrics, comparison),
         comparison=_comparison(comparison, metrics),
-        counts=_counts(data),
-        checks=_checks(data),
-        problems=_problems(data),
-        sheet=_sheet(data, pictures),
+        counts=report_data.counts(data),
+        checks=report_data.checks(data),
+        problems=report_data.problems(data),
+        pairs=report_data.pairs(data),
+        sideways=report_data.sideways(data),
+        sheet=report_data.sheet(data, pictures),
         augmented=_augmented(augmented),
         plan=plan.describe(stages, history, ledger),
         ledger=None if ledger is None else plan.ledger_table(ledger),
@@ -95,6 +111,10 @@ def write(
         numbers=_numbers(metrics),
         per_class=_per_class(_given(per_class)),
         confusion=_confusion(_given(confusion)),
+        calibration=assessment and report_assessment.calibration(assessment),
+        operating_point=assessment and report_assessment.operating_point(assessment),
+        groups=assessment and report_assessment.groups(assessment, metrics["accuracy"]),
+        attention=report_assessment.attention(predictions, overlays, pictures),
         mistakes=_mistake_pictures(_given(predictions), pictures),
         environment=_environment(environment),
         date=datetime.date.today().isoformat(),
@@ -123,17 +143,13 @@ def _given(table):
     return None if table is None or len(table) == 0 else table
 
 
-def _interval(pair):
-    return f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}\u202f%"
-
-
 def _headline(metrics, comparison):
     if not metrics:
         return None
     low, high = metrics["accuracy_interval"]
     headline = {
         "accuracy": metrics["accuracy"],
-        "interval": _interval((low, high)),
+        "interval": plan.interval((low, high)),
         "examples": metrics["examples"],
         "gains": [],
     }
@@ -181,7 +197,7 @@ def _comparison(comparison, metrics):
         {
             **row,
             "subject": number == place,
-            "interval": _interval((row["low"], row["high"])) if pd.notna(row.get("low")) else "",
+            "interval": plan.interval((row["low"], row["high"])) if pd.notna(row.get("low")) else "",
         }
         for number, row in enumerate(comparison.to_dict("records"))
     ]
@@ -190,105 +206,6 @@ def _comparison(comparison, metrics):
         figures.comparison_bars(comparison, place), f"Bar plot of test accuracy: {said}.", "comparison"
     )
     return {"rows": rows, "columns": set(comparison.columns), "bars": Markup(bars)}
-
-
-def _counts(data):
-    names = {
-        "train": "training",
-        "val": "validation",
-        "test": "test",
-        "unused": "not used",
-        "skipped": "left out",
-    }
-    table = pd.crosstab(data.manifest["label"].astype(str), data.manifest["split"])
-    table = table.reindex([str(name) for name in data.classes], fill_value=0)
-    splits = [split for split in names if split in table and table[split].any()]
-    return {
-        "splits": [names[split] for split in splits],
-        "totals": [int(table[split].sum()) for split in splits],
-        "rows": [
-            {"name": name, "counts": [int(row[split]) for split in splits]} for name, row in table.iterrows()
-        ],
-    }
-
-
-def _checks(data):
-    """Return (fine, sentence) for whatever must not go wrong between splits, from the manifest alone."""
-    used = data.manifest[data.manifest["split"].isin(["train", "val", "test"])]
-    hashed = used[used["sha256"].notna() & (used["sha256"] != "")] if "sha256" in used else used.head(0)
-    checks = []
-
-    def check(wrong, fine, one, many):
-        checks.append((not wrong, plan.times(wrong, one, many) if wrong else fine))
-
-    if len(hashed):
-        known = hashed.groupby("sha256")
-        check(
-            int((known["split"].nunique() > 1).sum()),
-            "No identical picture stands in two splits.",
-            "picture stands in more than one split: the test says too much.",
-            "pictures stand in more than one split: the test says too much.",
-        )
-        check(
-            int((known["label"].nunique() > 1).sum()),
-            "No identical picture has two labels.",
-            "picture has more than one label.",
-            "pictures have more than one label.",
-        )
-    grouped = (
-        used[used["group"].notna() & (used["group"].astype(str) != "")] if "group" in used else used.head(0)
-    )
-    if len(grouped) and grouped["group"].nunique() < len(grouped):
-        groups = grouped.groupby("group")["split"].nunique()
-        check(
-            int((groups > 1).sum()),
-            f"Each of the {len(groups)} groups stays within one split.",
-            "group stands in more than one split.",
-            "groups stand in more than one split.",
-        )
-    for split, name in (("train", "training"), ("test", "test")):
-        present = set(used.loc[used["split"] == split, "label"])
-        missing = [one for one in data.classes if one not in present]
-        which = f"no {name} picture: {_few(missing)}."
-        check(
-            len(missing), f"Every class has {name} pictures.", f"class has {which}", f"classes have {which}"
-        )
-    return checks
-
-
-def _problems(data):
-    if data.problems is None or len(data.problems) == 0:
-        return None
-    kinds = data.problems["kind"].value_counts()
-    return {
-        "kinds": ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
-        "rows": data.problems.head(PROBLEMS).to_dict("records"),
-        "more": max(0, len(data.problems) - PROBLEMS),
-    }
-
-
-def _few(names, most=5):
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _sheet_ids(data):
-    train = data.manifest[data.manifest["split"] == "train"]
-    each = max(1, SHEET // len(data.classes))
-    # With more classes than places, the classes shown are spread evenly over all of them.
-    shown = np.unique(
-        np.linspace(0, len(data.classes) - 1, min(SHEET, len(data.classes))).round().astype(int)
-    )
-    return [one for place in shown for one in train.index[train["label"] == data.classes[place]][:each]]
-
-
-def _sheet(data, pictures):
-    sheet = []
-    for one in _sheet_ids(data):
-        if one in pictures:
-            sheet.append(
-                {"uri": picture_tools.data_uri(pictures[one], 160), "label": data.manifest.loc[one, "label"]}
-            )
-    return sheet
 
 
 def _augmented(augmented):
@@ -348,7 +265,7 @@ def _numbers(metrics):
         {
             "name": name,
             "value": plan.percent(metrics[key]),
-            "interval": _interval(metrics[f"{key}_interval"]) if f"{key}_interval" in metrics else "",
+            "interval": plan.interval(metrics[f"{key}_interval"]) if f"{key}_interval" in metrics else "",
         }
         for key, name in names.items()
         if key in metrics

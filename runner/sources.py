@@ -34,6 +34,7 @@ _NOT_DATA = {
     "desktop.ini",
     "__macosx",
 }  # written by file managers; hidden files are left out as well
+COLUMNS = "path,label[,split][,group][,subgroup]"
 LAYOUT = "CLASS/picture or SPLIT/CLASS/picture with splits train, val, test"
 
 
@@ -42,7 +43,8 @@ class Source:
     """Examples as they were found.
 
     examples: DataFrame, a row per example: path (as a person would look it up), label (class name), split
-    ("train", "val", "test", or "" in every row where the source has no splits), group ("" = on its own).
+    ("train", "val", "test", or "" in every row where the source has no splits), group ("" = on its own); of a
+    CSV file also subgroup ("" = none).
     read: gives the pictures in row order, each as the path of a file or the bytes of one; as often as called.
     problems: rows (path, kind, message) for what was left out already.
     """
@@ -61,13 +63,14 @@ def find(source: str | Path) -> Source:
 
         return builders.find(source, ROOT)
     path = Path(os.path.expanduser(source))
-    if source and path.is_dir():
+    # os.path answers False where Path raises: for a name too long, or no name on any system.
+    if source and os.path.isdir(path):
         return _folder(path)
-    if source and path.is_file() and path.suffix.lower() == ".csv":
+    if source and os.path.isfile(path) and path.suffix.lower() == ".csv":
         return _table(path)
     names = ", ".join(datasets()) or "none there"
     choices = f"a name from datasets/ ({names}), tfds:NAME, a folder of images, or a .csv file"
-    if source and path.is_file():
+    if source and os.path.isfile(path):
         raise InputError(
             f"Received data={source!r}, a file that is no .csv; unpack archives, and give {choices}."
         )
@@ -83,7 +86,7 @@ def datasets() -> list[str]:
 
 def _neighbours(path: Path) -> list[str]:
     """Return what lies beside a path that is not there, written as the person wrote it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return [str(path.parent / name) for name in os.listdir(path.parent) if not name.startswith(".")]
     return []
 
@@ -92,7 +95,7 @@ def _neighbours(path: Path) -> list[str]:
 
 
 def _folder(root: Path) -> Source:
-    folders, files = _children(root)
+    folders, files = children(root)
     loose = [name for name in files if Path(name).suffix.lower() in _PICTURE_SUFFIXES]
     if not folders:
         found = f"{len(loose)} pictures without class folders" if loose else "no pictures"
@@ -102,14 +105,14 @@ def _folder(root: Path) -> Source:
             f"Received data={str(root)!r} with pictures beside its folders, such as {loose[0]!r}; "
             f"expected {LAYOUT}: move them into a class folder or away."
         )
-    with_classes = [name for name in folders if name.lower() in SPLIT_WORDS and _children(root / name)[0]]
+    with_classes = [name for name in folders if name.lower() in SPLIT_WORDS and children(root / name)[0]]
     if not with_classes:
         if "train" in folders and all(name.lower() in SPLIT_WORDS for name in folders):
             raise InputError(
                 f"Received data={str(root)!r}, whose split folders ({', '.join(folders)}) hold no class "
                 f"folders; expected {LAYOUT}."
             )
-        if len(folders) == 1 and _children(root / folders[0])[0]:
+        if len(folders) == 1 and children(root / folders[0])[0]:
             raise InputError(
                 f"Received data={str(root)!r}, which holds one folder that holds more; did you mean "
                 f"{str(root / folders[0])!r}? Expected {LAYOUT}."
@@ -128,7 +131,7 @@ def _folder(root: Path) -> Source:
             f"Received data={str(root)!r} with split folders {', '.join(with_classes)}; expected one train "
             "folder and at most one each of val (or validation) and test."
         )
-    classes = {name: set(_children(root / name)[0]) for name in with_classes}
+    classes = {name: set(children(root / name)[0]) for name in with_classes}
     everything = set().union(*classes.values())
     for name, found in classes.items():
         if found != everything:
@@ -148,19 +151,19 @@ def _from_files(root: Path, places: list[tuple[str, str, str]]) -> Source:
     """List the files of class folders, given as (folder below root, split, class)."""
     rows, files = [], []
     for place, split, label in places:
-        if _printable(label) != label:
+        if printable(label) != label:
             raise InputError(
-                f"Received a class folder {_printable(label)!r} whose name is not UTF-8; rename it."
+                f"Received a class folder {printable(label)!r} whose name is not UTF-8; rename it."
             )
-        deeper, names = _children(root / place)
-        nested = [name for name in deeper if any(_children(root / place / name))]
+        deeper, names = children(root / place)
+        nested = [name for name in deeper if any(children(root / place / name))]
         if nested:
             raise InputError(
                 f"Received data={str(root)!r} with {place + '/' + nested[0]!r}, a folder inside a class "
                 f"folder; expected {LAYOUT}: move its files up."
             )
         for name in names:
-            rows.append((_printable(f"{place}/{name}"), label, split, ""))
+            rows.append((printable(f"{place}/{name}"), label, split, ""))
             files.append(str(root / place / name))
     if not rows:
         raise InputError(
@@ -170,7 +173,7 @@ def _from_files(root: Path, places: list[tuple[str, str, str]]) -> Source:
     return Source(examples, _ordered({label for _, _, label in places}), lambda: iter(files))
 
 
-def _children(folder: Path) -> tuple[list[str], list[str]]:
+def children(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the folders and of the regular files in a folder, sorted, without hidden ones."""
     folders, files = [], []
     try:
@@ -189,14 +192,14 @@ def _children(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(files)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Return a file name that can be written as UTF-8; Linux allows others."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _ordered(labels: set[str]) -> tuple[str, ...]:
     """Sort class names; by value where all are whole numbers, so that 10 comes after 9."""
-    numbers = all(label.isdecimal() for label in labels)
+    numbers = all(label.isdecimal() and len(label) < 1000 for label in labels)  # int() takes 4,300 digits
     return tuple(sorted(labels, key=lambda label: (int(label), label) if numbers else (0, label)))
 
 
@@ -220,7 +223,7 @@ def _table(path: Path) -> Source:
         if empty:
             advice = " or leave the column out to have the examples split here" if name == "split" else ""
             raise InputError(f"{where} with an empty {name} in {_lines(empty)}; fill it in{advice}.")
-    for name in ("split", "group"):
+    for name in ("split", "group", "subgroup"):
         if name not in table:
             table[name] = ""
     if "split" in header:
@@ -234,15 +237,15 @@ def _table(path: Path) -> Source:
         if "train" not in set(table["split"]):
             raise InputError(f"{where}, whose split column has no 'train'; mark the rows to train on.")
 
+    folder = os.path.abspath(path.parent)
     files, seen = [], {}
     for line, cell in zip(numbers, table["path"]):
-        inside = os.path.normpath(cell)
-        if not os.path.isabs(cell) and inside.split(os.sep)[0] == os.pardir:
+        file = os.path.normpath(os.path.join(folder, cell))
+        if not file.startswith(os.path.join(folder, "")):
             raise InputError(
-                f"{where} with path {cell!r} in line {line}, which leaves the folder of the file; "
-                "move the file up or write an absolute path."
+                f"{where} with path {cell!r} in line {line}, which leaves the folder of the file; put the "
+                "file at the top of the pictures, or a link to their folder beside it."
             )
-        file = os.path.normpath(path.parent / inside)
         if file in seen:
             raise InputError(
                 f"{where} with path {cell!r} in lines {seen[file]} and {line}; list each file once."
@@ -257,7 +260,7 @@ def _table(path: Path) -> Source:
             f"{where}, of whose {len(files)} files {len(missing)} are missing, such as {first!r} "
             f"({_lines([numbers[i] for i in missing])}); paths are relative to the folder of the file.{hint}"
         )
-    examples = table[["path", "label", "split", "group"]]
+    examples = table[["path", "label", "split", "group", "subgroup"]]
     return Source(examples, _ordered(set(examples["label"])), lambda: iter(files))
 
 
@@ -274,14 +277,14 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         ) from None
     lines = [(line, row) for line, row in lines if any(row)]
     if not lines:
-        raise InputError(f"{where}, which is empty; expected the columns path,label[,split][,group].")
+        raise InputError(f"{where}, which is empty; expected the columns {COLUMNS}.")
     header = [name.lower() for name in lines.pop(0)[1]]
     if not {"path", "label"} <= set(header) or len(set(header)) < len(header):
         separator = (
             " Separate the cells with commas." if len(header) == 1 and set(header[0]) & set(";\t|") else ""
         )
         raise InputError(
-            f"{where} with the columns {', '.join(map(repr, header))}; expected path,label[,split][,group] "
+            f"{where} with the columns {', '.join(map(repr, header))}; expected {COLUMNS} "
             f"in the first line, each once.{separator}"
         )
     if not lines:

@@ -12,6 +12,7 @@ from runner import backbones
 from runner.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+COMMANDS = ("new", "backbones", "doctor", "predict", "shift", "export")
 
 
 def run(*arguments, folder=REPOSITORY):
@@ -58,15 +59,15 @@ def test_help_answers_within_a_second():
 
 def test_help_lists_exactly_the_commands_that_there_are():
     listed = run("--help").stdout
-    for command in ("new", "backbones", "doctor"):
+    for command in COMMANDS:
         assert f"\n    {command}" in listed
         assert run(command, "--help").returncode == 0
-    assert command_line.parser().commands == ("new", "backbones", "doctor")
+    assert command_line.parser().commands == COMMANDS
     assert run().stdout == listed
 
 
 def test_new_is_listed_only_where_there_are_templates(tmp_path):
-    assert command_line.parser(tmp_path).commands == ("backbones", "doctor")
+    assert command_line.parser(tmp_path).commands == COMMANDS[1:]
 
 
 def test_backbones_prints_a_row_for_each_family():

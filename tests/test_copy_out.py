@@ -337,4 +337,4 @@ def test_the_projects_own_tests_pass(project):
 
 def test_the_projects_runner_has_its_commands(project):
     result = run_in(project, "-m", "runner", "--help")
-    assert "doctor" in result.stdout and "templates" not in result.stdout and "new " not in result.stdout
+    assert "doctor" in result.stdout and "templates" not in result.stdout and "\n    new" not in result.stdout

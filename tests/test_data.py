@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner import data, sources
+from runner import data, in_memory, sources
 from runner.errors import InputError
 
 
@@ -43,7 +43,9 @@ def splits_of(loaded) -> dict:
 
 
 def kinds(loaded) -> dict[str, str]:
-    return dict(zip(loaded.problems["path"], loaded.problems["kind"]))
+    """What is wrong with single files."""
+    of_files = loaded.problems[loaded.problems["path"] != ""]
+    return dict(zip(of_files["path"], of_files["kind"]))
 
 
 def message(*arguments, **options) -> str:
@@ -125,20 +127,20 @@ def test_reorder_is_indexing_in_place(count):
     random = np.random.default_rng(count)
     array, order = random.integers(0, 255, (count, 3)), random.permutation(count)
     expected = array[order]
-    data._reorder(array, order)
+    in_memory._reorder(array, order)
     np.testing.assert_array_equal(array, expected)
 
 
 def test_all_three_datasets_share_one_array():
     """A training set near the memory's size must not be held twice, not even to be shuffled."""
     count = 16_000  # of 12 kB: 188 MiB
-    pictures = data._aligned(count, 64)
+    pictures = in_memory.aligned(count, 64)
     pictures[:] = 1  # so that every page is in memory before the count
     pictures[:, 0, 0, 0] = np.arange(count) % 251
     order = np.random.RandomState(0).permutation(count)
     before = _resident()
     parts = [order[:12_000], order[12_000:13_000], order[13_000:]]
-    for dataset in data._from_memory(pictures, parts, np.zeros(count, np.int64)):
+    for dataset in in_memory.datasets(pictures, parts, np.zeros(count, np.int64)):
         for batch in dataset.shuffle(12_000).batch(100):
             np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["id"] % 251)
     assert _resident() - before < pictures.nbytes / 2
@@ -279,6 +281,103 @@ def test_a_leak_between_given_splits_is_reported_and_kept(tmp_path):
     assert leaks["path"].tolist() == ["test/a/leak.tif"]
     assert "train/a/03.png" in leaks["message"].item() and "test/a/leak.tif" in leaks["message"].item()
     assert data.summary(loaded)["test"]["a"] == 5
+
+
+def photo(number: int) -> Image.Image:
+    """A picture whose copies can be told from others: noise of 6 px, which survives resizing and JPEG."""
+    return picture(number, 12).resize((72, 72), Image.Resampling.BICUBIC)
+
+
+def test_near_duplicates_stay_together_in_our_splits(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(30):
+            photo(100 * (name == "b") + i).save(tmp_path / name / f"{i:02}.png")
+    for i in range(10):
+        copy = photo(i).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((50, 50))
+        copy.save(tmp_path / "a" / f"copy {i}.jpg", quality=80)
+    photo(0).save(tmp_path / "a" / "exact.bmp")
+    for seed in range(4):
+        loaded = data.load(tmp_path, 8, seed=seed)
+        split = loaded.manifest.set_index("path")["split"]
+        for i in range(10):
+            assert split[f"a/{i:02}.png"] == split[f"a/copy {i}.jpg"]
+        assert split["a/00.png"] == split["a/exact.bmp"]
+        assert "near-duplicate" not in set(loaded.problems["kind"][loaded.problems["path"] != ""])
+        assert len(loaded.near_duplicates) == 10 and set(loaded.near_duplicates["how"]) == {"mirrored"}
+    assert data.summary(loaded).loc["a", ["train", "val", "test"]].between(4, 30).all()
+
+
+def test_near_duplicates_between_given_splits_are_reported_and_shown(tmp_path):
+    for split, first in (("train", 0), ("test", 50)):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(12):
+                photo(first + i + 20 * (name == "b")).save(tmp_path / split / name / f"{i:02}.png")
+    photo(3).resize((40, 40)).save(tmp_path / "test" / "b" / "leak.jpg", quality=70)  # of train/a/03.png
+    for budget in (2**30, 0):
+        loaded = data.load(tmp_path, 8, val_fraction=0.3, memory_budget=budget)
+        found = loaded.problems.set_index("kind")["message"]
+        origin = loaded.manifest.set_index("path")["split"]["train/a/03.png"]
+        assert found["near-duplicate"].startswith(
+            f"test 'test/b/leak.jpg' shows nearly the same as {origin} 'train/a/03.png'"
+        )
+        assert "'b'" in found["label"] and "'a'" in found["label"]
+        paths = loaded.manifest["path"]
+        (pair,) = loaded.near_duplicates[["first", "second"]].to_numpy()
+        assert set(paths[pair]) == {"test/b/leak.jpg", "train/a/03.png"} and set(loaded.odd) == set(pair)
+        assert all(image.shape == (8, 8, 3) and image.dtype == np.uint8 for image in loaded.odd.values())
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_film_is_split_and_told_and_not_put_into_one_split(tmp_path, grouped):
+    """Sixty frames of one scene are more than a split can take whole; only groups can say where to cut."""
+    scene = np.asarray(photo(0).resize((144, 144)))
+    rows = []
+    (tmp_path / "images").mkdir()
+    for i in range(60):
+        frame = np.roll(scene, i // 20, axis=1).copy()
+        frame[i : i + 3, :3] = 255
+        for name, image in ((f"{i:02}.png", Image.fromarray(frame)), (f"other {i}.png", photo(1000 + i))):
+            image.save(tmp_path / "images" / name)
+            rows.append((f"images/{name}", "ab"[i % 2], f"scene {i // 5}" if grouped else ""))
+    pd.DataFrame(rows, columns=["path", "label", "group"]).to_csv(tmp_path / "list.csv", index=False)
+    loaded = data.load(tmp_path / "list.csv", 8)
+    frames = loaded.manifest[~loaded.manifest["path"].str.contains("other")]
+    assert set(frames["split"]) == {"train", "val", "test"}
+    torn = loaded.problems[loaded.problems["kind"] == "near-duplicate"]
+    assert (torn["path"] != "").sum() > 5
+    film = torn["message"][torn["path"] == ""].tolist()
+    if grouped:
+        assert (frames.groupby("group")["split"].nunique() == 1).all() and film == []
+    else:
+        assert len(film) == 1 and "60 of 120 pictures" in film[0] and "group column" in film[0]
+
+
+def test_the_manifest_says_what_the_files_are(folder):
+    Image.fromarray(np.zeros((6, 9, 3), np.uint8)).save(folder / "rose" / "low.gif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo(5).resize((40, 20)).save(folder / "rose" / "turned.jpg", exif=exif)
+    (folder / "rose" / "broken.jpg").write_bytes(b"")
+    rows = data.load(folder, 8).manifest.set_index("path")
+    columns = ["width", "height", "format", "gray", "turned"]
+    assert rows.loc["rose/low.gif", columns].tolist() == [9, 6, "GIF", True, False]
+    assert rows.loc["rose/turned.jpg", columns].tolist() == [20, 40, "JPEG", False, True]
+    assert rows.loc["rose/00.png", columns].tolist() == [8, 8, "PNG", False, False]
+    assert rows.loc["rose/broken.jpg", columns].tolist() == [0, 0, "", False, False]
+
+
+def test_planted_faults_of_the_set_are_reported(tmp_path):
+    write(tmp_path / "photos", {"daisy": 70, "daisys": 6})
+    for i in range(60):
+        (tmp_path / "photos" / "rose").mkdir(exist_ok=True)
+        picture(5000 + i, 9).save(tmp_path / "photos" / "rose" / f"{i:02}.png")
+    found = data.load(tmp_path / "photos", 8).problems.groupby("kind")["message"].agg(" ".join)
+    assert set(found.index) == {"label", "tiny", "imbalance", "give-away"}
+    assert "'daisy' and 'daisys'" in found["label"]
+    # Without the quarter that is test.
+    assert "45 of 45 pictures of 'rose', and no others, are 9 x 9 pixels" in found["give-away"]
 
 
 def test_contradicting_labels_are_reported(folder):

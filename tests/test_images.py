@@ -1,7 +1,9 @@
 """Every odd kind of picture file is decoded right or refused with a reason."""
 
+import hashlib
 import io
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -159,6 +161,14 @@ def test_exif_rotation_turns_the_pixels_upright(format, orientation):
     assert np.abs(turned.astype(int) - upright).max() < 40
 
 
+def test_a_turned_picture_with_transparency_is_known_as_turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = encode(Image.new("RGBA", (4, 8), (9, 9, 9, 9)), exif=exif)
+    image, _ = images.decode(file)
+    assert image.size == (8, 4) and images.look(file, image).turned
+
+
 def test_broken_exif_loses_nothing():
     exif = b"Exif\0\0II*\0\xff\xff\xff\xff"
     assert decoded(encode(gradient(), "JPEG", exif=exif)).shape == (8, 12, 3)
@@ -241,6 +251,59 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
         images.decode(bytes(claims))
 
 
+def test_a_jpeg_of_very_many_scans_is_refused():
+    whole = encode(Image.new("L", (8, 8), 7), "JPEG", progressive=True)
+    start = whole.rindex(b"\xff\xda")
+    image, _ = images.decode(whole[:-2] + whole[start:-2] * 50 + whole[-2:])
+    assert image.size == (8, 8)
+    with pytest.raises(images.Unreadable, match="206 scans"):
+        images.decode(whole[:-2] + whole[start:-2] * 200 + whole[-2:])
+    film = b"\xff\xda\0\2" * 200  # phones append one
+    assert images.decode(whole + film)[0].size == (8, 8)
+
+
+def test_formats_that_take_more_memory_have_fewer_pixels(monkeypatch):
+    monkeypatch.setattr(images, "MEMORY", 20_000)
+    picture = gradient(30, 40)
+    assert decoded(encode(picture, "PNG")).shape == picture.shape
+    with pytest.raises(images.Unreadable, match="30 x 40 pixels; at most 1,0"):
+        images.decode(encode(picture, "WEBP"))
+    monkeypatch.setattr(images, "MAX_FILE", 100)
+    with pytest.raises(images.Unreadable, match="at most 100 are read"):
+        images.decode(encode(picture, "PNG"))
+
+
+def test_threads_wait_until_there_is_memory(monkeypatch):
+    monkeypatch.setattr(images, "MEMORY", 20_000)
+    file, second = encode(gradient(30, 40)), threading.Event()
+
+    def read():
+        with images.decoded(file):
+            second.set()
+
+    with images.decoded(file) as (first, _):  # 30 * 40 * 12 bytes
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert not second.wait(0.2)
+    thread.join(10)
+    assert second.is_set()
+    with pytest.raises(ValueError):
+        first.getpixel((0, 0))  # closed with its block
+    with pytest.raises(RuntimeError), images.decoded(file):
+        raise RuntimeError("what goes wrong in the block passes, and gives the memory back")
+    assert decoded(file).shape == (40, 30, 3)
+
+
+def test_pictures_of_several_bands_come_back_whole():
+    alpha = np.arange(1200, dtype=np.uint16).astype(np.uint8)[:, None].repeat(2000, axis=1)
+    rgba = np.dstack([np.zeros((1200, 2000, 3), np.uint8), alpha])
+    np.testing.assert_array_equal(decoded(encode(rgba, compress_level=1))[..., 1], 255 - alpha)
+    deep = (alpha.astype(np.uint16) << 8) + 77
+    image, _ = images.decode(encode(deep, compress_level=1))
+    np.testing.assert_array_equal(np.asarray(image)[..., 2], alpha)
+    assert images.digest(image) == hashlib.sha256(b"2000 x 1200\n" + image.tobytes()).hexdigest()
+
+
 def test_resize_keeps_what_it_says():
     # Thirds of a wide picture: red, green, blue.
     wide = np.zeros((20, 60, 3), np.uint8)
@@ -250,10 +313,8 @@ def test_resize_keeps_what_it_says():
     crop, pad, stretch = (images.resize(image, 30, how) for how in images.RESIZES)
     assert crop.shape == pad.shape == stretch.shape == (30, 30, 3)
     assert crop.dtype == np.uint8
-    assert (crop[:, 2:-2] == (0, 200, 0)).all()  # only the middle, up to the filter's reach
-    whole = image.resize((90, 30), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(crop, np.asarray(whole)[:, 30:60])
-    assert (pad[:10] == 0).all() and (pad[20:] == 0).all()
+    assert (crop == (0, 200, 0)).all()  # only the middle, which is cut out before it is resized
+    assert (pad[:9] == 0).all() and (pad[21:] == 0).all()  # the filter reaches over the edge
     assert pad[15, 2].tolist() == [200, 0, 0] and pad[15, 27].tolist() == [0, 0, 200]
     assert stretch[0, 2].tolist() == [200, 0, 0] and stretch[29, 27].tolist() == [0, 0, 200]
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from runner import evaluation, figures, pictures, plan, report
+from runner import evaluation, figures, near_duplicates, pictures, plan, report, report_data
 from runner.config import Stage
 from runner.errors import InputError
 
@@ -91,7 +91,10 @@ def fake_data(classes, each=4, **changes):
         split: [{"id": one, "image": images[one]} for one in manifest.index[manifest["split"] == split]]
         for split in ("train", "val", "test")
     }
-    return SimpleNamespace(classes=tuple(classes), manifest=manifest, problems=problems, **splits | changes)
+    more = {"near_duplicates": near_duplicates.none(), "odd": {}}
+    return SimpleNamespace(
+        classes=tuple(classes), manifest=manifest, problems=problems, **splits | more | changes
+    )
 
 
 def fake_run(classes=("cat", "dog", "owl"), each=4):
@@ -282,14 +285,14 @@ def test_a_faultless_test_says_what_remains_plausible(tmp_path):
 
 def test_checks_find_what_went_wrong_between_splits():
     data = fake_data(("cat", "dog"))
-    assert all(fine for fine, _ in report._checks(data))
+    assert {kind for kind, _ in report_data.checks(data)} == {"fine"}
     data.manifest.loc[8, "sha256"] = data.manifest.loc[0, "sha256"]  # 0 is a cat in train, 8 a cat in val
     data.manifest.loc[4, "sha256"] = data.manifest.loc[1, "sha256"]  # 4 is a dog, 1 a cat, both in train
     data.manifest.loc[[2, 9], "group"] = "patient 7"
     data.manifest.loc[data.manifest["label"].eq("dog") & data.manifest["split"].eq("test"), "split"] = (
         "unused"
     )
-    wrong = [sentence for fine, sentence in report._checks(data) if not fine]
+    wrong = [sentence for kind, sentence in report_data.checks(data) if kind == "bad"]
     assert wrong == [
         "1 picture stands in more than one split: the test says too much.",
         "1 picture has more than one label.",
@@ -297,7 +300,39 @@ def test_checks_find_what_went_wrong_between_splits():
         "1 class has no test picture: dog.",
     ]
     data.manifest["sha256"] = ""  # what was skipped has no hash, and no hash is not the same hash
-    assert "group" in report._checks(data)[0][1]
+    assert "group" in report_data.checks(data)[0][1]
+
+
+def test_near_duplicates_and_other_findings_are_shown(tmp_path):
+    data = fake_data(("cat", "dog"))
+    hostile = "<i>x</i>.png"
+    data.manifest.loc[9, "path"] = hostile
+    data.manifest = data.manifest.assign(turned=[True] * 3 + [False] * 21)
+    rows = [(0, 9, "mirrored", 12.0), (1, 4, "as it is", 11.0), (2, 3, "as it is", 10.0)]
+    data.near_duplicates = pd.DataFrame(rows, columns=near_duplicates.COLUMNS)
+    data.odd = {one["id"]: one["image"] for one in [*data.train, *data.val] if one["id"] in (0, 1, 4, 9, 5)}
+    data.problems = pd.DataFrame(
+        [
+            (hostile, "near-duplicate", "val shows nearly the same as train"),
+            (data.manifest["path"][5], "orientation", "may lie on its side"),
+            ("", "give-away", "all dogs are 128 x 128 pixels"),
+            ("", "tiny", "val has 8 pictures"),
+        ],
+        columns=["path", "kind", "message"],
+    )
+    checks = report_data.checks(data)
+    pair = "pair of pictures that show nearly the same stands in two splits"
+    assert ("bad", f"1 {pair}: their numbers flatter.") in checks  # 0 is in train, 9 in val
+    assert ("bad", "1 such pair has two labels.") in checks  # 1 is a cat, 4 a dog
+    assert ("told", "2 pairs show nearly the same and are kept together.") in checks
+    assert ("told", "3 pictures were turned upright, as EXIF says in the file.") in checks
+    assert ("bad", "All dogs are 128 x 128 pixels.") in checks and ("told", "Val has 8 pictures.") in checks
+    assert ("told", "Files that need a look: 1 near-duplicate, 1 orientation (listed below).") in checks
+    assert ("fine", "No two class names look like one.") in checks
+    page = read(report.write(tmp_path / "report.html", title="t", question="", data=data, pictures={}))
+    shown = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert len(shown) == 5 and hostile in shown[1] and "may lie on its side" in shown[4]
+    assert "the second is mirrored" in page.text and "All dogs are 128 x 128 pixels." in page.text
 
 
 def test_the_ledger_shows_a_frozen_weight_that_moved():

@@ -66,6 +66,12 @@ class Config:
     scratch_learning_rate: float = 3e-3
     """Peak learning rate of the training from scratch, which has its own best value."""
 
+    positive: str = ""
+    """Of two classes the one to find, such as `ill`; "" takes the second. More classes have no such thing."""
+    operating_point: Literal["youden", "f1"] = "youden"
+    """What the threshold between two classes makes highest on validation: sensitivity + specificity, or F1.
+    """
+
     seed: int = 0
     """Decides the split, the few labels, the head's first weights, the order and the augmentation."""
     strategy: Literal["auto", "cpu", "gpu", "mirrored"] = "auto"

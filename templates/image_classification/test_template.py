@@ -62,6 +62,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
         "metrics.json",
         "report.html",
         "test_readings.csv",
+        "reference.npz",
+        "MODEL_CARD.md",
     }
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")

@@ -18,15 +18,31 @@ if __name__ == "__main__":
     quiet.import_tensorflow()
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 
-from runner import augment, data, evaluation, folder, report, strategy, trainable, training
+from runner import (
+    assessment,
+    augment,
+    card,
+    data,
+    evaluation,
+    export,
+    folder,
+    gradcam,
+    reference,
+    report,
+    strategy,
+    trainable,
+    training,
+)
 from runner.config import Stage
-from runner.errors import InputError
+from runner.errors import InputError, suggest
 
 from . import model
 
@@ -132,6 +148,7 @@ def main(config: Config) -> Path:
         f"{len(examples.classes)} classes; pictures: "
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
     )
+    check_classes(config, examples.classes)
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
     strategy.check_batch_size(config.batch_size, strategy.choose(config.strategy))
     network, blocks = model.build(config, examples)
@@ -148,32 +165,34 @@ def main(config: Config) -> Path:
     for name, arm in methods(config).items():
         networks[name], fits[name] = fit(arm, examples, name, run / "checkpoints" / name.replace(" ", "_"))
 
+    validation = evaluation.predict(networks, examples.val, examples.classes)
     # The test split is opened here, once, when nothing is left to choose.
     test = examples.test.open(
-        run / "test_readings.csv", f"final numbers of {', '.join(networks)}; mistakes shown in the report"
+        run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
     )
     predictions = evaluation.predict(networks, test, examples.classes)
     metrics = {name: evaluation.metrics(table, examples.classes) for name, table in predictions.items()}
-    comparison = compare(config, networks, fits, metrics, examples)
-
-    staged = predictions["staged"]
+    comparison = compare(networks, fits, validation, metrics)
+    assessed = assessment.assess(
+        validation["staged"],
+        predictions["staged"],
+        examples.classes,
+        data.compared_groups(examples),
+        config.positive,
+        config.operating_point,
+    )
     environment = strategy.environment() | {
         "training seconds": f"{sum(fitted.seconds for fitted in fits.values()):.0f}",
         "peak memory": f"{strategy.peak_memory_gigabytes():.1f} GB",
     }
-    folder.write_json(run / "environment.json", environment)
-    folder.write_csv(run / "problems.csv", examples.problems)
-    folder.write_csv(run / "history.csv", fits["staged"].history)
-    folder.write_csv(run / "ledger.csv", fits["staged"].ledger)
-    folder.write_csv(run / "comparison.csv", comparison)
-    folder.write_csv(run / "predictions.csv", staged)
-    folder.write(run / "model.keras", networks["staged"].save)
-    page = write_report(
-        run, config, examples, fits["staged"], comparison, staged, metrics["staged"], environment
+    results = Results(
+        fits["staged"], comparison, predictions["staged"], metrics["staged"], assessed, environment
     )
+    page = write(run, config, examples, networks["staged"], blocks, results)
     folder.write_json(
         run / "metrics.json",
         {"classes": list(examples.classes), "test": metrics["staged"]}
+        | assessed.record()
         | {"baselines": {name: numbers for name, numbers in metrics.items() if name != "staged"}},
     )
     folder.end(run)
@@ -182,11 +201,21 @@ def main(config: Config) -> Path:
     return run
 
 
-def compare(config: Config, networks, fits, metrics, examples: data.Data) -> pd.DataFrame:
+def check_classes(config: Config, classes: Sequence[str]) -> None:
+    """Raise InputError where `config.positive` is none of two classes."""
+    if config.positive and (len(classes) != 2 or config.positive not in classes):
+        raise InputError(
+            f"positive={config.positive!r}: the data has {len(classes)} classes ({', '.join(classes[:5])}"
+            f"{', ...' if len(classes) > 5 else ''}); give one of two, or leave it out."
+            + suggest(config.positive, classes)
+        )
+
+
+def compare(networks, fits, validation, metrics) -> pd.DataFrame:
     """One row per method, on the same pictures: what it trained, what it took and what it reached."""
     rows = []
     for name, network in networks.items():
-        validation = evaluation.predict({name: network}, examples.val, examples.classes)[name]
+        chosen_on = validation[name]
         low, high = metrics[name]["accuracy_interval"]
         rows.append(
             {
@@ -196,7 +225,7 @@ def compare(config: Config, networks, fits, metrics, examples: data.Data) -> pd.
                     int(np.prod(variable.shape)) for variable in network.trainable_variables
                 ),
                 "seconds": round(fits[name].seconds, 1),
-                "val_accuracy": float((validation["label"] == validation["prediction"]).mean()),
+                "val_accuracy": float((chosen_on["label"] == chosen_on["prediction"]).mean()),
                 "test_accuracy": metrics[name]["accuracy"],
                 "low": low,
                 "high": high,
@@ -205,15 +234,50 @@ def compare(config: Config, networks, fits, metrics, examples: data.Data) -> pd.
     return pd.DataFrame(rows)
 
 
+@dataclass(frozen=True)
+class Results:
+    """What came of the staged schedule, and its comparison with the baselines."""
+
+    fitted: training.Fit
+    comparison: pd.DataFrame
+    predictions: pd.DataFrame
+    metrics: dict
+    assessed: assessment.Assessment
+    environment: dict
+
+
+def write(
+    run: Path, config: Config, examples: data.Data, network: keras.Model, blocks, results: Results
+) -> Path:
+    """All files of the run folder but metrics.json; return the path of the report."""
+    folder.write_json(run / "environment.json", results.environment)
+    folder.write_csv(run / "problems.csv", examples.problems)
+    folder.write_csv(run / "history.csv", results.fitted.history)
+    folder.write_csv(run / "ledger.csv", results.fitted.ledger)
+    folder.write_csv(run / "comparison.csv", results.comparison)
+    folder.write_csv(run / "predictions.csv", results.predictions)
+    if results.assessed.groups is not None:
+        folder.write_csv(run / "groups.csv", results.assessed.groups)
+    folder.write(run / "model.keras", export.any_size(network, config.resize).save)
+    reference.write(
+        run / "reference.npz", network, examples, layer="head", temperature=results.assessed.temperature
+    )
+    card.write(
+        run / "MODEL_CARD.md",
+        config=flags.to_dict(config),
+        stages=config.stages,
+        data=examples,
+        comparison=results.comparison,
+        metrics=results.metrics,
+        per_class=evaluation.per_class(results.predictions, examples.classes),
+        assessed=results.assessed,
+        environment=results.environment,
+    )
+    return write_report(run, config, examples, network, blocks, results)
+
+
 def write_report(
-    run: Path,
-    config: Config,
-    examples: data.Data,
-    fitted: training.Fit,
-    comparison: pd.DataFrame,
-    predictions: pd.DataFrame,
-    metrics: dict,
-    environment: dict,
+    run: Path, config: Config, examples: data.Data, network: keras.Model, blocks, results: Results
 ) -> Path:
     """One self-contained page, report.html."""
     few = "all" if config.labels_per_class is None else f"{config.labels_per_class}"
@@ -231,23 +295,29 @@ def write_report(
             for index, picture in enumerate(shown.values())
         ]
     )
+    classes, predictions = examples.classes, results.predictions
+    pictures = report.collect_pictures(examples, predictions)
+    explained = predictions[predictions["id"].isin(report.explained_ids(predictions, classes))]
     return report.write(
         run / "report.html",
         title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
         question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
-        f"tell the {len(examples.classes)} classes of {name} apart after training on {few} labelled pictures "
+        f"tell the {len(classes)} classes of {name} apart after training on {few} labelled pictures "
         "per class, and what does each way of using it bring?",
         data=examples,
+        pictures=pictures,
         augmented=augmented,
         stages=config.stages,
-        history=fitted.history,
-        ledger=fitted.ledger,
-        comparison=comparison,
+        history=results.fitted.history,
+        ledger=results.fitted.ledger,
+        comparison=results.comparison,
         predictions=predictions,
-        metrics=metrics,
-        per_class=evaluation.per_class(predictions, examples.classes),
-        confusion=evaluation.confusion(predictions, examples.classes),
-        environment=environment,
+        metrics=results.metrics,
+        per_class=evaluation.per_class(predictions, classes),
+        confusion=evaluation.confusion(predictions, classes),
+        assessment=results.assessed,
+        overlays=gradcam.explain(network, blocks, explained, pictures, classes),
+        environment=results.environment,
     )
 
 

@@ -1,0 +1,82 @@
+"""The model card of a run, MODEL_CARD.md: what the model is, was trained on, is good for, and how good it is.
+
+After Mitchell et al. 2019 ("Model Cards for Model Reporting"). It holds what the run knows; what only a
+person can say (where the pictures are from, who may use them, what a mistake costs) it asks for by name.
+"""
+
+import datetime
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from runner import folder, plan
+from runner.assessment import Assessment
+from runner.config import Stage
+
+ROWS = 30
+"""The most classes and groups that the card lists."""
+
+
+def write(
+    path: Path,
+    *,
+    config: dict,
+    stages: Sequence[Stage],
+    data,
+    comparison: pd.DataFrame,
+    metrics: dict,
+    per_class: pd.DataFrame,
+    assessed: Assessment,
+    environment: dict,
+) -> Path:
+    """Write the card in Markdown, whole or not at all, and return the path.
+
+    config: plain JSON types, with data, backbone, weights, image_size, resize, augment and seed.
+    data: a `data.Data`; only its tables are read.
+    comparison, metrics, per_class: of `evaluation` and the template, as in `report.write`.
+    environment: of `strategy.environment`.
+    """
+    splits = data.manifest["split"].value_counts()
+    text = _template().render(
+        run=path.parent.name,
+        config=config,
+        dataset=Path(str(config["data"])).name,
+        stages=[plan.stage_in_words(stage) for stage in stages],
+        classes=[str(name) for name in data.classes],
+        splits=[(split, int(splits[split])) for split in ("train", "val", "test") if split in splits],
+        problems=data.problems["kind"].value_counts().to_dict(),
+        comparison=comparison.to_dict("records"),
+        metrics=metrics,
+        per_class=per_class.to_dict("records"),
+        assessed=assessed,
+        environment={
+            key: value for key, value in environment.items() if isinstance(value, (str, int, float))
+        },
+        date=datetime.date.today().isoformat(),
+        most=ROWS,
+    )
+    # A name that is no UTF-8 must not cost the card.
+    encoded = re.sub(r"\n{3,}", "\n\n", text).encode("utf-8", errors="backslashreplace")
+    return folder.write(path, lambda temporary: temporary.write_bytes(encoded))
+
+
+def _template():
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown; `plain` keeps names from being markup
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": plan.percent, "interval": plan.interval, "plain": plain}
+    return environment.get_template("card.md.j2")
+
+
+def plain(text: object) -> str:
+    """Return text on one line in which Markdown and HTML find no markup, also within a table."""
+    one_line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_\[\]<>|#&!])", r"\\\1", one_line)
