@@ -1,5 +1,7 @@
 # Every target sets up what it needs in .venv first. Another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
+# How many processes run the fast tests; each takes 2 GB.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -20,7 +22,7 @@ demo: $(VENV)/.demo-ready  ## train the image template with its defaults and wri
 	@$(BIN)/python -m templates.image_classification.train
 
 test: $(VENV)/.test-ready  ## run the fast tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-slow: $(VENV)/.test-ready  ## run the tests with full-size networks and longer training
 	@$(BIN)/python -m pytest -q -m slow
