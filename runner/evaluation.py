@@ -183,8 +183,10 @@ def _logits_function(model, images):
     """Compile the forward pass once, for any number of pictures: the short last batch retraces nothing."""
     import tensorflow as tf
 
-    # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch.
-    return tf.function(lambda x: tf.cast(model(x, training=False), tf.float32), input_signature=[images])
+    # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch. Concrete, or
+    # TensorFlow counts the models of a comparison as one function that is traced over and over, and warns.
+    logits = tf.function(lambda x: tf.cast(model(x, training=False), tf.float32), input_signature=[images])
+    return logits.get_concrete_function()
 
 
 def _check_logits(name, output, ids, classes):

@@ -84,6 +84,16 @@ def test_all_models_are_predicted_in_one_pass():
         np.testing.assert_allclose(frames[name]["confidence"], frames[name].filter(like="p:").max(axis=1))
 
 
+def test_many_models_draw_no_warning_about_tracing(caplog):
+    dataset, *_ = counted_dataset(4)
+    tf.get_logger().propagate, propagates = True, tf.get_logger().propagate
+    try:
+        evaluation.predict({f"m{number}": pictures_model(3) for number in range(8)}, dataset, CLASSES)
+    finally:
+        tf.get_logger().propagate = propagates
+    assert "retracing" not in caplog.text
+
+
 def test_a_model_made_under_a_strategy_gives_each_picture_once():
     strategy = tf.distribute.MirroredStrategy(
         [device.name for device in tf.config.list_logical_devices("CPU")]
