@@ -97,7 +97,7 @@ def blocks(backbone, name: str | None = None) -> tuple[Block, ...]:
 
     family, _ = find(backbone.name if name is None else name)
     operations = {operation.name: operation for operation in backbone.operations}
-    parents = _parents(operations.values())
+    parents = parents_of(operations.values())
     below = _owners([family.output], parents) if family.output in operations else {}
     boundaries = [layer for layer in operations if layer in below and re.fullmatch(family.boundaries, layer)]
     if not boundaries:
@@ -117,7 +117,7 @@ def blocks(backbone, name: str | None = None) -> tuple[Block, ...]:
     return tuple(Block(boundary, tuple(members[boundary])) for boundary in boundaries)
 
 
-def _parents(operations) -> dict[str, list[str]]:
+def parents_of(operations) -> dict[str, list[str]]:
     """Map each operation's name to the names of those whose outputs it reads.
 
     `input` and `output` of a Keras operation are those of its first call, so cuts that share layers with the
@@ -164,7 +164,7 @@ def _stable_names(skeleton, family: Family) -> dict[str, str]:
     unnamed = {
         name for name, kind in kinds.items() if re.sub(r"_\d+$", "", name).replace("_", "") == kind.lower()
     }
-    parents = _parents(skeleton.operations)
+    parents = parents_of(skeleton.operations)
     names = {name: name for name in kinds}
     for name in unnamed:
         closes = [re.match(r"(\w*block_?\d+)_", parent) for parent in parents[name] if parent not in unnamed]

@@ -122,7 +122,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         record |= {
             "seconds": self.clock.seconds,
-            "finished": bool(self.model.stop_training),
+            "finished": bool(self.model.stop_training) and not self.staged.entering,
             "callbacks": [],
         }
         for number, callback in enumerate(self.others):

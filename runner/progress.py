@@ -44,10 +44,14 @@ class EpochLines(keras.callbacks.Callback):
         if seconds_between_lines is None:
             seconds_between_lines = 3.0 if self.console.is_terminal else 15.0
         self.seconds_between_lines = seconds_between_lines
-        self.bar = self.note = None
+        self.bar = self.note = self.started = None
+        self.remark = ""  # printed below the line of the next stage
 
     def on_train_begin(self, logs=None):
-        self.started = self.last_line = self.last_note = time.perf_counter()
+        self.last_line = self.last_note = time.perf_counter()
+        if self.started is not None and self.staged.only:
+            return  # a fit of its own for the next stage, of what is shown already
+        self.started = self.last_line
         self.stage_name = None
         self.validation = ""
         if self.console.is_jupyter:
@@ -78,6 +82,9 @@ class EpochLines(keras.callbacks.Callback):
                 f"  stage [bold]{stage.name}[/bold]: trains {stage.train} ({count:,} weights), "
                 f"up to {stage.epochs} epochs, learning rate {stage.learning_rate:g} ({stage.schedule})"
             )
+            if self.remark:
+                self._line(f"    {self.remark}")
+            self.remark = ""
 
     def on_train_batch_end(self, batch, logs=None):
         if not self.staged.steps:
@@ -130,6 +137,8 @@ class EpochLines(keras.callbacks.Callback):
             self.bar.stop()
 
     def on_train_end(self, logs=None):
+        if self.staged.entering and self.staged.only is not None:
+            return
         self.close()
         if self.note:
             self._note(f"{len(self.staged.rows)} epochs{self.validation}")

@@ -66,6 +66,10 @@ class StagedUnfreezing(keras.callbacks.Callback):
         reset_optimizer: start each stage with a fresh optimizer state; False carries moments and step count
             on.
         steps_per_epoch: needed only for a schedule on data of unknown length.
+        whole: the network that stages and blocks speak of, where `fit` trains a part of it that shares its
+            layers (`frozen.cut`).
+
+    With `only` set to a stage's number, the next `fit` runs that stage alone, after those before it.
 
     Raises InputError at the start of `fit` for an unknown block, too few epochs or an optimizer that brings
     a schedule of its own, LedgerError at the end of a stage that moved something else than it was to move,
@@ -80,6 +84,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         mode: str = "auto",
         reset_optimizer: bool = True,
         steps_per_epoch: int | None = None,
+        whole: keras.Model | None = None,
     ):
         super().__init__()
         check_stages(stages)
@@ -91,10 +96,16 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.sign = -1 if mode == "max" or (mode == "auto" and higher) else 1
         self.reset_optimizer = reset_optimizer
         self.steps_per_epoch = steps_per_epoch
+        self.whole, self.only, self.index = whole, None, 0
         self.epochs = sum(stage.epochs for stage in self.stages)
         self.ledgers: list[pd.DataFrame] = []
         self.rows: list[dict] = []
         self.saved: tuple[dict, dict[str, np.ndarray]] | None = None
+
+    @property
+    def network(self) -> keras.Model:
+        """What stages and blocks speak of: the model of `fit`, or the whole that it is a part of."""
+        return self.whole or self.model
 
     @property
     def stage(self) -> Stage:
@@ -120,7 +131,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
             )
         if not self.model._trainable_variables and not self.model.weights:
             raise InputError("the model has no weights yet; build it before fit.")
-        self.ledgers, self.rows = [], []
+        if not self.only:
+            self.ledgers, self.rows = [], []
         self.calls = 0  # of the train function in this epoch
         self.begun_epoch: tuple[int, list[np.ndarray]] | None = None
         self.passed_by = 0  # of these calls, how many only stood for steps of an earlier fit
@@ -134,7 +146,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         with self.model.distribute_strategy.scope():
             self._rebuild_optimizer()
         if self.saved is None:
-            self._enter(0)
+            self._enter(self.only or 0)
         else:
             self._go_on(*self.saved)
 
@@ -147,9 +159,9 @@ class StagedUnfreezing(keras.callbacks.Callback):
                 "compile with a number and give the stage schedule='cosine' or 'one_cycle'."
             )
         wanted = set()
-        for stage in self.stages:
+        for stage in self.stages if self.only is None else [self.stages[self.only]]:
             wanted.update(
-                id(v) for v in trainable.select(self.model, self.blocks, stage.train, stage.batch_norm)
+                id(v) for v in trainable.select(self.network, self.blocks, stage.train, stage.batch_norm)
             )
         optimizer = type(old).from_config(old.get_config())
         optimizer.build([variable for variable in self.model.weights if id(variable) in wanted])
@@ -161,8 +173,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.index, self.stage_epoch, self.entering = index, 0, False
         self.best, self.best_weights, self.waited = math.inf, None, 0
         stage, optimizer = self.stage, self.model.optimizer
-        self.to_train = trainable.set_trainable(self.model, self.blocks, stage.train, stage.batch_norm)
-        self.before = trainable.snapshot(self.model)
+        self.to_train = trainable.set_trainable(self.network, self.blocks, stage.train, stage.batch_norm)
+        self.before = trainable.snapshot(self.network)
         if index == 0 or self.reset_optimizer:
             for variable, start in zip(optimizer.variables, self.optimizer_start):
                 variable.assign(start)
@@ -177,7 +189,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         sums, the optimizer's variables, and, while a stage runs, its first weights and those of its best
         epoch.
         """
-        variables, optimizer = _state_variables(self.model), self.model.optimizer.variables
+        variables, optimizer = _state_variables(self.network), self.model.optimizer.variables
         record = {
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
             "variables": [[variable.path, list(variable.shape)] for variable in (*variables, *optimizer)],
@@ -219,9 +231,16 @@ class StagedUnfreezing(keras.callbacks.Callback):
     def _go_on(self, record: dict, arrays: dict[str, np.ndarray]) -> None:
         """Take up a saved state: the counterpart of `_enter`, which starts a stage from its beginning."""
         self.saved = None
-        variables = [*_state_variables(self.model), *self.model.optimizer.variables]
+        variables = [*_state_variables(self.network), *self.model.optimizer.variables]
+        expected = record["variables"]
+        if record["entering"] and self.only is not None:
+            # The file has the optimizer of the stage before, which was for other weights; the next begins
+            # with its own.
+            variables = _state_variables(self.network)
+            expected = expected[: len(variables)]
+            arrays = {name: value for name, value in arrays.items() if not name.startswith("optimizer_")}
         found = [[list(variable.shape), variable.path.split("/")[-1]] for variable in variables]
-        if found != [[shape, path.split("/")[-1]] for path, shape in record["variables"]]:
+        if found != [[shape, path.split("/")[-1]] for path, shape in expected]:
             raise InputError(
                 "the checkpoint holds other weights than this model or its optimizer has; give the model it "
                 "was written for, or delete its checkpoints to train anew."
@@ -240,7 +259,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.rows = record["rows"]
         self.ledgers = [pd.DataFrame(rows) for rows in record["ledgers"]]
         stage = self.stage
-        self.to_train = trainable.set_trainable(self.model, self.blocks, stage.train, stage.batch_norm)
+        self.to_train = trainable.set_trainable(self.network, self.blocks, stage.train, stage.batch_norm)
         _scale_learning_rates(self.model.optimizer, self._factors(stage))
         self.model.make_train_function(force=True)
         if record["calls"]:
@@ -274,7 +293,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
     def _factors(self, stage: Stage) -> list[tuple[keras.Variable, float]]:
         """Each variable's share of the rate: layer_decay to the power of its block's depth below the head."""
         factors = []
-        by_block = trainable.layers_by_block(self.model, self.blocks)
+        by_block = trainable.layers_by_block(self.network, self.blocks)
         for depth, layers in enumerate(reversed(by_block.values())):
             factors += [(v, stage.layer_decay**depth) for layer in layers for v in layer._trainable_variables]
         return factors
@@ -337,7 +356,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         if value < self.best:
             self.best, self.waited = value, 0
             if stage.keep == "best":
-                self.best_weights = trainable.snapshot(self.model)
+                self.best_weights = trainable.snapshot(self.network)
         else:
             self.waited += 1
         if self.stage_epoch == stage.epochs or (stage.patience and self.waited >= stage.patience):
@@ -345,13 +364,13 @@ class StagedUnfreezing(keras.callbacks.Callback):
 
     def _leave(self) -> None:
         if self.best_weights is not None:
-            trainable.restore(self.model, self.best_weights)
+            trainable.restore(self.network, self.best_weights)
         self.ledgers.append(
-            trainable.ledger(self.model, self.blocks, self.before, self.to_train, self.stage.name)
+            trainable.ledger(self.network, self.blocks, self.before, self.to_train, self.stage.name)
         )
         self.before = self.best_weights = None
         self.entering = self.index + 1 < len(self.stages)
-        if not self.entering:
+        if not self.entering or self.only is not None:
             self.model.stop_training = True
 
 

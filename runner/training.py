@@ -14,6 +14,7 @@ from runner import augment, checkpoint
 from runner.backbones import Block
 from runner.config import Stage
 from runner.errors import DivergenceError, OutOfMemory
+from runner.frozen import FrozenPrefix
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
 
@@ -125,6 +126,7 @@ def fit(
     checkpoints: Path | None = None,
     checkpoint_steps: int | None = None,
     checkpoint_minutes: float | None = checkpoint.MINUTES,
+    frozen: FrozenPrefix | None = None,
 ) -> Fit:
     """Run the stages on a compiled model and return the history and the ledger.
 
@@ -143,14 +145,17 @@ def fit(
             this one goes on from there: give the same seed, data and arguments. None writes nothing.
         checkpoint_steps, checkpoint_minutes: how often to write within an epoch; see `Checkpoints`. Within an
             epoch needs `train` of known length.
+        frozen: computes what lies below the weights that a stage trains once, and keeps it. Each stage is
+            then a `model.fit` of its own on the part above. Not with further callbacks, nor with `train` of
+            unknown length.
 
     Raises InputError before the first epoch for stages that the model cannot run, LedgerError when a stage
     moved what it was not to move, DivergenceError when the loss becomes NaN or infinite, OutOfMemory when a
     step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
     """
-    staged = StagedUnfreezing(stages, blocks, monitor=monitor)
+    staged = StagedUnfreezing(stages, blocks, monitor=monitor, whole=model)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title)
-    # One iterator for the whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
+    # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
     steps = int(train.cardinality())
     if steps <= 0:
@@ -162,41 +167,81 @@ def fit(
             checkpoints, staged, clock, others, checkpoint_steps, checkpoint_minutes
         )
     saved = checkpoint.read(checkpoints) if checkpoints else None
-    epochs_done, steps_done, seconds_before = 0, 0, 0.0
+    seconds_before, first = 0.0, 0
     if saved:
         record, arrays = saved
         staged.resume(record, arrays)
         saver.restore(record, arrays)
         clock.seconds, seconds_before = record["seconds"], sum(record["seconds"])
-        epochs_done = record["epochs_done"]
-        steps_done = epochs_done * max(steps, 0) + record["calls"] * model.steps_per_execution
-        if record["calls"]:  # Keras makes a metric's variables at its first use, which must be before theirs
-            model.test_on_batch(*next(iter(validation)))
-        place = f"epoch {epochs_done}" + (f" and {record['calls']} steps" if record["calls"] else "")
+        first = record["index"] + record["entering"]
+        place = f"epoch {record['epochs_done']}" + (
+            f" and {record['calls']} steps" if record["calls"] else ""
+        )
         lines.title += f" (goes on after {place})"
-    batches = _endless(train, train_from, steps, epochs_done, steps_done)
-    ended = bool(saved) and record["finished"]
+    every = [clock, staged, *callbacks, lines, *([saver] if saver else [])]
+    whole = Segment(model, train, validation, train_from)
+    # Counters of other callbacks would begin anew with each fit, so with them there is one.
+    apart = frozen is not None and not callbacks and steps > 0
     started = time.perf_counter()
     try:
         with saver or contextlib.nullcontext():
-            model.fit(
-                batches,
-                validation_data=validation,
-                epochs=staged.epochs,
-                initial_epoch=staged.epochs if ended else epochs_done,
-                steps_per_epoch=steps if steps > 0 else None,
-                verbose=0,
-                shuffle=False,  # `train` shuffles itself
-                callbacks=[clock, staged, *callbacks, lines, *([saver] if saver else [])],
-            )
+            for index in range(first, len(staged.stages)) if apart else [None]:
+                staged.only, segment = index, whole
+                if apart:
+                    segment = _segment(frozen, whole, staged, blocks, lines)
+                _run(segment, staged, every, steps, saved)
+                saved = None
     except DivergenceError as error:
-        raise DivergenceError(f"{error}{_pictures(train_from, staged)}{_kept(checkpoints)}") from None
+        raise DivergenceError(f"{error}{_pictures(segment.train_from, staged)}{_kept(checkpoints)}") from None
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         raise OutOfMemory(_smaller_batch(train, staged, error)) from error
     finally:
         lines.close()
     seconds = seconds_before + time.perf_counter() - started
     return Fit(staged.history.assign(seconds=clock.seconds), staged.ledger, seconds)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one `model.fit` runs on: the network or the part of it above a cut, and its batches."""
+
+    model: keras.Model
+    train: tf.data.Dataset
+    validation: tf.data.Dataset
+    train_from: Callable[[int], tf.data.Dataset] | None
+
+
+def _segment(
+    frozen: FrozenPrefix, whole: Segment, staged: StagedUnfreezing, blocks: Sequence[Block], lines: EpochLines
+) -> Segment:
+    """The part of the network that the next stage has to run, or the whole where nothing can be kept."""
+    stage = staged.stages[staged.only]
+    kept = frozen.part(whole.model, blocks, stage)
+    if isinstance(kept, str):
+        lines.remark = f"nothing is kept: {kept}"
+        return whole
+    lines.remark = kept.note
+    return Segment(kept.model, kept.train_from(0), kept.validation, kept.train_from)
+
+
+def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved) -> None:
+    """One `model.fit`, from the beginning or from a saved state."""
+    model, record = segment.model, saved[0] if saved else None
+    epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
+    if calls:  # Keras makes a metric's variables at its first use, which must be before theirs
+        model.test_on_batch(*next(iter(segment.validation)))
+    ended = bool(saved) and record["finished"]
+    steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
+    model.fit(
+        _endless(segment.train, segment.train_from, steps, epochs_done, steps_done),
+        validation_data=segment.validation,
+        epochs=staged.epochs,
+        initial_epoch=staged.epochs if ended else epochs_done,
+        steps_per_epoch=steps if steps > 0 else None,
+        verbose=0,
+        shuffle=False,  # the batches are shuffled already
+        callbacks=callbacks,
+    )
 
 
 def _endless(train, train_from, steps, epochs_done, steps_done) -> tf.data.Dataset:

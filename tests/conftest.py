@@ -9,6 +9,8 @@ import tempfile
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Prepared data sets go to a folder that the session takes away again; TFDS reads this when it is imported.
 TFDS_DATA_DIR = os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="thaw-tests-")
+# So do kept activations (runner/activations.py).
+os.environ["THAW_CACHE"] = os.path.join(TFDS_DATA_DIR, "activations")
 
 import keras
 import numpy as np

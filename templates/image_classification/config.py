@@ -52,6 +52,10 @@ class Config:
         Stage("top", train="top:4", epochs=20, learning_rate=3e-3, schedule="cosine", warmup=0.1),
         Stage("all", train="all", epochs=40, learning_rate=3e-3, schedule="cosine", warmup=0.1),
     )
+    keep_frozen: bool = True
+    """Compute once what lies below the weights that a stage trains, and keep it. Not with MixUp or CutMix."""
+    views: int = 16
+    """Of each training picture so many augmented views are kept for that, and taken in turn."""
     monitor: str = "val_loss"
     """The number, measured on validation, that decides which epoch of a stage is best."""
     batch_size: int = 32
@@ -103,6 +107,7 @@ class Config:
             ("mixup", 0 <= self.mixup < 100, "0 (off) or a number above 0"),
             ("cutmix", 0 <= self.cutmix < 100, "0 (off) or a number above 0"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "a share from 0 to below 1"),
+            ("views", self.views >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
             ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),

@@ -18,6 +18,12 @@ from . import train
 from .config import Config
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Kept activations go away with the test."""
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def folder_of_pictures(tmp_path):
     """Two classes a child can tell apart: 12 reddish and 12 bluish noisy squares."""

@@ -34,6 +34,7 @@ from runner import (
     evaluation,
     export,
     folder,
+    frozen,
     gradcam,
     reference,
     report,
@@ -119,6 +120,17 @@ def fit(
         mixup=config.mixup,
         cutmix=config.cutmix,
     )
+    prefix = None
+    if config.keep_frozen and not config.mixup and not config.cutmix:  # these mix pictures, not activations
+        prefix = frozen.FrozenPrefix(
+            examples,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            strength=config.augment,
+            flip=config.flip,
+            resize=config.resize,
+            views=config.views,
+        )
     fitted = training.fit(
         network,
         training.batches(**source),
@@ -131,6 +143,7 @@ def fit(
         checkpoints=checkpoints,
         checkpoint_steps=config.checkpoint_steps,
         checkpoint_minutes=config.checkpoint_minutes,
+        frozen=prefix,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = training.batches(

@@ -1,0 +1,178 @@
+"""Arrays that were expensive to compute, kept in memory or on disk, and on disk from run to run.
+
+A file is named by a fingerprint of all that its content depends on; it is written beside its place and moved,
+so that two runs at once and one that is killed leave whole files only. The least recently used go first when
+the folder grows beyond its limit.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+MEMORY = 4 * 2**30
+"""The most bytes of one array to hold in memory; never more than half of what is free."""
+DISK = 20 * 2**30
+"""The most bytes that the folder may take; never more than half of what is free beside it."""
+LEFT_OVER = 24 * 3600.0
+"""Seconds after which a file that is still being written counts as left by a process that was killed."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An array and where it is."""
+
+    array: np.ndarray
+    how: str
+    """In words: "in memory", "on disk" (memory-mapped), and whether an earlier run had computed it."""
+    computed: bool
+    """Whether it was computed now."""
+
+
+def folder() -> Path:
+    """Where arrays are kept: the environment's THAW_CACHE, or thaw/ in the user's cache folder."""
+    if os.environ.get("THAW_CACHE"):
+        return Path(os.path.expanduser(os.environ["THAW_CACHE"]))
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "thaw"
+
+
+def fingerprint(*parts) -> str:
+    """SHA-256 (hex) of strings, bytes, numbers and arrays, in order; equal for equal parts only."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            sha.update(f"array {part.dtype} {part.shape} ".encode())
+            sha.update(np.ascontiguousarray(part).view(np.uint8).data if part.size else b"")
+        else:
+            text = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+            sha.update(f"{len(text)} ".encode() + text)
+    return sha.hexdigest()
+
+
+def keep(
+    key: str,
+    shape: Sequence[int],
+    dtype,
+    fill: Callable[[np.ndarray], None],
+    *,
+    memory: int = MEMORY,
+    disk: int = DISK,
+) -> Kept | None:
+    """Return the array of this key: from an earlier run, or made now by `fill`; None where it fits nowhere.
+
+    key: of `fingerprint`, over everything that the content depends on.
+    shape, dtype: of the array; any NumPy type of a fixed size.
+    fill: writes the content into an array of zeros that it is given.
+    memory, disk: budgets in bytes, see MEMORY and DISK. On a full or read-only disk the array is made in
+        memory alone, where it fits.
+    """
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    in_memory = size <= min(memory, _free_memory() // 2)
+    path = folder() / f"{key}.npy"
+    found = _read(path, shape, dtype, in_memory)
+    if found is not None:
+        os.utime(path)  # used now: among the last to go
+        return Kept(found, f"{_where(in_memory)}, computed by an earlier run", False)
+    try:
+        if size <= min(disk, _free_disk(path.parent) // 2):
+            _make_room(path.parent, disk - size)
+            _write(path, shape, dtype, fill)
+            return Kept(_read(path, shape, dtype, in_memory), _where(in_memory), True)
+    except OSError:
+        pass  # full or read-only: memory may do
+    if not in_memory:
+        return None
+    array = np.zeros(shape, dtype)
+    fill(array)
+    return Kept(array, "in memory, for this run only", True)
+
+
+def _where(in_memory: bool) -> str:
+    return "in memory" if in_memory else "on disk"
+
+
+def _read(path: Path, shape: Sequence[int], dtype: np.dtype, in_memory: bool) -> np.ndarray | None:
+    """The array of a whole file of that kind, else None; what is no such file is removed."""
+    try:
+        raw = np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
+        if raw.shape == (*shape,) and raw.dtype == _plain(dtype):
+            return raw.view(dtype)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError):
+        pass
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return None
+
+
+def _plain(dtype: np.dtype) -> np.dtype:
+    """What a .npy file calls the type: it does not know bfloat16, whose bits fit whole numbers."""
+    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" or dtype.name == "bfloat16" else dtype
+
+
+def _write(path: Path, shape: Sequence[int], dtype: np.dtype, fill: Callable[[np.ndarray], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".half-", suffix=".npy")
+    os.close(descriptor)
+    try:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=_plain(dtype), shape=(*shape,))
+        fill(array.view(dtype))
+        array.flush()
+        del array
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _make_room(directory: Path, allowed: int) -> None:
+    """Remove the least recently used files until the rest takes at most `allowed` bytes.
+
+    A file that another process has open stays readable for it (on Windows it cannot be removed and stays).
+    """
+    if not directory.is_dir():
+        return
+    for half in directory.glob(".half-*"):
+        if time.time() - _last_used(half) > LEFT_OVER:
+            half.unlink(missing_ok=True)
+    files = sorted(directory.glob("*.npy"), key=_last_used, reverse=True)
+    total = 0
+    for path in files:
+        try:
+            total += path.stat().st_size
+            if total > allowed:
+                path.unlink()
+        except OSError:
+            continue
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # gone meanwhile
+        return 0.0
+
+
+def _free_disk(directory: Path) -> int:
+    while not directory.exists():
+        directory = directory.parent
+    return shutil.disk_usage(directory).free
+
+
+def _free_memory() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return 2 * MEMORY
