@@ -9,19 +9,19 @@ The two parts share their layers with the whole network, so nothing is copied ba
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import activations, augment, backbones, trainable
+from runner import activations, augment, backbones, images, trainable
+from runner.activations import Kept
 from runner.backbones import Block
 from runner.config import Stage
 
 VIEWS = 16
 """How many augmented views of each picture are kept, where nothing else is said."""
-VERSION = 1
-"""Of how activations are computed; another one never reads this one's files."""
 NOISE = (
     keras.layers.Dropout,
     keras.layers.SpatialDropout1D,
@@ -132,7 +132,7 @@ class FrozenPrefix:
         with network.distribute_strategy.scope():
             divided = cut(network, blocks, stage)
             if divided is None:
-                return "nothing below what it trains is still"
+                return "what it trains begins at the bottom"
             try:
                 divided.above.compile_from_config(network.get_compile_config())
             except (TypeError, ValueError, AttributeError) as error:
@@ -146,64 +146,53 @@ class FrozenPrefix:
         }
         if None in kept.values():
             return f"the activations after {divided.layer} fit neither in memory nor on disk"
-        (train, train_ids), (validation, validation_ids) = kept["train"], kept["val"]
+        train, validation = kept["train"], kept["val"]
         size = (train.array.nbytes + validation.array.nbytes) / 1e6
+        seconds = time.perf_counter() - started
         note = (
-            f"below {divided.layer} computed once: {len(train_ids)} pictures in {views} "
-            f"view{'s' * (views > 1)}, {len(validation_ids)} for validation, {size:,.1f} MB {train.how} "
-            f"({time.perf_counter() - started:.1f} s)"
+            f"below {divided.layer} computed once: {train.array.shape[1]} pictures in {views} "
+            f"view{'s' * (views > 1)}, {validation.array.shape[1]} for validation, {size:,.1f} MB "
+            f"{train.how} ({seconds:.1f} s)"
         )
+        held = self._batches(validation.array, "val")
         return Part(
             divided.above,
-            lambda step: self._batches(train.array, train_ids, step),
-            self._batches(validation.array, validation_ids).map(
-                lambda batch: (batch["image"], batch["label"])
-            ),
+            lambda step: self._batches(train.array, "train", step),
+            held.map(lambda batch: (batch["image"], batch["label"])),
             note,
         )
 
-    def _keep(self, below: "_Below", pictures: tf.data.Dataset, split: str, views: int):
-        """The activations (views, pictures, ...) of a split and the ids of its pictures, or None."""
-        count = int(pictures.cardinality())
+    def _ids(self, split: str) -> np.ndarray:
+        return np.flatnonzero(self.examples.manifest["split"] == split).astype(np.int64)
+
+    def _keep(self, below: "_Below", pictures: tf.data.Dataset, split: str, views: int) -> Kept | None:
+        """The activations of a split, (views, pictures in the order of their ids, ...), or None."""
+        ids = self._ids(split)
         strength = self.strength if split == "train" else "none"
-        hashes = self.examples.manifest["sha256"][self.examples.manifest["split"] == split]
         size = list(pictures.element_spec["image"].shape)
         key = activations.fingerprint(
-            [VERSION, keras.__version__, tf.__version__, split, count, views],
-            [strength, self.flip, self.seed if strength != "none" else 0, self.resize, size],
-            hashes.tolist(),
+            *(Path(module.__file__).read_bytes() for module in (augment, images)),
+            [keras.__version__, tf.__version__, views, size, self.resize, strength, self.flip, self.seed],
+            self.examples.manifest["sha256"].iloc[ids].tolist(),
             below.fingerprint,
         )
-        read: list[int] = []
 
         def fill(array: np.ndarray) -> None:
             batched = pictures.batch(self.batch_size)
             steps = int(batched.cardinality())
             augmented = augment.dataset(batched, strength, seed=self.seed, flip=self.flip, start=0)
-            place = 0
-            for batch in augmented.take(views * steps).prefetch(tf.data.AUTOTUNE):
-                found = below(batch["image"])
-                view, row = divmod(place, count)
-                array[view, row : row + len(found)] = found
-                place += len(found)
-                if not view:
-                    read.extend(batch["id"].numpy().tolist())
+            for step, batch in enumerate(augmented.take(views * steps).prefetch(tf.data.AUTOTUNE)):
+                rows = np.searchsorted(ids, batch["id"].numpy())
+                array[step // steps, rows] = below(batch["image"])
 
-        kept = activations.keep(key, (views, count, *below.shape), below.dtype, fill, **self.budgets)
-        if kept is None:
-            return None
+        return activations.keep(key, (views, len(ids), *below.shape), below.dtype, fill, **self.budgets)
 
-        def fill_ids(array: np.ndarray) -> None:
-            array[:] = read or [example["id"] for example in pictures.as_numpy_iterator()]
-
-        ids = activations.keep(f"{key}-ids", (count,), np.int64, fill_ids, **self.budgets)
-        return None if ids is None else (kept, ids.array)
-
-    def _batches(self, array: np.ndarray, ids: np.ndarray, start: int | None = None) -> tf.data.Dataset:
+    def _batches(self, array: np.ndarray, split: str, start: int | None = None) -> tf.data.Dataset:
         """Batches of a kept array: one pass in its order, or shuffled and without end from a step on."""
         views, count = array.shape[:2]
         steps = -(-count // self.batch_size)
-        labels, classes = self.labels[ids], len(self.examples.classes)
+        ids, classes = self._ids(split), len(self.examples.classes)
+        labels = self.labels[ids]
         # tf.data hands half-precision numbers of NumPy's to Python as bits only.
         bits = array.view(f"u{array.dtype.itemsize}")
         dtype = tf.as_dtype(array.dtype)

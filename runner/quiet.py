@@ -1,14 +1,17 @@
-"""Import TensorFlow without its start-up notes.
+"""TensorFlow without its start-up notes, and without a warning of what is meant to be.
 
 TensorFlow 2.21 writes which processor instructions it could use, and that there is no GPU driver, to file
 descriptor 2 before it reads TF_CPP_MIN_LOG_LEVEL. In a terminal these lines would bury a run's own. `python
 -m runner doctor` says what matters of them.
 """
 
+import contextlib
+import logging
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 
 NOTES = re.compile(
     rb"^(WARNING: All log messages before absl::InitializeLog|[IW]0000 |To enable the following instructions)"
@@ -34,3 +37,20 @@ def import_tensorflow() -> None:
             for line in notes:
                 if not NOTES.match(line):
                     sys.stderr.write(line.decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def about_tracing() -> Iterator[None]:
+    """Within the block TensorFlow does not warn of functions that are traced again: each stage of a fit, and
+    each model of a comparison, is traced once on purpose, and TensorFlow takes them for one function.
+    """
+
+    def other(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    log = logging.getLogger("tensorflow")
+    log.addFilter(other)
+    try:
+        yield
+    finally:
+        log.removeFilter(other)

@@ -10,7 +10,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from runner import augment, checkpoint
+from runner import augment, checkpoint, quiet
 from runner.backbones import Block
 from runner.config import Stage
 from runner.errors import DivergenceError, OutOfMemory
@@ -184,7 +184,7 @@ def fit(
     apart = frozen is not None and not callbacks and steps > 0
     started = time.perf_counter()
     try:
-        with saver or contextlib.nullcontext():
+        with saver or contextlib.nullcontext(), quiet.about_tracing():
             for index in range(first, len(staged.stages)) if apart else [None]:
                 staged.only, segment = index, whole
                 if apart:
