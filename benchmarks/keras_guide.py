@@ -16,6 +16,7 @@ to compare accuracies.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -33,13 +34,17 @@ ROWS = ("guide", "guide bfloat16", "ours", "ours bfloat16", "guide augmented", "
 BATCH_SIZE = 32
 
 
-def pictures(arguments):
-    """The training and validation pictures, in memory before any clock runs."""
+def few(arguments):
+    """A `Data` of as many pictures as asked for, and a quarter as many to validate; the rest is unused."""
     from runner import data
 
     examples = data.load(arguments.data, arguments.image_size, val_fraction=0.2, test_fraction=0.2)
     train = examples.train.shuffle(10**6, seed=0, reshuffle_each_iteration=False).take(arguments.pictures)
-    return examples, train.cache(), examples.val.take(arguments.pictures // 4).cache()
+    train, val = train.cache(), examples.val.take(arguments.pictures // 4).cache()
+    manifest = examples.manifest.assign(split="unused")
+    for split, dataset in (("train", train), ("val", val)):  # also decodes them before any clock runs
+        manifest.loc[[int(one["id"]) for one in dataset.as_numpy_iterator()], "split"] = split
+    return dataclasses.replace(examples, train=train, val=val, manifest=manifest)
 
 
 def guide(arguments, row: str) -> dict:
@@ -49,7 +54,7 @@ def guide(arguments, row: str) -> dict:
 
     from runner import backbones
 
-    examples, train, val = pictures(arguments)
+    examples = few(arguments)
     classes, name = len(examples.classes), arguments.backbone
     family, width = backbones.find(name)
     layers = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]
@@ -66,8 +71,8 @@ def guide(arguments, row: str) -> dict:
             pairs = pairs.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
         return pairs.prefetch(tf.data.AUTOTUNE)
 
-    train = batched(train.shuffle(arguments.pictures, seed=0), "augmented" in row)
-    val = batched(val, False)
+    train = batched(examples.train.shuffle(arguments.pictures, seed=0), "augmented" in row)
+    val = batched(examples.val, False)
     size = arguments.image_size
     options = {"alpha": width} if family.has_width else {}
     base = getattr(keras.applications, family.name)(
@@ -109,19 +114,12 @@ def guide(arguments, row: str) -> dict:
 
 def ours(arguments, row: str) -> dict:
     """The runner's stages with kept activations; a fresh folder, so that no earlier run helps."""
-    import dataclasses
-
     import keras
 
     from runner import backbones, frozen, training
     from runner.config import Stage
 
-    examples, train, val = pictures(arguments)
-    kept = sorted(int(one["id"]) for one in train.as_numpy_iterator())
-    kept_val = sorted(int(one["id"]) for one in val.as_numpy_iterator())
-    manifest = examples.manifest.assign(split="unused")
-    manifest.loc[kept, "split"], manifest.loc[kept_val, "split"] = "train", "val"
-    examples = dataclasses.replace(examples, train=train, val=val, manifest=manifest)
+    examples = few(arguments)
     boundary = TOP.get(backbones.find(arguments.backbone)[0].name)
     stages = [
         Stage(name, train=what, epochs=epochs, learning_rate=rate, keep="last")

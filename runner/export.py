@@ -254,9 +254,11 @@ def _write_onnx(portable: keras.Model, path: Path) -> None:
     patch_tf2onnx()
     frozen = convert_variables_to_constants_v2(_serve(portable))
     taken, given = frozen.inputs[0].name, frozen.outputs[0].name
-    log = logging.getLogger("tf2onnx")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # it logs the traceback of each optional rewriting that does not apply
+    # One logs the traceback of each optional rewriting that does not apply, the other that it is called.
+    logs = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         tf2onnx.convert.from_graph_def(
             frozen.graph.as_graph_def(),
@@ -272,7 +274,8 @@ def _write_onnx(portable: keras.Model, path: Path) -> None:
     except Exception as error:  # what it does not know it writes as it is; reading that back fails
         raise _cannot_express("onnx", error) from error
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _cannot_express(name: str, error: Exception) -> InputError:
