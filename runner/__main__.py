@@ -194,7 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             + suggest(arguments[0], top.commands)
         )
     options = top.parse_args(arguments)
-    return options.call(options)
+    try:
+        return options.call(options)
+    except OSError as error:  # a full disk, a folder of somebody else's
+        raise InputError(f"{' '.join(str(error).split())}; nothing half-written was left.") from error
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -22,6 +23,8 @@ MEMORY = 4 * 2**30
 """The most bytes of one array to hold in memory; never more than half of what is free."""
 DISK = 20 * 2**30
 """The most bytes that the folder may take; never more than half of what is free beside it."""
+NAME = re.compile(r"[0-9a-f]{64}\.npy")
+"""What the files are called; the folder may hold others, which are not touched."""
 LEFT_OVER = 24 * 3600.0
 """Seconds after which a file that is still being written counts as left by a process that was killed."""
 
@@ -68,7 +71,7 @@ def keep(
 ) -> Kept | None:
     """Return the array of this key: from an earlier run, or made now by `fill`; None where it fits nowhere.
 
-    key: of `fingerprint`, over everything that the content depends on.
+    key: a `fingerprint` of everything that the content depends on.
     shape, dtype: of the array; any NumPy type of a fixed size.
     fill: writes the content into an array of zeros that it is given.
     memory, disk: budgets in bytes, see MEMORY and DISK. On a full or read-only disk the array is made in
@@ -78,15 +81,19 @@ def keep(
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     in_memory = size <= min(memory, _free_memory() // 2)
     path = folder() / f"{key}.npy"
+    where = "in memory" if in_memory else "on disk"
     found = _read(path, shape, dtype, in_memory)
     if found is not None:
-        os.utime(path)  # used now: among the last to go
-        return Kept(found, f"{_where(in_memory)}, computed by an earlier run", False)
+        with contextlib.suppress(OSError):  # another's file, or gone meanwhile
+            os.utime(path)  # used now: among the last to go
+        return Kept(found, f"{where}, computed by an earlier run", False)
     try:
         if size <= min(disk, _free_disk(path.parent) // 2):
             _make_room(path.parent, disk - size)
             _write(path, shape, dtype, fill)
-            return Kept(_read(path, shape, dtype, in_memory), _where(in_memory), True)
+            found = _read(path, shape, dtype, in_memory)
+            if found is not None:
+                return Kept(found, where, True)
     except OSError:
         pass  # full or read-only: memory may do
     if not in_memory:
@@ -94,10 +101,6 @@ def keep(
     array = np.zeros(shape, dtype)
     fill(array)
     return Kept(array, "in memory, for this run only", True)
-
-
-def _where(in_memory: bool) -> str:
-    return "in memory" if in_memory else "on disk"
 
 
 def _read(path: Path, shape: Sequence[int], dtype: np.dtype, in_memory: bool) -> np.ndarray | None:
@@ -122,10 +125,23 @@ def _plain(dtype: np.dtype) -> np.dtype:
 
 def _write(path: Path, shape: Sequence[int], dtype: np.dtype, fill: Callable[[np.ndarray], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    plain = _plain(dtype)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".half-", suffix=".npy")
-    os.close(descriptor)
     try:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=_plain(dtype), shape=(*shape,))
+        with open(descriptor, "wb") as file:
+            header = {
+                "descr": np.lib.format.dtype_to_descr(plain),
+                "fortran_order": False,
+                "shape": (*shape,),
+            }
+            np.lib.format.write_array_header_1_0(file, header)
+            file.flush()
+            start = file.tell()
+            if hasattr(os, "posix_fallocate"):
+                # Room for all of it now: where a disk fills up, a write to a mapped file kills the process.
+                size = int(np.prod(shape, dtype=np.int64)) * plain.itemsize
+                os.posix_fallocate(file.fileno(), 0, start + size)
+        array = np.memmap(temporary, dtype=plain, mode="r+", offset=start, shape=(*shape,))
         fill(array.view(dtype))
         array.flush()
         del array
@@ -147,7 +163,8 @@ def _make_room(directory: Path, allowed: int) -> None:
     for half in directory.glob(".half-*"):
         if time.time() - _last_used(half) > LEFT_OVER:
             half.unlink(missing_ok=True)
-    files = sorted(directory.glob("*.npy"), key=_last_used, reverse=True)
+    ours = [path for path in directory.iterdir() if NAME.fullmatch(path.name)]
+    files = sorted(ours, key=_last_used, reverse=True)
     total = 0
     for path in files:
         try:
@@ -172,7 +189,13 @@ def _free_disk(directory: Path) -> int:
 
 
 def _free_memory() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not on this system
-        return 2 * MEMORY
+    """Bytes that this process may still take: what the system can give, and what its container allows."""
+    free = 2 * MEMORY  # where nothing says
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    with contextlib.suppress(OSError, ValueError):  # "max", where there is no limit, is no number
+        group = Path("/sys/fs/cgroup")
+        limit, taken = ((group / name).read_text() for name in ("memory.max", "memory.current"))
+        free = min(free, max(0, int(limit) - int(taken)))
+    return free

@@ -40,6 +40,7 @@ def write(
     environment: of `strategy.environment`.
     """
     splits = data.manifest["split"].value_counts()
+    copies = data.problems["kind"].isin(["duplicate", "near-duplicate"])
     text = _template().render(
         run=path.parent.name,
         config=config,
@@ -48,6 +49,7 @@ def write(
         classes=[str(name) for name in data.classes],
         splits=[(split, int(splits[split])) for split in ("train", "val", "test") if split in splits],
         problems=data.problems["kind"].value_counts().to_dict(),
+        leaks=int((copies & data.problems["message"].str.startswith("test ")).sum()),
         comparison=comparison.to_dict("records"),
         metrics=metrics,
         per_class=per_class.to_dict("records"),

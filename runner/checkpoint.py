@@ -85,6 +85,12 @@ class Checkpoints(keras.callbacks.Callback):
     def _terminate(self, number: int, frame) -> None:
         self.terminated = True  # acted upon between two steps, when the state is whole
 
+    def stop_if_terminated(self) -> None:
+        """Leave with TERMINATED after a SIGTERM between two stages: the last file says all there is."""
+        if self.terminated:
+            print("stopped by SIGTERM while frozen layers were computed. The same command begins that anew.")
+            raise SystemExit(TERMINATED)
+
     def restore(self, record: dict, arrays: dict[str, np.ndarray]) -> None:
         """Give the other callbacks back what they had counted, once the next `fit` has begun."""
         self.restored = [

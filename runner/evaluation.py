@@ -14,6 +14,7 @@ import scipy.sparse
 import scipy.special
 import sklearn.metrics
 
+from runner import intervals
 from runner.errors import InputError
 
 if TYPE_CHECKING:  # the numbers need no TensorFlow: only `predict` loads it
@@ -82,7 +83,7 @@ def metrics(predictions: pd.DataFrame, classes, *, resamples: int = 1000, seed: 
     truth, predicted = codes(predictions, "label", classes), codes(predictions, "prediction", classes)
     result = {"accuracy": float(sklearn.metrics.accuracy_score(truth, predicted))}
     accuracies, macro_f1s = _bootstrap(truth, predicted, len(classes), resamples, seed)
-    result["accuracy_interval"] = _interval(accuracies)
+    result["accuracy_interval"] = intervals.percentile(accuracies)
     if len(classes) > 5:
         result["top5_accuracy"] = float(
             sklearn.metrics.top_k_accuracy_score(
@@ -101,7 +102,7 @@ def metrics(predictions: pd.DataFrame, classes, *, resamples: int = 1000, seed: 
             f"{average}_recall": float(recall),
             f"{average}_f1": float(f1),
         }
-    result["macro_f1_interval"] = _interval(macro_f1s)
+    result["macro_f1_interval"] = intervals.percentile(macro_f1s)
     return result | {"examples": len(truth)}
 
 
@@ -252,8 +253,3 @@ def _bootstrap(truth, predicted, number_of_classes, resamples, seed):
         f1 = 2 * hits / np.maximum(occurrences, 1)
         macro_f1s.append(f1.sum(axis=1) / (occurrences > 0).sum(axis=1))
     return np.concatenate(accuracies), np.concatenate(macro_f1s)
-
-
-def _interval(values):
-    low, high = np.percentile(values, [2.5, 97.5])
-    return [float(low), float(high)]

@@ -136,7 +136,7 @@ def run(
     (measured .05 of the largest logit for bfloat16, .004 for float16).
 
     Raises InputError for a folder that is no complete run, an unknown format, a missing package, or a network
-    that the format cannot express; RuntimeError where a file gives other logits. Neither keeps anything.
+    that the format cannot express, and where a file gives other logits: nothing is kept of it then.
     """
     run_folder = Path(os.path.expanduser(run_folder))
     unknown = [name for name in formats if name not in NAMES]
@@ -209,11 +209,11 @@ def _probes(channels: int) -> list[np.ndarray]:
 
 
 def _difference(name: str, given: list[np.ndarray], wanted: list[np.ndarray]) -> float:
-    """The largest difference as a share of the largest logit, or RuntimeError above TOLERANCE."""
+    """The largest difference as a share of the largest logit, or InputError above TOLERANCE."""
     scale = max(1.0, max(float(np.abs(one).max()) for one in wanted))
     difference = max(float(np.abs(a - b).max()) for a, b in zip(given, wanted, strict=True)) / scale
     if not difference <= TOLERANCE:
-        raise RuntimeError(
+        raise InputError(
             f"the {name} export gives logits that differ from model.keras by {difference:.2g} of the largest "
             f"(at most {TOLERANCE:.2g} is expected); it was not kept. The packages of this environment may "
             "not fit together: try other versions of them, or another format."

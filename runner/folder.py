@@ -1,7 +1,8 @@
 """A run folder: everything one run leaves behind, each file written whole or not at all.
 
-`runs/<template>/<name>/` holds config.json, environment.json, manifest.csv, history.csv, ledger.csv,
-predictions.csv, test_readings.csv, metrics.json, model.keras and report.html. config.json and manifest.csv
+`runs/<template>/<name>/` holds config.json, environment.json, manifest.csv, problems.csv, history.csv,
+ledger.csv, comparison.csv, predictions.csv, test_readings.csv, reference.npz, metrics.json, model.keras,
+MODEL_CARD.md, report.html and, where the data has groups, groups.csv. config.json and manifest.csv
 come first, with checkpoints/ while a run trains; metrics.json is written last of the numbers: a folder that
 has it is complete, one that hasn't goes on when the run is started again.
 """
@@ -44,7 +45,7 @@ def choose(run_dir: str, template: str, config: dict[str, Any]) -> Path:
             if _goes_on(path.parent, config):
                 return path.parent
     name = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path = Path(os.path.expanduser(run_dir)) if run_dir else _unused(Path("runs") / template / name)
+    path = Path(os.path.expanduser(run_dir)) if run_dir else unused(Path("runs") / template / name)
     if path.is_file():
         raise InputError(f"--run-dir {path} is a file; give a folder that does not exist yet.")
     if (path / "metrics.json").is_file():
@@ -111,8 +112,8 @@ def end(run: Path) -> None:
         (run / LOCK).unlink(missing_ok=True)
 
 
-def _unused(path: Path) -> Path:
-    """`path`, or it with -2, -3 ...: two runs may begin in one second."""
+def unused(path: Path) -> Path:
+    """`path`, or where there is something already, the first of path-2, path-3 ... that is free."""
     names = itertools.chain([path], (path.with_name(f"{path.name}-{n}") for n in itertools.count(2)))
     return next(one for one in names if not one.exists())
 

@@ -22,15 +22,8 @@ from runner.config import Stage
 
 VIEWS = 16
 """How many augmented views of each picture are kept, where nothing else is said."""
-NOISE = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.AlphaDropout,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-)
+LEAST_SHARE = 0.1
+"""Of the network's weights, below a cut: with less there, keeping would save no work and take much room."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +39,13 @@ class Cut:
 def cut(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Cut | None:
     """Divide a flat network where everything below is still in a stage; None where nothing much is.
 
-    Still is a layer of which no variable trains, whose statistics do not move and that adds no noise. Dropout
-    and stochastic depth inside frozen blocks of the backbone (EfficientNet, ConvNeXt) count as still: a
-    frozen block is a fixed function of its picture here, in inference mode.
+    Still is a layer of which no variable trains, whose statistics do not move and that draws nothing at
+    random. The stochastic depth inside frozen blocks of the backbone (EfficientNet, ConvNeXt) counts as
+    still: a frozen block is a fixed function of its picture here, in inference mode, and not the noisy one
+    that it is where nothing is kept.
 
     Of the places where everything passes through one tensor, the last before something moves is taken: for
-    the head it is the pooled features. There must be a layer with weights below it, else nothing is saved.
+    the head it is the pooled features. At least LEAST_SHARE of the weights must lie below it.
     Sets the network's `trainable` flags as the stage wants them.
     """
     trainable.set_trainable(network, blocks, stage.train, stage.batch_norm)
@@ -62,7 +56,7 @@ def cut(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Cut | No
         for name in names:
             consumers[name] += 1
     open_tensors: dict[str, int] = {}  # made below, and how often they are still to be read
-    found, weighted = None, False
+    found, below, least = None, 0, LEAST_SHARE * network.count_params()
     for operation in network.operations:  # in an order in which what is read is made before
         if _moves(operation, of_backbone):
             break
@@ -71,8 +65,8 @@ def cut(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Cut | No
             if not open_tensors[name]:
                 del open_tensors[name]
         open_tensors[operation.name] = consumers[operation.name]
-        weighted = weighted or bool(getattr(operation, "weights", ()))
-        if weighted and list(open_tensors) == [operation.name] and consumers[operation.name]:
+        below += operation.count_params() if isinstance(operation, keras.layers.Layer) else 0
+        if below >= least and list(open_tensors) == [operation.name] and consumers[operation.name]:
             found = operation
     if found is None:
         return None
@@ -100,12 +94,14 @@ class FrozenPrefix:
 
     Args:
         examples: a `data.Data`; train and val are read, test never.
-        batch_size, seed, strength, flip: as for `training.batches`. The order of the pictures is the same
-            as without keeping, and with strength "none" so is every batch.
+        batch_size, seed, strength, flip: as for `training.batches`. Of pictures that fit in memory the
+            order is the same as without keeping, and with strength "none" so is every batch.
         resize: how the pictures were made square, for the fingerprint.
         views: of each training picture so many augmented views are kept, and taken in turn from epoch to
             epoch (at most as many as the stage has epochs; one without augmentation).
-        memory, disk: budgets in bytes, see `activations.keep`.
+        memory, disk: budgets in bytes for each array, see `activations.keep`.
+
+    `between_batches` is called after each batch that is computed; it may raise to stop.
     """
 
     def __init__(
@@ -124,15 +120,19 @@ class FrozenPrefix:
         self.examples, self.batch_size, self.seed = examples, batch_size, seed
         self.strength, self.flip, self.resize, self.views = strength, flip, resize, views
         self.budgets = {"memory": memory, "disk": disk}
+        self.between_batches: Callable[[], None] = lambda: None
         label_of = {name: place for place, name in enumerate(examples.classes)}
         self.labels = examples.manifest["label"].map(label_of).to_numpy()
 
     def part(self, network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Part | str:
         """Prepare one stage of a compiled network, or say in words why nothing can be kept for it."""
         with network.distribute_strategy.scope():
+            own = ("train_step", "test_step", "compute_loss", "compute_metrics")
+            if any(getattr(type(network), name) is not getattr(keras.Model, name) for name in own):
+                return "the network has a training step of its own, which its upper part would not"
             divided = cut(network, blocks, stage)
             if divided is None:
-                return "what it trains begins at the bottom"
+                return "too little of the network lies below what trains"
             try:
                 divided.above.compile_from_config(network.get_compile_config())
             except (TypeError, ValueError, AttributeError) as error:
@@ -169,11 +169,15 @@ class FrozenPrefix:
         """The activations of a split, (views, pictures in the order of their ids, ...), or None."""
         ids = self._ids(split)
         strength = self.strength if split == "train" else "none"
-        size = list(pictures.element_spec["image"].shape)
+        drawn = []
+        if strength != "none":  # what decides the views: the seeds, the global one among them, by batches
+            seeds = tf.data.Dataset.random(seed=self.seed).take(2)
+            drawn = [strength, self.flip, self.batch_size, *(int(one) for one in seeds)]
         key = activations.fingerprint(
             *(Path(module.__file__).read_bytes() for module in (augment, images)),
-            [keras.__version__, tf.__version__, views, size, self.resize, strength, self.flip, self.seed],
+            [keras.__version__, tf.__version__, views, self.resize, drawn],
             self.examples.manifest["sha256"].iloc[ids].tolist(),
+            next(pictures.batch(min(16, len(ids))).as_numpy_iterator())["image"],  # the sha256 is from before
             below.fingerprint,
         )
 
@@ -184,6 +188,7 @@ class FrozenPrefix:
             for step, batch in enumerate(augmented.take(views * steps).prefetch(tf.data.AUTOTUNE)):
                 rows = np.searchsorted(ids, batch["id"].numpy())
                 array[step // steps, rows] = below(batch["image"])
+                self.between_batches()
 
         return activations.keep(key, (views, len(ids), *below.shape), below.dtype, fill, **self.budgets)
 
@@ -242,10 +247,14 @@ class _Below:
 def _moves(operation, of_backbone: set[str]) -> bool:
     if not isinstance(operation, keras.layers.Layer):
         return False
-    # Not `trainable_variables`, which a layer with `trainable=False` hides; a stage may train the scales of
-    # a BatchNorm layer whose statistics stay still.
-    if any(variable.trainable for variable in operation._trainable_variables):
-        return True
-    if isinstance(operation, keras.layers.BatchNormalization):
-        return operation.trainable
-    return isinstance(operation, NOISE) and operation.name not in of_backbone
+    for layer in operation._flatten_layers():  # itself, and what it is made of (attention, a nested model)
+        # Not `trainable_variables`, which a layer with `trainable=False` hides; a stage may train the scales
+        # of a BatchNorm layer whose statistics stay still.
+        if any(variable.trainable for variable in layer._trainable_variables):
+            return True
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            return True
+        draws = any("seed_generator" in variable.path for variable in layer.variables)
+        if draws and operation.name not in of_backbone:
+            return True
+    return False

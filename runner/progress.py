@@ -58,8 +58,7 @@ class EpochLines(keras.callbacks.Callback):
             from IPython import display
 
             self.note = display.display(display.Pretty("starting"), display_id=True)
-        if self.title:
-            self._line(f"[bold]{self.title}[/bold]")
+        self.show_title()
         if self.console.is_terminal and not self.console.is_jupyter:
             self.bar = Progress(
                 TextColumn("  {task.description}"),
@@ -71,6 +70,12 @@ class EpochLines(keras.callbacks.Callback):
             )
             self.bar.start()
             self.task = self.bar.add_task("", total=self.staged.epochs)
+
+    def show_title(self) -> None:
+        """Print the title, once; what comes before the first epoch may take minutes."""
+        if self.title:
+            self._line(f"[bold]{self.title}[/bold]")
+        self.title = ""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch_started = time.perf_counter()

@@ -85,7 +85,8 @@ def write(
                 break
         features, predictions, confidences = (np.concatenate(part) for part in zip(*parts, strict=True))
         arrays |= {
-            f"{split}_features": features.astype(np.float16),
+            # Half precision where it holds them; it ends at 65,504.
+            f"{split}_features": features.astype(np.float16 if np.abs(features).max() < 6e4 else np.float32),
             f"{split}_ids": np.array(ids),
             f"{split}_predictions": predictions,
             f"{split}_confidences": confidences,

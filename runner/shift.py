@@ -155,7 +155,8 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
     """Compare the pictures in a folder, and in its folders, with those of a complete run; return the page.
 
     Writes shift.html, pictures.csv (a row per picture, farthest first) and shift.json into
-    RUN/shift/<name of the folder>/. Files that cannot be read are named on the page and left out.
+    RUN/shift/<name of the folder>/, or beside an earlier one with -2, -3 ... Files that cannot be read are
+    named on the page and left out.
 
     Raises:
         InputError: no complete run, one without reference.npz, no such folder, or fewer than two pictures.
@@ -168,6 +169,10 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
         raise InputError(f"{images_folder} is no folder; give one with new pictures, also in folders below.")
     files = list(predict.files([images_folder]))
     reference = references.read(run_folder / "reference.npz")
+    if len(reference.features["val"]) < 2:
+        raise InputError(
+            f"{run_folder}: this run has one validation picture; two are needed to compare with."
+        )
     model, _, _ = predict.load(run_folder)
     network = extractor(model, reference.layer)
     table, features, unreadable = _read(files, network, reference, config, batch_size)
@@ -177,7 +182,7 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
     for row in table.nlargest(FARTHEST, "distance").itertuples():
         picture, _ = images.decode(files[row.file])
         shown[row.path] = images.resize(picture, config["image_size"], config["resize"])
-    place = run_folder / "shift" / images_folder.resolve().name
+    place = folder.unused(run_folder / "shift" / images_folder.resolve().name)
     folder.write_csv(place / "pictures.csv", result.pictures)
     numbers = {name: value for name, value in vars(result).items() if name not in ("classes", "pictures")}
     folder.write_json(

@@ -96,7 +96,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.sign = -1 if mode == "max" or (mode == "auto" and higher) else 1
         self.reset_optimizer = reset_optimizer
         self.steps_per_epoch = steps_per_epoch
-        self.whole, self.only, self.index = whole, None, 0
+        self.whole, self.only = whole, None
+        self.index = self.stage_epoch = 0
         self.epochs = sum(stage.epochs for stage in self.stages)
         self.ledgers: list[pd.DataFrame] = []
         self.rows: list[dict] = []

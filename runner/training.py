@@ -179,6 +179,8 @@ def fit(
         )
         lines.title += f" (goes on after {place})"
     every = [clock, staged, *callbacks, lines, *([saver] if saver else [])]
+    if frozen is not None and saver is not None:
+        frozen.between_batches = saver.stop_if_terminated
     whole = Segment(model, train, validation, train_from)
     # Counters of other callbacks would begin anew with each fit, so with them there is one.
     apart = frozen is not None and not callbacks and steps > 0
@@ -187,7 +189,8 @@ def fit(
         with saver or contextlib.nullcontext(), quiet.about_tracing():
             for index in range(first, len(staged.stages)) if apart else [None]:
                 staged.only, segment = index, whole
-                if apart:
+                if apart and not (saved and saved[0]["finished"]):
+                    staged.index = index
                     segment = _segment(frozen, whole, staged, blocks, lines)
                 _run(segment, staged, every, steps, saved)
                 saved = None
@@ -216,6 +219,7 @@ def _segment(
 ) -> Segment:
     """The part of the network that the next stage has to run, or the whole where nothing can be kept."""
     stage = staged.stages[staged.only]
+    lines.show_title()
     kept = frozen.part(whole.model, blocks, stage)
     if isinstance(kept, str):
         lines.remark = f"nothing is kept: {kept}"

@@ -11,7 +11,7 @@ import scipy.special
 import sklearn.metrics
 import tensorflow as tf
 
-from runner import evaluation
+from runner import evaluation, intervals
 from runner.errors import InputError
 
 CLASSES = ("cat", "dog", "<b>bird</b>")
@@ -218,7 +218,7 @@ def test_the_interval_covers_a_known_accuracy_about_95_times_in_100():
     for repeat in range(300):
         truth = random.integers(0, 2, 200)
         predicted = np.where(random.random(200) < 0.8, truth, 1 - truth)
-        low, high = evaluation._interval(evaluation._bootstrap(truth, predicted, 2, 500, seed=repeat)[0])
+        low, high = intervals.percentile(evaluation._bootstrap(truth, predicted, 2, 500, seed=repeat)[0])
         covered += low <= 0.8 <= high
     assert 0.90 <= covered / 300 <= 0.98  # three deviations of a binomial with 0.95 and 300 are 0.038
 

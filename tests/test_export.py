@@ -141,7 +141,7 @@ def test_an_export_that_disagrees_is_not_kept(run, tmp_path, monkeypatch):
     kept.mkdir()
     (kept / "old").write_text("the export before")
     monkeypatch.setattr(export, "TOLERANCE", 1e-12)  # what float32 cannot hold
-    with pytest.raises(RuntimeError, match="differ from model.keras"):
+    with pytest.raises(InputError, match="differ from model.keras"):
         export.run(run, ["savedmodel"], tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["savedmodel"]
     assert [one.name for one in kept.iterdir()] == ["old"]

@@ -172,6 +172,10 @@ def main(config: Config) -> Path:
             "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
             "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
         )
+    # What the end of the run needs of the network is tried before hours of training.
+    reference.extractor(network, "head")
+    export.any_size(network, config.resize)
+    gradcam.choose_layer(network, blocks)
     goes_on = folder.begin(run, flags.to_dict(config), examples.manifest)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
     networks, fits = {}, {}
@@ -297,7 +301,7 @@ def write_report(
     name = Path(config.data).name
     shown = {}  # one picture of each of the first four classes
     for element in examples.train.as_numpy_iterator():
-        if len(shown) == 4:
+        if len(shown) == min(4, len(examples.classes)):
             break
         shown.setdefault(int(element["label"]), element["image"])
     augmented = np.stack(
