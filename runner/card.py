@@ -9,10 +9,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
-from runner import folder, plan
+from runner import pages, plan
 from runner.assessment import Assessment
 from runner.config import Stage
 
@@ -41,7 +40,11 @@ def write(
     """
     splits = data.manifest["split"].value_counts()
     copies = data.problems["kind"].isin(["duplicate", "near-duplicate"])
-    text = _template().render(
+    return pages.write(
+        path,
+        "card.md.j2",
+        markup=False,  # `plain` keeps names from being Markdown
+        filters={"plain": plain},
         run=path.parent.name,
         config=config,
         dataset=Path(str(config["data"])).name,
@@ -60,22 +63,6 @@ def write(
         date=datetime.date.today().isoformat(),
         most=ROWS,
     )
-    # A name that is no UTF-8 must not cost the card.
-    encoded = re.sub(r"\n{3,}", "\n\n", text).encode("utf-8", errors="backslashreplace")
-    return folder.write(path, lambda temporary: temporary.write_bytes(encoded))
-
-
-def _template():
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # Markdown; `plain` keeps names from being markup
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"percent": plan.percent, "interval": plan.interval, "plain": plain}
-    return environment.get_template("card.md.j2")
 
 
 def plain(text: object) -> str:

@@ -5,12 +5,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from runner import figures, folder, plan, report_assessment, report_data
+from runner import figures, pages, plan, report_assessment, report_data
 from runner import pictures as picture_tools
 from runner.assessment import Assessment
 from runner.config import Stage
@@ -92,7 +91,9 @@ def write(
     if pictures is None:
         pictures = collect_pictures(data, predictions)
     history, ledger, comparison = _given(history), _given(ledger), _given(comparison)
-    page = _template().render(
+    return pages.write(
+        path,
+        "report.html.j2",
         title=title,
         paragraphs=[part for part in re.split(r"\n\s*\n", question) if part.strip()],
         classes=list(data.classes),
@@ -119,24 +120,6 @@ def write(
         environment=_environment(environment),
         date=datetime.date.today().isoformat(),
     )
-    # A file name that is no UTF-8 gives a class name that cannot be encoded; it must not cost the report.
-    encoded = page.encode("utf-8", errors="backslashreplace")
-    return folder.write(Path(path), lambda temporary: temporary.write_bytes(encoded))
-
-
-def _template():
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": plan.percent,
-        "count": lambda number: f"{number:,}".replace(",", "\u202f"),
-    }
-    return environment.get_template("report.html.j2")
 
 
 def _given(table):

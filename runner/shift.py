@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import euclidean_distances
 
-from runner import folder, images, pictures, plan, predict
+from runner import folder, images, pages, pictures, plan, predict
 from runner import reference as references
 from runner.errors import InputError
 from runner.reference import Reference, extractor, read_pictures
@@ -270,15 +269,9 @@ def write_page(
     ]
     change = (found.classes["new"] - found.classes["validation"]).abs()
     classes = found.classes.loc[change.sort_values(ascending=False, kind="stable").index].head(CLASSES)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = plan.percent
-    page = environment.get_template("shift.html.j2").render(
+    return pages.write(
+        path,
+        "shift.html.j2",
         title=title,
         source=source,
         run_name=run_name,
@@ -295,8 +288,6 @@ def write_page(
         more_unreadable=max(0, len(unreadable) - UNREADABLE),
         date=datetime.date.today().isoformat(),
     )
-    encoded = page.encode("utf-8", errors="backslashreplace")  # a file name may be no UTF-8
-    return folder.write(Path(path), lambda temporary: temporary.write_bytes(encoded))
 
 
 def _webp_uri(file: bytes) -> str:
