@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -72,14 +73,51 @@ def set_deterministic(on: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Raise InputError unless the global batch divides evenly over the replicas."""
+def check_batch_size(
+    batch_size: int, strategy: tf.distribute.Strategy, pictures: Mapping[str, int] | None = None
+) -> None:
+    """Raise InputError unless the global batch divides evenly over the replicas, and the last, smaller batch
+    of each split (`pictures`: how many it has) leaves none of them without a picture, which BatchNorm and the
+    means of a loss cannot do with.
+    """
     replicas = strategy.num_replicas_in_sync
     if batch_size < 1 or batch_size % replicas:
         raise InputError(
             f"batch_size={batch_size} cannot be shared by {replicas} replica(s); give a positive multiple of "
             f"{replicas}, for example {max(1, batch_size // replicas) * replicas}."
         )
+    for split, count in (pictures or {}).items():
+        last = count % batch_size
+        if 0 < last < replicas:
+            raise InputError(
+                f"batch_size={batch_size} leaves a last batch of {last} of the {count} pictures of {split}, "
+                f"too few for {replicas} replicas; give another batch_size, or strategy 'cpu' or 'gpu'."
+            )
+
+
+def build_from_one_replica(model: keras.Model) -> None:
+    """Let `model.fit` and `model.evaluate` begin with any batch under a strategy of several replicas.
+
+    Keras 3 makes the variables of loss and metrics from the mean over the replicas' parts of a first batch,
+    which fails where the parts differ in size: on data smaller than a batch, on an odd validation set, and
+    when a fit goes on before the last, smaller batch of an epoch. What it needs are shapes, so one part will
+    do. Has no effect on one replica.
+    """
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        return
+
+    def build(iterator=None, data_batch=None):
+        for _, _, batches in iterator or ():
+            parts = next(batches)
+            data_batch = keras.tree.map_structure(
+                lambda one: strategy.experimental_local_results(one)[0], parts
+            )
+            break
+        with strategy.scope():
+            model._symbolic_build(data_batch=data_batch)
+
+    object.__setattr__(model, "_maybe_symbolic_build", build)  # Keras would track an attribute
 
 
 def environment(command: str | None = None) -> dict[str, str]:

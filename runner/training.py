@@ -17,6 +17,7 @@ from runner.errors import DivergenceError, OutOfMemory
 from runner.frozen import FrozenPrefix
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
+from runner.strategy import build_from_one_replica
 
 # The shuffle buffer holds pictures. Those that are in memory anyway (at most as many bytes, see data.load)
 # it only points at; of others it holds as many as fit: 14,000 of 224 x 224 RGB.
@@ -231,6 +232,7 @@ def _segment(
 def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved) -> None:
     """One `model.fit`, from the beginning or from a saved state."""
     model, record = segment.model, saved[0] if saved else None
+    build_from_one_replica(model)
     epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
     if calls:  # Keras makes a metric's variables at its first use, which must be before theirs
         model.test_on_batch(*next(iter(segment.validation)))

@@ -163,7 +163,8 @@ def main(config: Config) -> Path:
     )
     check_classes(config, examples.classes)
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
-    strategy.check_batch_size(config.batch_size, strategy.choose(config.strategy))
+    counts = {split: int((examples.manifest["split"] == split).sum()) for split in ("train", "val")}
+    strategy.check_batch_size(config.batch_size, strategy.choose(config.strategy), counts)
     network, blocks = model.build(config, examples)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
     normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
