@@ -1,6 +1,7 @@
 """The frozen part computed once: cut where nothing moves, the same to the bit, kept in whole files."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -293,6 +294,28 @@ def test_a_fit_killed_within_a_kept_stage_goes_on_to_the_bit(network, examples, 
     monkeypatch.undo()
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "elsewhere"))  # what is kept may be gone as well
     assert_same(fit(network, examples, True, **options), whole)
+
+
+def test_sigterm_while_a_part_is_computed_leaves_at_once_and_goes_on(
+    network, examples, tmp_path, cache, monkeypatch
+):
+    options = dict(strength="light", checkpoints=tmp_path / "checkpoints")
+    computed = frozen._Below.__call__
+    batches = []
+
+    def computing(self, pictures):
+        batches.append(len(pictures))
+        if len(batches) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return computed(self, pictures)
+
+    monkeypatch.setattr(frozen._Below, "__call__", computing)
+    with pytest.raises(SystemExit) as left:
+        fit(network, examples, True, **options)
+    assert left.value.code == 143 and len(batches) == 2 and list(cache.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setenv("THAW_CACHE", str(cache))
+    assert_same(fit(network, examples, True, **options), fit(network, examples, True, strength="light"))
 
 
 # ---------------------------------------------------------------- views
