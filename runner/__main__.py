@@ -197,7 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.call(options)
     except OSError as error:  # a full disk, a folder of somebody else's
-        raise InputError(f"{' '.join(str(error).split())}; nothing half-written was left.") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{reason}: make room, or name a place that you may read and write.") from error
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner import __main__ as command_line
 from runner import backbones, export, images
 from runner.errors import InputError
 
@@ -122,6 +123,13 @@ assert "runner" not in sys.modules
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split()[-1]) <= tolerance * np.abs(np.load(run / "golden.npz")["logits_0"]).max()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="File exists.*: make room, or name a place"):
+        command_line.main(["export", str(run), "--output", str(tmp_path / "file")])
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
