@@ -3,7 +3,10 @@
 A stage that trains the head, or the top of the backbone, computes the same activations below it in every
 epoch. `cut` finds the deepest place where the network can be divided so that nothing below it learns;
 `FrozenPrefix` runs the part below once over the pictures and gives the part above batches of what came out.
-The two parts share their layers with the whole network, so nothing is copied back.
+The part above shares its layers with the whole network, so nothing is copied back.
+
+The next stage's cut usually lies lower. Where it does, the pictures are run up to there first, which the next
+stage will need anyway, and this stage's activations are computed from those: one pass serves both.
 """
 
 import time
@@ -15,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import activations, augment, backbones, images, trainable
+from runner import activations, augment, backbones, folding, images, trainable
 from runner.activations import Kept
 from runner.backbones import Block
 from runner.config import Stage
@@ -48,6 +51,17 @@ def cut(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Cut | No
     the head it is the pooled features. At least LEAST_SHARE of the weights must lie below it.
     Sets the network's `trainable` flags as the stage wants them.
     """
+    found = _place(network, blocks, stage)
+    if found is None:
+        return None
+    tensor = found.output
+    # Names, or Keras would number the parts, and the next process would number them otherwise.
+    below = keras.Model(network.input, tensor, name=f"below_{found.name}")
+    return Cut(found.name, below, keras.Model(tensor, network.output, name=f"above_{found.name}"))
+
+
+def _place(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> keras.Operation | None:
+    """The operation after which `cut` divides."""
     trainable.set_trainable(network, blocks, stage.train, stage.batch_norm)
     of_backbone = {name for block in blocks for name in block.layers}
     parents = backbones.parents_of(network.operations)
@@ -68,12 +82,7 @@ def cut(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Cut | No
         below += operation.count_params() if isinstance(operation, keras.layers.Layer) else 0
         if below >= least and list(open_tensors) == [operation.name] and consumers[operation.name]:
             found = operation
-    if found is None:
-        return None
-    tensor = found.output
-    # Names, or Keras would number the parts, and the next process would number them otherwise.
-    below = keras.Model(network.input, tensor, name=f"below_{found.name}")
-    return Cut(found.name, below, keras.Model(tensor, network.output, name=f"above_{found.name}"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ class FrozenPrefix:
         resize: how the pictures were made square, for the fingerprint.
         views: of each training picture so many augmented views are kept, and taken in turn from epoch to
             epoch (at most as many as the stage has epochs; one without augmentation).
+        fold: compute the still part with BatchNorm folded into the convolutions (`folding.fold`), which is up
+            to twice as fast and differs by rounding; False computes it to the bit as the network does.
         memory, disk: budgets in bytes for each array, see `activations.keep`.
 
     `between_batches` is called after each batch that is computed; it may raise to stop.
@@ -114,22 +125,30 @@ class FrozenPrefix:
         flip: bool = False,
         resize: str = "crop",
         views: int = VIEWS,
+        fold: bool = True,
         memory: int = activations.MEMORY,
         disk: int = activations.DISK,
     ):
         self.examples, self.batch_size, self.seed = examples, batch_size, seed
         self.strength, self.flip, self.resize, self.views = strength, flip, resize, views
+        self.fold = fold
         self.budgets = {"memory": memory, "disk": disk}
         self.between_batches: Callable[[], None] = lambda: None
         label_of = {name: place for place, name in enumerate(examples.classes)}
         self.labels = examples.manifest["label"].map(label_of).to_numpy()
 
-    def part(self, network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Part | str:
-        """Prepare one stage of a compiled network, or say in words why nothing can be kept for it."""
+    def part(
+        self, network: keras.Model, blocks: Sequence[Block], stage: Stage, later: Sequence[Stage] = ()
+    ) -> Part | str:
+        """Prepare one stage of a compiled network, or say in words why nothing can be kept for it.
+
+        later: the stages that follow, in their order.
+        """
         with network.distribute_strategy.scope():
             own = ("train_step", "test_step", "compute_loss", "compute_metrics")
             if any(getattr(type(network), name) is not getattr(keras.Model, name) for name in own):
                 return "the network has a training step of its own, which its upper part would not"
+            levels = self._lower_levels(network, blocks, stage, later)
             divided = cut(network, blocks, stage)
             if divided is None:
                 return "too little of the network lies below what trains"
@@ -138,21 +157,19 @@ class FrozenPrefix:
             except (TypeError, ValueError, AttributeError) as error:
                 return f"its loss or metrics cannot be copied ({' '.join(str(error).split())[:100]})"
         started = time.perf_counter()
-        views = 1 if self.strength == "none" else min(self.views, stage.epochs)
-        below = _Below(divided.below)
-        kept = {
-            split: self._keep(below, getattr(self.examples, split), split, views if split == "train" else 1)
-            for split in ("train", "val")
-        }
+        levels = [_Level(network, divided.below.output, divided.layer, self._views(stage)), *levels]
+        kept = {split: self._keep(levels, split) for split in ("train", "val")}
         if None in kept.values():
             return f"the activations after {divided.layer} fit neither in memory nor on disk"
         train, validation = kept["train"], kept["val"]
         size = (train.array.nbytes + validation.array.nbytes) / 1e6
+        views = len(train.array)
         seconds = time.perf_counter() - started
+        way = [level.layer for level in levels[1:] if level.used]
         note = (
-            f"below {divided.layer} computed once: {train.array.shape[1]} pictures in {views} "
-            f"view{'s' * (views > 1)}, {validation.array.shape[1]} for validation, {size:,.1f} MB "
-            f"{train.how} ({seconds:.1f} s)"
+            f"below {divided.layer} computed once{', by way of ' * bool(way)}{', '.join(way)}: "
+            f"{train.array.shape[1]} pictures in {views} view{'s' * (views > 1)}, "
+            f"{validation.array.shape[1]} for validation, {size:,.1f} MB {train.how} ({seconds:.1f} s)"
         )
         held = self._batches(validation.array, "val")
         return Part(
@@ -162,35 +179,76 @@ class FrozenPrefix:
             note,
         )
 
+    def _views(self, stage: Stage) -> int:
+        return 1 if self.strength == "none" else min(self.views, stage.epochs)
+
+    def _lower_levels(self, network, blocks, stage: Stage, later: Sequence[Stage]) -> list["_Level"]:
+        """Where the stages to come divide the network, as long as each does so below the one before.
+
+        Until then nothing below that place trains: it is still now already. Sets the `trainable` flags.
+        """
+        order = {operation.name: number for number, operation in enumerate(network.operations)}
+        lowest, levels = _place(network, blocks, stage), []
+        for one in later if lowest is not None else ():
+            place = _place(network, blocks, one)
+            if place is None:
+                break
+            if order[place.name] < order[lowest.name]:
+                lowest = place
+                levels.append(_Level(network, place.output, place.name, self._views(one)))
+        return levels
+
     def _ids(self, split: str) -> np.ndarray:
         return np.flatnonzero(self.examples.manifest["split"] == split).astype(np.int64)
 
-    def _keep(self, below: "_Below", pictures: tf.data.Dataset, split: str, views: int) -> Kept | None:
-        """The activations of a split, (views, pictures in the order of their ids, ...), or None."""
-        ids = self._ids(split)
-        strength = self.strength if split == "train" else "none"
+    def _keep(self, levels: Sequence["_Level"], split: str) -> Kept | None:
+        """The activations of a split at the first level, or None where they fit nowhere.
+
+        (views, pictures in the order of their ids, ...); computed from those of the next level, as far as
+        that has the same views, else from the pictures.
+        """
+        level, *lower = levels
+        pictures, ids = getattr(self.examples, split), self._ids(split)
+        strength, views = (self.strength, level.views) if split == "train" else ("none", 1)
         drawn = []
         if strength != "none":  # what decides the views: the seeds, the global one among them, by batches
             seeds = tf.data.Dataset.random(seed=self.seed).take(2)
             drawn = [strength, self.flip, self.batch_size, *(int(one) for one in seeds)]
         key = activations.fingerprint(
-            *(Path(module.__file__).read_bytes() for module in (augment, images)),
-            [keras.__version__, tf.__version__, views, self.resize, drawn],
+            *(Path(module.__file__).read_bytes() for module in (augment, folding, images)),
+            [keras.__version__, tf.__version__, views, self.resize, drawn, self.fold],
             self.examples.manifest["sha256"].iloc[ids].tolist(),
             next(pictures.batch(min(16, len(ids))).as_numpy_iterator())["image"],  # the sha256 is from before
-            below.fingerprint,
+            level.fingerprint(),
         )
 
         def fill(array: np.ndarray) -> None:
+            kept = self._keep(lower, split) if lower else None
+            done = 0
+            if kept is not None:
+                lower[0].used = True
+                done = min(views, len(kept.array))
+                compute = level.function(lower[0].tensor, self.fold)
+                for view in range(done):
+                    for start in range(0, len(ids), self.batch_size):
+                        rows = slice(start, start + self.batch_size)
+                        array[view, rows] = compute(kept.array[view, rows])
+                        self.between_batches()
+            if done == views:
+                return
+            compute = level.function(level.network.input, self.fold)
             batched = pictures.batch(self.batch_size)
             steps = int(batched.cardinality())
-            augmented = augment.dataset(batched, strength, seed=self.seed, flip=self.flip, start=0)
-            for step, batch in enumerate(augmented.take(views * steps).prefetch(tf.data.AUTOTUNE)):
+            augmented = augment.dataset(
+                batched, strength, seed=self.seed, flip=self.flip, start=done * steps
+            ).take((views - done) * steps)
+            for step, batch in enumerate(augmented.prefetch(tf.data.AUTOTUNE), done * steps):
                 rows = np.searchsorted(ids, batch["id"].numpy())
-                array[step // steps, rows] = below(batch["image"])
+                array[step // steps, rows] = compute(batch["image"])
                 self.between_batches()
 
-        return activations.keep(key, (views, len(ids), *below.shape), below.dtype, fill, **self.budgets)
+        shape = (views, len(ids), *level.tensor.shape[1:])
+        return activations.keep(key, shape, level.dtype, fill, **self.budgets)
 
     def _batches(self, array: np.ndarray, split: str, start: int | None = None) -> tf.data.Dataset:
         """Batches of a kept array: one pass in its order, or shuffled and without end from a step on."""
@@ -228,20 +286,28 @@ class FrozenPrefix:
         )
 
 
-class _Below:
-    """The still part as a compiled function from pictures to NumPy arrays, and what identifies it."""
+class _Level:
+    """A place where the network is divided, and how many views are to be kept there."""
 
-    def __init__(self, model: keras.Model):
-        self.shape = tuple(model.output.shape[1:])
-        self.dtype = tf.as_dtype(model.output.dtype).as_numpy_dtype
-        self.fingerprint = activations.fingerprint(
-            model.to_json(), *[keras.ops.convert_to_numpy(weight) for weight in model.weights]
-        )
-        pictures = tf.TensorSpec(model.input.shape, model.input.dtype)
-        self.step = tf.function(lambda x: model(x, training=False), input_signature=[pictures])
+    def __init__(self, network: keras.Model, tensor: keras.KerasTensor, layer: str, views: int):
+        self.network, self.tensor, self.layer, self.views = network, tensor, layer, views
+        self.dtype = tf.as_dtype(tensor.dtype).as_numpy_dtype
+        self.used = False
+        """Whether the level above was computed from it."""
 
-    def __call__(self, pictures: tf.Tensor) -> np.ndarray:
-        return self.step(pictures).numpy()
+    def fingerprint(self) -> str:
+        """Of all that decides the activations here, beside the pictures."""
+        below = keras.Model(self.network.input, self.tensor, name=f"below_{self.layer}")
+        weights = [keras.ops.convert_to_numpy(weight) for weight in below.weights]
+        return activations.fingerprint(below.to_json(), *weights)
+
+    def function(self, start: keras.KerasTensor, fold: bool) -> Callable[[np.ndarray], np.ndarray]:
+        """Compiled, from batches at an earlier place to the activations here."""
+        part = keras.Model(start, self.tensor)
+        part = folding.fold(part) if fold else part
+        batch = tf.TensorSpec(start.shape, start.dtype)
+        compiled = tf.function(lambda x: part(x, training=False), input_signature=[batch])
+        return lambda x: compiled(tf.convert_to_tensor(x, start.dtype)).numpy()
 
 
 def _moves(operation, of_backbone: set[str]) -> bool:

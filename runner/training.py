@@ -219,9 +219,9 @@ def _segment(
     frozen: FrozenPrefix, whole: Segment, staged: StagedUnfreezing, blocks: Sequence[Block], lines: EpochLines
 ) -> Segment:
     """The part of the network that the next stage has to run, or the whole where nothing can be kept."""
-    stage = staged.stages[staged.only]
+    stage, *later = staged.stages[staged.only :]
     lines.show_title()
-    kept = frozen.part(whole.model, blocks, stage)
+    kept = frozen.part(whole.model, blocks, stage, later)
     if isinstance(kept, str):
         lines.remark = f"nothing is kept: {kept}"
         return whole
