@@ -35,7 +35,7 @@ class Kept:
 
     array: np.ndarray
     how: str
-    """In words: "in memory", "on disk" (memory-mapped), and whether an earlier run had computed it."""
+    """In words: "in memory", "on disk" (memory-mapped), and whether it had been computed before."""
     computed: bool
     """Whether it was computed now."""
 
@@ -69,7 +69,7 @@ def keep(
     memory: int = MEMORY,
     disk: int = DISK,
 ) -> Kept | None:
-    """Return the array of this key: from an earlier run, or made now by `fill`; None where it fits nowhere.
+    """Return the array of this key, as kept before or as `fill` makes it now; None where it fits nowhere.
 
     key: a `fingerprint` of everything that the content depends on.
     shape, dtype: of the array; any NumPy type of a fixed size.
@@ -86,7 +86,7 @@ def keep(
     if found is not None:
         with contextlib.suppress(OSError):  # another's file, or gone meanwhile
             os.utime(path)  # used now: among the last to go
-        return Kept(found, f"{where}, computed by an earlier run", False)
+        return Kept(found, f"{where}, computed before", False)
     try:
         if size <= min(disk, _free_disk(path.parent) // 2):
             _make_room(path.parent, disk - size)

@@ -1,8 +1,8 @@
 """A faster copy of a network for what does not learn: BatchNorm folded into the convolution before it.
 
 In inference mode BatchNorm multiplies each channel by scale = gamma / sqrt(variance + epsilon) and adds
-beta - mean * scale. A convolution is linear, so kernel * scale and (bias - mean) * scale + beta do the same in
-one step (Jacob et al. 2018, arXiv:1712.05877, section 3.2), and TensorFlow then runs convolution, bias and
+beta - mean * scale. A convolution is linear, so kernel * scale and (bias - mean) * scale + beta do the same
+in one step (Jacob et al. 2018, arXiv:1712.05877, section 3.2), and TensorFlow then runs convolution, bias and
 ReLU as one operation. That leaves out passes over the activations, which cost as much time as the arithmetic,
 and in half precision the casts to float32 and back that Keras' BatchNorm makes.
 """
@@ -25,6 +25,8 @@ def fold(model: keras.Model) -> keras.Model:
 
     def copy(operation):
         config = operation.get_config()
+        # All weights come from the original; drawing random ones first takes a second in a deep network.
+        config |= {name: "zeros" for name in config if name.endswith("_initializer")}
         if operation.name in norms:
             config["use_bias"] = True
         return type(operation).from_config(config)
@@ -75,5 +77,7 @@ def _with_norm(convolution, norm) -> list[np.ndarray]:
     *kernels, bias = convolution.get_weights() if convolution.use_bias else (*convolution.get_weights(), 0.0)
     *kernels, last = kernels
     # The channels of a depthwise kernel are its last two axes: inputs, and the outputs of each.
-    by_channel = scale.reshape(last.shape[-2:]) if type(convolution) is keras.layers.DepthwiseConv2D else scale
+    by_channel = (
+        scale.reshape(last.shape[-2:]) if type(convolution) is keras.layers.DepthwiseConv2D else scale
+    )
     return [*kernels, last * by_channel, (bias - mean) * scale + beta]

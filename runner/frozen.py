@@ -154,6 +154,7 @@ class FrozenPrefix:
                 return "too little of the network lies below what trains"
             try:
                 divided.above.compile_from_config(network.get_compile_config())
+                divided.above.steps_per_execution = network.steps_per_execution
             except (TypeError, ValueError, AttributeError) as error:
                 return f"its loss or metrics cannot be copied ({' '.join(str(error).split())[:100]})"
         started = time.perf_counter()
@@ -294,6 +295,7 @@ class _Level:
         self.dtype = tf.as_dtype(tensor.dtype).as_numpy_dtype
         self.used = False
         """Whether the level above was computed from it."""
+        self.functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
 
     def fingerprint(self) -> str:
         """Of all that decides the activations here, beside the pictures."""
@@ -303,11 +305,15 @@ class _Level:
 
     def function(self, start: keras.KerasTensor, fold: bool) -> Callable[[np.ndarray], np.ndarray]:
         """Compiled, from batches at an earlier place to the activations here."""
-        part = keras.Model(start, self.tensor)
-        part = folding.fold(part) if fold else part
-        batch = tf.TensorSpec(start.shape, start.dtype)
-        compiled = tf.function(lambda x: part(x, training=False), input_signature=[batch])
-        return lambda x: compiled(tf.convert_to_tensor(x, start.dtype)).numpy()
+        if start.name not in self.functions:
+            part = keras.Model(start, self.tensor)
+            part = folding.fold(part) if fold else part
+            batch = tf.TensorSpec(start.shape, start.dtype)
+            compiled = tf.function(
+                lambda x: part(x, training=False), input_signature=[batch], autograph=False
+            )
+            self.functions[start.name] = lambda x: compiled(tf.convert_to_tensor(x, start.dtype)).numpy()
+        return self.functions[start.name]
 
 
 def _moves(operation, of_backbone: set[str]) -> bool:

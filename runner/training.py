@@ -13,7 +13,7 @@ import tensorflow as tf
 from runner import augment, checkpoint, quiet
 from runner.backbones import Block
 from runner.config import Stage
-from runner.errors import DivergenceError, OutOfMemory
+from runner.errors import DivergenceError, InputError, OutOfMemory
 from runner.frozen import FrozenPrefix
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
@@ -150,7 +150,8 @@ def fit(
             then a `model.fit` of its own on the part above. Not with further callbacks, nor with `train` of
             unknown length.
 
-    Raises InputError before the first epoch for stages that the model cannot run, LedgerError when a stage
+    Raises InputError before the first epoch for stages that the model cannot run and for steps per execution
+    that do not divide an epoch, LedgerError when a stage
     moved what it was not to move, DivergenceError when the loss becomes NaN or infinite, OutOfMemory when a
     step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
     """
@@ -159,6 +160,12 @@ def fit(
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
     steps = int(train.cardinality())
+    if steps > 0 and steps % model.steps_per_execution:
+        fitting = [str(number) for number in range(1, steps + 1) if not steps % number]
+        raise InputError(
+            f"steps_per_execution={model.steps_per_execution} does not divide the {steps} steps of an epoch, "
+            f"and Keras would run more than these; give one of {', '.join(fitting)}."
+        )
     if steps <= 0:
         checkpoint_steps = checkpoint_minutes = None  # nothing says where in its epoch such data stands
     saver = None

@@ -1,5 +1,6 @@
 """The frozen part computed once: cut where nothing moves, the same to the bit, kept in whole files."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import tensorflow as tf
 from runner import activations, augment, backbones, frozen, training
 from runner.backbones import Block
 from runner.config import Stage
+from runner.errors import InputError
 from runner.strategy import choose
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,9 +93,22 @@ def compiled(build, replicas=1):
     return model, blocks
 
 
-def fit(build, examples, keep, *, replicas=1, strength="none", stages=STAGES, views=2, fold=True, **options):
+def fit(
+    build,
+    examples,
+    keep,
+    *,
+    replicas=1,
+    strength="none",
+    stages=STAGES,
+    views=2,
+    fold=True,
+    per_call=1,
+    **options,
+):
     model, blocks = compiled(build, replicas)
-    batch_size = 9 if replicas == 1 else 8
+    model.steps_per_execution = per_call
+    batch_size = (9 if replicas == 1 else 8) if per_call == 1 else 10
     source = dict(
         examples=examples.train,
         classes=examples.classes,
@@ -305,6 +320,37 @@ def test_a_fit_killed_within_a_kept_stage_goes_on_to_the_bit(network, examples, 
     assert_same(fit(network, examples, True, **options), whole)
 
 
+def test_several_steps_in_one_call_train_the_same_and_go_on_to_the_bit(
+    network, examples, tmp_path, monkeypatch
+):
+    from runner import stages
+
+    constant = tuple(dataclasses.replace(stage, schedule="constant") for stage in STAGES)
+    options = dict(strength="light", stages=constant, per_call=2)
+    whole = fit(network, examples, True, **options)
+    original = stages.StagedUnfreezing.on_train_batch_end
+    calls = []
+
+    class Kill(BaseException):
+        pass
+
+    def counting(self, batch, logs=None):
+        original(self, batch, logs)
+        calls.append(batch)
+        if len(calls) == 9:  # of 2 calls an epoch, in the stage "top"
+            raise Kill
+
+    monkeypatch.setattr(stages.StagedUnfreezing, "on_train_batch_end", counting)
+    with pytest.raises(Kill):
+        fit(network, examples, True, checkpoints=tmp_path / "checkpoints", checkpoint_steps=1, **options)
+    monkeypatch.undo()
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "elsewhere"))
+    assert calls[:4] == [1, 3, 1, 3]
+    assert_same(fit(network, examples, True, checkpoints=tmp_path / "checkpoints", **options), whole)
+    with pytest.raises(InputError, match="does not divide the 4 steps .* one of 1, 2, 4"):
+        fit(network, examples, True, **options | {"per_call": 3})
+
+
 def test_sigterm_while_a_part_is_computed_leaves_at_once_and_goes_on(
     network, examples, tmp_path, cache, monkeypatch
 ):
@@ -377,7 +423,7 @@ def filled(array):
 def test_a_second_run_finds_what_the_first_computed(cache):
     first = activations.keep(KEYS["k"], (3, 4), np.float32, filled)
     second = activations.keep(KEYS["k"], (3, 4), np.float32, None)  # would fail if it had to be computed
-    assert first.computed and not second.computed and "earlier run" in second.how
+    assert first.computed and not second.computed and "computed before" in second.how
     assert np.array_equal(first.array, second.array)
     mapped = activations.keep(KEYS["k"], (3, 4), np.float32, None, memory=0)
     assert isinstance(mapped.array, np.memmap) and "on disk" in mapped.how
@@ -493,7 +539,7 @@ def test_other_weights_pictures_or_views_are_another_file(network, examples, cac
 
     note, count = files()
     assert count == 2 and "40 pictures in 2 views, 12 for validation" in note
-    assert "earlier run" in files()[0] and files()[1] == 2
+    assert "computed before" in files()[0] and files()[1] == 2
     for changes in (
         {"views": 3},
         {"seed": 4},

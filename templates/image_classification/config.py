@@ -80,7 +80,16 @@ class Config:
     """Decides the split, the few labels, the head's first weights, the order and the augmentation."""
     strategy: Literal["auto", "cpu", "gpu", "mirrored"] = "auto"
     """Where to train; auto takes every GPU it finds, else the CPU."""
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    """What the network computes in; auto takes half precision where device and backbone gain from it.
+    Weights, head and loss are float32 in each.
+    """
+    jit: Literal["auto", "on", "off"] = "auto"
+    """Compile the training step with XLA; auto leaves it to Keras, which does so on GPUs."""
+    steps_per_execution: int = 1
+    """Steps that run before Python is asked again; more saves time where a step is short. The learning rate
+    is then set, and checkpoints are written, that often only.
+    """
     deterministic: bool = False
     """Repeat to the bit, at some cost in speed: operations with one order of summation."""
     checkpoint_steps: int | None = None
@@ -109,6 +118,7 @@ class Config:
             ("label_smoothing", 0 <= self.label_smoothing < 1, "a share from 0 to below 1"),
             ("views", self.views >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("steps_per_execution", self.steps_per_execution >= 1, "at least 1"),
             ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
             ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),

@@ -36,6 +36,7 @@ from runner import (
     folder,
     frozen,
     gradcam,
+    precision,
     reference,
     report,
     strategy,
@@ -99,7 +100,7 @@ def fit(
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
     strategy.set_deterministic(config.deterministic)
-    strategy.set_precision(config.precision)
+    strategy.set_precision(precision.choose(config.precision, config.backbone)[0])
     with strategy.choose(config.strategy).scope():
         network, blocks = model.build(config, examples)
         network.compile(
@@ -108,6 +109,8 @@ def fit(
                 from_logits=True, label_smoothing=config.label_smoothing
             ),
             metrics=["accuracy"],
+            jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
+            steps_per_execution=config.steps_per_execution,
         )
     source = dict(
         examples=examples.train,
@@ -162,6 +165,9 @@ def main(config: Config) -> Path:
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
     )
     check_classes(config, examples.classes)
+    policy, why = precision.choose(config.precision, config.backbone)
+    strategy.set_precision(policy)
+    print(f"precision: {policy} ({why})")
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
     counts = {split: int((examples.manifest["split"] == split).sum()) for split in ("train", "val")}
     strategy.check_batch_size(config.batch_size, strategy.choose(config.strategy), counts)
