@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner import augment
+from runner import augment, mixing, warp
 from runner.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +57,7 @@ def test_none_is_the_identity(photos, flip):
 
 def test_identity_matrices_return_every_byte():
     noise = np.random.default_rng(0).integers(0, 256, (3, 17, 23, 3), dtype="uint8")
-    np.testing.assert_array_equal(augment.transform(noise, *identities(3)), noise)
+    np.testing.assert_array_equal(warp.transform(noise, *identities(3)), noise)
 
 
 def test_zero_magnitudes_are_the_identity(photos, monkeypatch):
@@ -65,7 +65,7 @@ def test_zero_magnitudes_are_the_identity(photos, monkeypatch):
     monkeypatch.setitem(augment.MAGNITUDES, "light", still)
     geometric = augment.geometric_matrices((3, 4), 8, 32, 48, "light")
     colour = augment.colour_matrices((3, 4), tf.fill((8,), 90.0), "light")
-    np.testing.assert_array_equal(augment.transform(photos, geometric, colour), photos)
+    np.testing.assert_array_equal(warp.transform(photos, geometric, colour), photos)
 
 
 @pytest.mark.parametrize("strength", augment.STRENGTHS[1:])
@@ -82,7 +82,7 @@ def test_an_exact_mirror():
     noise = np.random.default_rng(0).integers(0, 256, (2, 9, 14, 3), dtype="uint8")
     geometric, colour = identities(2)
     geometric[:, 0] = (-1, 0, 13)
-    np.testing.assert_array_equal(augment.transform(noise, geometric, colour), noise[:, :, ::-1])
+    np.testing.assert_array_equal(warp.transform(noise, geometric, colour), noise[:, :, ::-1])
 
 
 def test_flip_mirrors_about_half_the_images_and_only_when_asked():
@@ -99,7 +99,7 @@ def test_a_dot_lands_where_the_matrix_says(strength):
     dot = 255 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * 1.5**2))
     images = np.tile(dot[None, ..., None], (16, 1, 1, 3)).astype("uint8")
     geometric = augment.geometric_matrices((5, 6), 16, height, width, strength, flip=True).numpy()
-    views = augment.transform(images, geometric, identities(16)[1]).numpy()[..., 0].astype(float)
+    views = warp.transform(images, geometric, identities(16)[1]).numpy()[..., 0].astype(float)
     checked = 0
     for view, matrix in zip(views, geometric):
         expected = np.linalg.solve(matrix[:, :2], spot - matrix[:, 2])
@@ -126,7 +126,7 @@ def test_views_stay_within_their_magnitudes():
 def test_against_tensorflows_own_sampler(photos):
     """Inside the image the same as ImageProjectiveTransformV3, up to rounding in two steps of 1/256 pixel."""
     geometric = augment.geometric_matrices((2, 9), 8, 32, 48, "strong").numpy()
-    ours = augment.transform(photos, geometric, identities(8)[1]).numpy().astype(float)
+    ours = warp.transform(photos, geometric, identities(8)[1]).numpy().astype(float)
     rows = np.concatenate([geometric.reshape(8, 6), np.zeros((8, 2), "float32")], axis=1)
     theirs = tf.raw_ops.ImageProjectiveTransformV3(
         images=photos.astype("float32"),
@@ -146,14 +146,14 @@ def test_against_tensorflows_own_sampler(photos):
 def test_beyond_the_border_the_image_is_mirrored(photos):
     geometric, colour = identities(8)
     geometric[:, 0, 2] = -5
-    views = augment.transform(photos, geometric, colour).numpy()
+    views = warp.transform(photos, geometric, colour).numpy()
     np.testing.assert_array_equal(views[:, :, :5], photos[:, :, 5:0:-1])
     np.testing.assert_array_equal(views[:, :, 5:], photos[:, :, :-5])
 
 
 def test_colour_matrices_say_what_the_pixels_do(photos):
     colour = augment.colour_matrices((1, 1), photos.mean(axis=(1, 2, 3)), "strong").numpy()
-    views = augment.transform(photos, identities(8)[0], colour).numpy()
+    views = warp.transform(photos, identities(8)[0], colour).numpy()
     expected = np.einsum("bij,bhwj->bhwi", colour[:, :, :3], photos) + colour[:, None, None, :, 3]
     np.testing.assert_allclose(views, np.clip(expected, 0, 255), atol=0.6)
 
@@ -290,7 +290,7 @@ def test_both_mixings_toss_a_coin_for_each_batch():
 
 def test_beta_has_the_moments_of_beta():
     for alpha in (0.05, 0.2, 1.0, 4.0):
-        draws = augment._beta(4000, tf.constant([1, 2], tf.int64), alpha).numpy()
+        draws = mixing._beta(4000, tf.constant([1, 2], tf.int64), alpha).numpy()
         assert (draws >= 0).all() and (draws <= 1).all()
         assert abs(draws.mean() - 0.5) < 0.03
         assert abs(draws.var() - 1 / (4 * (2 * alpha + 1))) < 0.02
