@@ -118,11 +118,28 @@ def apply_to_batch(
     _check_fill(fill)
     names = [name for name in ("image", "mask", "boxes", *_BOX_LABELS) if name in batch]
     batch = batch | {name: _tensor(batch[name]) for name in names}
-    shapes = _check_batch(batch, ignore, least_visible)
+    _check_batch(batch, ignore, least_visible)
     if strength == "none":
         return batch
-    images = batch["image"]
-    geometric, colour = _matrices(images, tf.cast(seed, tf.int64), strength, bool(flip))
+    batch = draw(batch, seed, strength, flip)
+    return show(batch, fill=fill, ignore=ignore, least_visible=least_visible)
+
+
+def draw(batch: dict, seed, strength: str, flip: bool = False) -> dict:
+    """Return the batch with what `show` needs: "geometric" float32 (batch, 2, 3), where each view's pixels
+    come from, and "colour" float32 (batch, 3, 4), see `geometric_matrices` and `colour_matrices`.
+
+    It takes a few hundredths of the time of `show`, which may then run elsewhere. strength: not "none".
+    """
+    geometric, colour = _matrices(batch["image"], tf.cast(seed, tf.int64), strength, bool(flip))
+    return batch | {"geometric": geometric, "colour": colour}
+
+
+def show(batch: dict, *, fill: int | None = None, ignore: int = 255, least_visible: float = 0.3) -> dict:
+    """Return the views that `draw` has drawn, without the matrices; together they are `apply_to_batch`."""
+    batch = dict(batch)
+    geometric, colour, images = batch.pop("geometric"), batch.pop("colour"), batch["image"]
+    shapes = {"mask", "boxes", *_BOX_LABELS} & set(batch)
     if shapes and fill is None:
         fill = MIDDLE_GREY
     batch["image"] = _views(images, geometric, colour, fill)
@@ -160,6 +177,7 @@ def dataset(
     fill: int | None = None,
     ignore: int = 255,
     least_visible: float = 0.3,
+    only_draw: bool = False,
 ) -> tf.data.Dataset:
     """Return the batches augmented, each pass over them differently, in parallel and in the same order.
 
@@ -180,6 +198,8 @@ def dataset(
     as `repeat().skip(start)` of the result would, but nothing is augmented only to be thrown away. Needs
     batches of known cardinality.
     fill, ignore, least_visible: see `apply_to_batch`.
+    only_draw: leave the images as they are and add the matrices with which `show` makes the same views of
+    them on a device; not with mixup or cutmix.
     Raises `InputError` for an unknown strength, a negative alpha, elements of another kind, and mixup or
     cutmix with masks or boxes.
     """
@@ -195,8 +215,13 @@ def dataset(
     mixes = mixup > 0 or cutmix > 0
     if mixes and shapes:
         raise InputError(
-            f"mixup is {mixup:g} and cutmix {cutmix:g}, and the dataset has {' and '.join(sorted(shapes))}; they "
-            "mix one label per image only: set both to 0. Strength and flip are allowed."
+            f"mixup is {mixup:g} and cutmix {cutmix:g}, and the dataset has {' and '.join(sorted(shapes))}; "
+            "they mix one label per image only: set both to 0. Strength and flip are allowed."
+        )
+    if mixes and only_draw:
+        raise InputError(
+            f"mixup is {mixup:g} and cutmix {cutmix:g}, which mix finished views; set both to 0 "
+            "to augment on the device, or augment in the input."
         )
     if mixes:
         label = spec.get("label")
@@ -206,8 +231,11 @@ def dataset(
                 "(keras.ops.one_hot), or set both to 0."
             )
 
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and looking for it takes a second
     def augmented(batch, batch_seed):
         options = {"fill": fill, "ignore": ignore, "least_visible": least_visible}
+        if only_draw:
+            return draw(batch, fold(batch_seed, 0), strength, flip)
         batch = apply_to_batch(batch, fold(batch_seed, 0), strength, flip, **options)
         if mixes:
             images, labels = batch["image"], batch["label"]
@@ -229,7 +257,8 @@ def dataset(
 # --- the two matrices of an image -----------------------------------------------------------------
 
 
-@tf.function(jit_compile=True)  # a hundred operations on tiny tensors: compiled they cost a sixth
+# A hundred operations on tiny tensors: compiled they cost a sixth.
+@tf.function(jit_compile=True, autograph=False)
 def _matrices(images, seed, strength, flip):
     """The geometric and the colour matrices of a batch."""
     count, height, width, _ = tf.unstack(tf.shape(images))

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import activations, augment, backbones, folding, images, trainable
+from runner import activations, augment, backbones, draws, folding, images, trainable, warp
 from runner.activations import Kept
 from runner.backbones import Block
 from runner.config import Stage
@@ -216,7 +216,7 @@ class FrozenPrefix:
             seeds = tf.data.Dataset.random(seed=self.seed).take(2)
             drawn = [strength, self.flip, self.batch_size, *(int(one) for one in seeds)]
         key = activations.fingerprint(
-            *(Path(module.__file__).read_bytes() for module in (augment, folding, images)),
+            *(Path(module.__file__).read_bytes() for module in (augment, draws, folding, images, warp)),
             [keras.__version__, tf.__version__, views, self.resize, drawn, self.fold],
             self.examples.manifest["sha256"].iloc[ids].tolist(),
             next(pictures.batch(min(16, len(ids))).as_numpy_iterator())["image"],  # the sha256 is from before

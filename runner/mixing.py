@@ -47,7 +47,9 @@ def _mixup(images, others, weight):
     return _weigh(images, others, weight), tf.cast(weight, tf.float32) / 256
 
 
-@tf.function(jit_compile=True, input_signature=[_IMAGES, _IMAGES, tf.TensorSpec((None,), tf.int32)])
+@tf.function(
+    jit_compile=True, autograph=False, input_signature=[_IMAGES, _IMAGES, tf.TensorSpec((None,), tf.int32)]
+)
 def _weigh(images, others, weight):
     images, others = tf.cast(images, tf.int32), tf.cast(others, tf.int32)
     weight = weight[:, None, None, None]
@@ -71,7 +73,9 @@ def _cutmix(images, others, seed, alpha: float):
     return _paste(images, others, tf.stack([top, bottom, left, right], axis=1)), kept
 
 
-@tf.function(jit_compile=True, input_signature=[_IMAGES, _IMAGES, tf.TensorSpec((None, 4), tf.int32)])
+@tf.function(
+    jit_compile=True, autograph=False, input_signature=[_IMAGES, _IMAGES, tf.TensorSpec((None, 4), tf.int32)]
+)
 def _paste(images, others, boxes):
     """The images, and the others from row top to before bottom and from column left to before right."""
     top, bottom, left, right = (boxes[:, i][:, None, None, None] for i in range(4))

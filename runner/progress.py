@@ -45,7 +45,7 @@ class EpochLines(keras.callbacks.Callback):
             seconds_between_lines = 3.0 if self.console.is_terminal else 15.0
         self.seconds_between_lines = seconds_between_lines
         self.bar = self.note = self.started = None
-        self.remark = ""  # printed below the line of the next stage
+        self.remark = ""  # printed below the next line
 
     def on_train_begin(self, logs=None):
         self.last_line = self.last_note = time.perf_counter()
@@ -87,9 +87,12 @@ class EpochLines(keras.callbacks.Callback):
                 f"  stage [bold]{stage.name}[/bold]: trains {stage.train} ({count:,} weights), "
                 f"up to {stage.epochs} epochs, learning rate {stage.learning_rate:g} ({stage.schedule})"
             )
-            if self.remark:
-                self._line(f"    {self.remark}")
-            self.remark = ""
+            self._print_remark()
+
+    def _print_remark(self) -> None:
+        if self.remark:
+            self._line(f"    {self.remark}")
+        self.remark = ""
 
     def on_train_batch_end(self, batch, logs=None):
         if not self.staged.steps:
@@ -129,6 +132,7 @@ class EpochLines(keras.callbacks.Callback):
             f"    {row['stage']} {row['stage_epoch']:>3}/{self.staged.stage.epochs}  {numbers}  "
             f"{now - self.epoch_started:.1f} s"
         )
+        self._print_remark()
 
     def _line(self, text: str) -> None:
         if self.console.is_jupyter:  # Rich would make a block of its own, with a margin, of every line

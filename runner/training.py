@@ -10,7 +10,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from runner import augment, checkpoint, quiet
+from runner import augment, checkpoint, on_device, quiet, speeds
 from runner.backbones import Block
 from runner.config import Stage
 from runner.errors import DivergenceError, InputError, OutOfMemory
@@ -80,12 +80,14 @@ def named_batches(
     mixup: float = 0.0,
     cutmix: float = 0.0,
     start: int | None = None,
+    only_draw: bool = False,
 ) -> tf.data.Dataset:
     """The same batches as `batches` makes, as dicts of "id" int64 (batch,), "image" and "label".
 
     start: None for one epoch in each pass; a number gives what comes after so many batches of all epochs,
     without end. That reads and shuffles what lies before (some microseconds for a picture in memory; one
     that does not fit there is decoded again), but augments none of it.
+    only_draw: leave the augmentation to the device, see `augment.dataset`; a batch then has its matrices too.
     """
     bytes_each = tf.TensorShape(examples.element_spec["image"].shape).num_elements() or 2**18
     buffer = min(int(examples.cardinality()), max(1000, SHUFFLE_BYTES // bytes_each))
@@ -99,17 +101,27 @@ def named_batches(
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return augment.dataset(
-            batched, strength, seed=seed, flip=flip, mixup=mixup, cutmix=cutmix, start=start
+            batched,
+            strength,
+            seed=seed,
+            flip=flip,
+            mixup=mixup,
+            cutmix=cutmix,
+            start=start,
+            only_draw=only_draw,
         )
 
     if start is None:
         return make()
     # A dataset that shuffles moves on with each iterator made of it, and Keras makes one more under a
     # strategy. Made inside a function it begins anew with each: step n is the same batch for whoever asks.
-    return tf.data.Dataset.range(1).flat_map(lambda _: make()).with_options(examples.options())
+    once = tf.autograph.experimental.do_not_convert(lambda _: make())  # or an InputError becomes another
+    return tf.data.Dataset.range(1).flat_map(once).with_options(examples.options())
 
 
 def _pair(batch):
+    if "geometric" in batch:  # to be augmented on the device
+        return {name: batch[name] for name in ("image", "geometric", "colour")}, batch["label"]
     return batch["image"], batch["label"]
 
 
@@ -128,6 +140,8 @@ def fit(
     checkpoint_steps: int | None = None,
     checkpoint_minutes: float | None = checkpoint.MINUTES,
     frozen: FrozenPrefix | None = None,
+    train_on_device: Callable[[int], tf.data.Dataset] | None = None,
+    augment_on: str = "auto",
 ) -> Fit:
     """Run the stages on a compiled model and return the history and the ledger.
 
@@ -149,12 +163,20 @@ def fit(
         frozen: computes what lies below the weights that a stage trains once, and keeps it. Each stage is
             then a `model.fit` of its own on the part above. Not with further callbacks, nor with `train` of
             unknown length.
+        train_on_device: what `train_from` gives, made with `only_draw=True`, to augment on the device.
+        augment_on: where: "input", "device" (which wants `train_on_device`), or "auto": on a GPU that would
+            otherwise wait for its pictures, by measurement, else in the input.
 
     Raises InputError before the first epoch for stages that the model cannot run and for steps per execution
     that do not divide an epoch, LedgerError when a stage
     moved what it was not to move, DivergenceError when the loss becomes NaN or infinite, OutOfMemory when a
     step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
     """
+    if augment_on not in on_device.PLACES or (augment_on == "device" and train_on_device is None):
+        raise InputError(
+            f"augment_on={augment_on!r} cannot be done; give one of {', '.join(on_device.PLACES)}, and for "
+            "'device' also train_on_device."
+        )
     staged = StagedUnfreezing(stages, blocks, monitor=monitor, whole=model)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title)
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
@@ -189,17 +211,22 @@ def fit(
     every = [clock, staged, *callbacks, lines, *([saver] if saver else [])]
     if frozen is not None and saver is not None:
         frozen.between_batches = saver.stop_if_terminated
-    whole = Segment(model, train, validation, train_from)
     # Counters of other callbacks would begin anew with each fit, so with them there is one.
     apart = frozen is not None and not callbacks and steps > 0
+    whole = None
     started = time.perf_counter()
     try:
         with saver or contextlib.nullcontext(), quiet.about_tracing():
             for index in range(first, len(staged.stages)) if apart else [None]:
-                staged.only, segment = index, whole
+                staged.only, segment = index, None
                 if apart and not (saved and saved[0]["finished"]):
                     staged.index = index
-                    segment = _segment(frozen, whole, staged, blocks, lines)
+                    segment = _part(frozen, model, staged, blocks, lines)
+                if segment is None and whole is None:
+                    whole = _whole(Segment(model, train, validation, train_from), train_on_device, augment_on)
+                    if steps >= speeds.BATCHES:
+                        every.insert(0, _watch(whole.train, lines))
+                segment = segment or whole
                 _run(segment, staged, every, steps, saved)
                 saved = None
     except DivergenceError as error:
@@ -222,18 +249,52 @@ class Segment:
     train_from: Callable[[int], tf.data.Dataset] | None
 
 
-def _segment(
-    frozen: FrozenPrefix, whole: Segment, staged: StagedUnfreezing, blocks: Sequence[Block], lines: EpochLines
-) -> Segment:
-    """The part of the network that the next stage has to run, or the whole where nothing can be kept."""
+def _part(
+    frozen: FrozenPrefix,
+    model: keras.Model,
+    staged: StagedUnfreezing,
+    blocks: Sequence[Block],
+    lines: EpochLines,
+) -> Segment | None:
+    """The part of the network that the next stage has to run, or None where nothing can be kept."""
     stage, *later = staged.stages[staged.only :]
     lines.show_title()
-    kept = frozen.part(whole.model, blocks, stage, later)
+    kept = frozen.part(model, blocks, stage, later)
     if isinstance(kept, str):
         lines.remark = f"nothing is kept: {kept}"
-        return whole
+        return None
     lines.remark = kept.note
     return Segment(kept.model, kept.train_from(0), kept.validation, kept.train_from)
+
+
+def _whole(
+    in_input: Segment, train_on_device: Callable[[int], tf.data.Dataset] | None, augment_on: str
+) -> Segment:
+    """The whole network, with its batches augmented where `augment_on` says or, for "auto", should."""
+    if train_on_device is None or augment_on == "input":
+        return in_input
+    if augment_on == "auto":
+        if not tf.config.list_logical_devices("GPU"):
+            return in_input
+        found = speeds.Speeds(
+            speeds.input_speed(in_input.train), speeds.training_speed(in_input.model, in_input.train)
+        )
+        print(f"{found}; augmentation {'on the device' if found.input_bound else 'in the input'}")
+        if not found.input_bound:
+            return in_input
+    paired = train_on_device(0).map(_pair).prefetch(tf.data.AUTOTUNE)
+    return Segment(on_device.wrap(in_input.model), paired, in_input.validation, train_on_device)
+
+
+def _watch(train: tf.data.Dataset, lines: EpochLines) -> speeds.InputWatch:
+    """Says after the first epoch whether the network waited for its pictures."""
+
+    def tell(found: speeds.Speeds) -> None:
+        advice = "; a weaker augmentation or smaller pictures would help" if found.input_bound else ""
+        lines.remark = f"{found}{advice}"
+
+    pictures = len(next(iter(train))[1])
+    return speeds.InputWatch(speeds.input_speed(train), pictures, tell)
 
 
 def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved) -> None:

@@ -35,7 +35,7 @@ def transform(images, geometric, colour):
     return _blend(*_corners(packed, geometric), geometric, colour)
 
 
-@tf.function(jit_compile=True, input_signature=[_IMAGES])
+@tf.function(jit_compile=True, autograph=False, input_signature=[_IMAGES])
 def _pack(images):
     """One int32 a pixel: red, green, blue and zero from the lowest byte up."""
     images = tf.cast(images, tf.int32)
@@ -71,7 +71,7 @@ def _nearest(geometric, height, width):
     return row, column, (row >= 0) & (row < height) & (column >= 0) & (column < width)
 
 
-@tf.function(jit_compile=True, input_signature=[_PACKED, _GEOMETRIC])
+@tf.function(jit_compile=True, autograph=False, input_signature=[_PACKED, _GEOMETRIC])
 def _corners(packed, geometric):
     """The four image pixels around each position: left and right above, left and right below."""
     count, height, width = tf.unstack(tf.shape(packed))
@@ -97,7 +97,7 @@ def _between(start, end, share):
     return tf.bitwise.bitwise_or(low, high)
 
 
-@tf.function(jit_compile=True, input_signature=[_PACKED] * 4 + [_GEOMETRIC, _COLOUR])
+@tf.function(jit_compile=True, autograph=False, input_signature=[_PACKED] * 4 + [_GEOMETRIC, _COLOUR])
 def _blend(top_left, top_right, bottom_left, bottom_right, geometric, colour):
     """Weigh the four corners by distance, colour the result, unpack it to bytes."""
     _, height, width = tf.unstack(tf.shape(top_left))
@@ -127,7 +127,9 @@ def cover(views, geometric, fill: int):
     return _cover(views, _whole(geometric), tf.constant(int(fill), tf.uint8))
 
 
-@tf.function(jit_compile=True, input_signature=[_IMAGES, _GEOMETRIC, tf.TensorSpec((), tf.uint8)])
+@tf.function(
+    jit_compile=True, autograph=False, input_signature=[_IMAGES, _GEOMETRIC, tf.TensorSpec((), tf.uint8)]
+)
 def _cover(views, geometric, fill):
     _, height, width, _ = tf.unstack(tf.shape(views))
     *_, inside = _nearest(geometric, height, width)
@@ -146,7 +148,7 @@ def transform_masks(masks, geometric, ignore: int):
     return views[..., None] if masks.shape.rank == 4 else views
 
 
-@tf.function(jit_compile=True, reduce_retracing=True)
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
 def _masks(masks, geometric, ignore):
     count, height, width = tf.unstack(tf.shape(masks))
     row, column, inside = _nearest(geometric, height, width)

@@ -38,6 +38,10 @@ class Config:
     """Share of the pooled features that training hides from the head."""
 
     augment: Literal["none", "light", "medium", "strong"] = "light"
+    augment_on: Literal["auto", "input", "device"] = "auto"
+    """Where pictures are augmented: beside the training on the processor, or by the device that trains; auto
+    lets a GPU do it that would otherwise wait for its pictures. Not the device with MixUp or CutMix.
+    """
     flip: bool = False
     """Also mirror pictures left to right: right for flowers, wrong for digits."""
     mixup: float = 0.0
@@ -116,6 +120,11 @@ class Config:
             ("mixup", 0 <= self.mixup < 100, "0 (off) or a number above 0"),
             ("cutmix", 0 <= self.cutmix < 100, "0 (off) or a number above 0"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "a share from 0 to below 1"),
+            (
+                "augment_on",
+                self.augment_on != "device" or not (self.mixup or self.cutmix),
+                "'auto' or 'input' with MixUp or CutMix, which mix finished pictures",
+            ),
             ("views", self.views >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("steps_per_execution", self.steps_per_execution >= 1, "at least 1"),

@@ -123,8 +123,9 @@ def fit(
         mixup=config.mixup,
         cutmix=config.cutmix,
     )
+    mixes = config.mixup > 0 or config.cutmix > 0
     prefix = None
-    if config.keep_frozen and not config.mixup and not config.cutmix:  # these mix pictures, not activations
+    if config.keep_frozen and not mixes:  # these mix pictures, not activations
         prefix = frozen.FrozenPrefix(
             examples,
             batch_size=config.batch_size,
@@ -147,6 +148,10 @@ def fit(
         checkpoint_steps=config.checkpoint_steps,
         checkpoint_minutes=config.checkpoint_minutes,
         frozen=prefix,
+        train_on_device=None
+        if mixes or config.augment == "none"
+        else lambda step: training.named_batches(**source, start=step, only_draw=True),
+        augment_on="input" if mixes or config.augment == "none" else config.augment_on,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = training.batches(

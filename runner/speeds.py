@@ -1,0 +1,93 @@
+"""Whether a network waits for its pictures: how fast the input makes them and how fast training takes them."""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+SECONDS = 0.5
+"""How long the input is measured, after its first batch."""
+BATCHES = 50
+"""After how many batches the measurement ends at the latest."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Pictures per second: what the input makes alone, and what training takes."""
+
+    input: float
+    training: float
+
+    @property
+    def input_bound(self) -> bool:
+        """Whether the network waits for its pictures: training has four fifths of the input's own speed."""
+        return self.training > 0.8 * self.input
+
+    def __str__(self) -> str:
+        found = f"input alone {self.input:,.0f} pictures/s, training {self.training:,.0f}"
+        return f"{found}: input-bound" if self.input_bound else found
+
+
+def input_speed(batches: tf.data.Dataset) -> float:
+    """Pictures per second that (images, labels) batches come in at when nothing else runs."""
+    iterator = iter(batches)
+    next(iterator)  # compiles the augmentation and fills the shuffle buffer
+    count, started = 0, time.perf_counter()
+    for _, labels in itertools.islice(iterator, BATCHES):
+        count += len(labels)
+        if time.perf_counter() - started > SECONDS:
+            break
+    return count / (time.perf_counter() - started)
+
+
+def training_speed(network: keras.Model, batches: tf.data.Dataset) -> float:
+    """Pictures per second of forward and backward passes over one batch on every replica.
+
+    Nothing moves: the gradients are not applied, and random layers and BatchNorm run as in inference.
+    """
+    images, labels = next(iter(batches))
+
+    @tf.function(autograph=False)
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            loss = network.compute_loss(images, labels, network(images, training=False))
+        return [tf.reduce_sum(one) for one in tape.gradient(loss, network.trainable_variables)]
+
+    def run() -> float:
+        started = time.perf_counter()
+        [one.numpy() for one in step(images, labels)]
+        return time.perf_counter() - started
+
+    run()
+    replicas = network.distribute_strategy.num_replicas_in_sync
+    return replicas * len(images) / min(run() for _ in range(3))
+
+
+class InputWatch(keras.callbacks.Callback):
+    """Compare the speed of the first epoch with that of the input alone.
+
+    Args:
+        input_speed: what `input_speed` measured.
+        pictures: in each step.
+        tell: called once, with the `Speeds`.
+    """
+
+    def __init__(self, input_speed: float, pictures: int, tell: Callable[[Speeds], None]):
+        super().__init__()
+        self.input_speed, self.pictures, self.tell = input_speed, pictures, tell
+        self.first, self.told = None, False
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        if self.first is None:
+            self.first = batch, now  # the step that traced
+        self.last = batch, now
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.told and self.first and self.last[0] > self.first[0]:
+            steps, seconds = (end - start for start, end in zip(self.first, self.last))
+            self.tell(Speeds(self.input_speed, steps * self.pictures / seconds))
+            self.told = True
