@@ -1,4 +1,4 @@
-"""Whether a network waits for its pictures: how fast the input makes them and how fast training takes them."""
+"""Whether a network waits for its pictures: how fast the input makes them, how fast training takes them."""
 
 import itertools
 import time
