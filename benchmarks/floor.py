@@ -1,15 +1,16 @@
-"""How near the runner comes to what cannot be saved: one forward pass, and a bare `model.fit`.
+"""How near the runner comes to what cannot be saved: one forward pass, and a bare training step.
 
     python -m benchmarks.floor [--backbone ResNet50] [--image-size 160] [--pictures 256] [--rounds 3]
 
-Three ratios, each of two timings taken in turn in one process, so that a busy machine slows both:
+Two ratios, each of two timings taken in turn in one process, so that a busy machine slows both:
 
 - feature extraction: a head stage of 10 epochs with kept activations, over one forward pass of the training
   and validation pictures through the same part of the network. Both start from decoded pictures in memory
-  and compiled functions; the stage also traces its small train function, which is counted.
-- the same stage again, whose activations the first left on disk, in seconds.
-- overhead: a stage of 3 epochs that trains the head without keeping anything, over a bare `model.fit` of the
-  same model on the same batches, tracing of both included.
+  and compiled functions; the stage also traces its small train function, which is counted. Then the same
+  stage again, whose activations the first left on disk.
+- fine-tuning: an epoch of a stage that trains the top of the backbone on kept activations, over a loop of
+  `train_on_batch`, and `test_on_batch` for validation, of the same upper part on batches that lie in memory.
+  Epochs after the first count, so tracing does not.
 """
 
 import argparse
@@ -23,6 +24,89 @@ from benchmarks import keras_guide
 from runner import config as flags
 from runner import quiet
 
+HEAD_EPOCHS = 10
+TOP_EPOCHS = 5
+
+
+def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
+    """Seconds of each thing measured, a number per round."""
+    import keras
+    import tensorflow as tf
+
+    from runner import backbones, frozen, trainable, training
+    from runner.config import Stage
+
+    examples, batch_size = keras_guide.few(arguments), keras_guide.BATCH_SIZE
+    source = dict(examples=examples.train, classes=examples.classes, batch_size=batch_size, shuffle=True)
+    validation = training.batches(examples.val, examples.classes, batch_size)
+
+    def network():
+        size = len(examples.classes)
+        return keras_guide.network(arguments.backbone, arguments.image_size, weights, size)
+
+    def fit(stage: Stage) -> training.Fit:
+        model, blocks = network()
+        return training.fit(
+            model,
+            training.batches(**source),
+            validation,
+            [stage],
+            blocks,
+            train_from=lambda step: training.named_batches(**source, start=step),
+            frozen=frozen.FrozenPrefix(examples, batch_size=batch_size),
+        )
+
+    model, blocks = network()
+    pooled = keras.Model(model.input, model.get_layer("pool").output)
+    forward = tf.function(lambda x: pooled(x, training=False), reduce_retracing=True)
+
+    def one_pass() -> float:
+        started = time.perf_counter()
+        for split in (examples.train, examples.val):
+            for batch in split.batch(batch_size).prefetch(tf.data.AUTOTUNE):
+                forward(batch["image"])
+        return time.perf_counter() - started
+
+    boundary = keras_guide.TOP.get(backbones.find(arguments.backbone)[0].name, blocks[-2].name)
+    below = keras.Model(model.input, model.get_layer(boundary).output)
+    pairs = {"train": training.batches(**source), "val": validation}
+    in_memory = {
+        split: [(below(images, training=False), labels) for images, labels in batches]
+        for split, batches in pairs.items()
+    }
+
+    def bare_loop() -> float:
+        model, blocks = network()
+        trainable.set_trainable(model, blocks, f"above:{boundary}")
+        above = keras.Model(model.get_layer(boundary).output, model.output)
+        above.compile(keras.optimizers.Adam(1e-5), model.loss, metrics=["accuracy"])
+        seconds = []
+        for _ in range(TOP_EPOCHS):
+            started = time.perf_counter()
+            for images, labels in in_memory["train"]:
+                above.train_on_batch(images, labels)
+            for images, labels in in_memory["val"]:
+                above.test_on_batch(images, labels)
+            seconds.append(time.perf_counter() - started)
+        return statistics.median(seconds[1:])
+
+    head = Stage("head", epochs=HEAD_EPOCHS, keep="last")
+    top = Stage("top", train=f"above:{boundary}", epochs=TOP_EPOCHS, learning_rate=1e-5, keep="last")
+    one_pass()  # traced, and the processor's caches and clock are what they will be
+    found: dict[str, list[float]] = {}
+    with keras_guide.progress_to_stderr(), quiet.about_tracing():
+        for number in range(arguments.rounds):
+            os.environ["THAW_CACHE"] = str(scratch / f"cache-{number}")
+            for name, take in (
+                ("one forward pass", one_pass),
+                (f"head stage, {HEAD_EPOCHS} epochs", lambda: fit(head).seconds),
+                ("... kept from before", lambda: fit(head).seconds),
+                ("epoch of train_on_batch, top", bare_loop),
+                ("epoch of a stage, top", lambda: fit(top).history["seconds"].iloc[1:].median()),
+            ):
+                found.setdefault(name, []).append(take())
+    return found
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -35,94 +119,27 @@ def main() -> None:
     parser.add_argument("--data", default="digits_in_photos")
     arguments = parser.parse_args()
     quiet.import_tensorflow()
-    with tempfile.TemporaryDirectory() as scratch, quiet.about_tracing():
+    with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / "settled.weights.h5"
         keras_guide.settle(arguments.backbone, arguments.image_size, weights)
-        measure(arguments, str(weights), Path(scratch))
-
-
-def measure(arguments, weights: str, scratch: Path) -> None:
-    import keras
-    import tensorflow as tf
-
-    from runner import backbones, frozen, strategy, training
-    from runner.config import Stage
-
-    examples = keras_guide.few(arguments)
-    source = dict(examples=examples.train, classes=examples.classes, batch_size=32, shuffle=True)
-    validation = training.batches(examples.val, examples.classes, 32)
-
-    def network():
-        backbone = backbones.build(arguments.backbone, arguments.image_size, weights)
-        x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.output)
-        logits = keras.layers.Dense(len(examples.classes), dtype="float32")(x)
-        model = keras.Model(backbone.input, logits, name=backbone.name)
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
-        return model, backbones.blocks(backbone)
-
-    def fit(epochs: int, keep: bool) -> float:
-        model, blocks = network()
-        started = time.perf_counter()
-        training.fit(
-            model,
-            training.batches(**source),
-            validation,
-            [Stage("head", epochs=epochs, keep="last")],
-            blocks,
-            train_from=lambda step: training.named_batches(**source, start=step),
-            frozen=frozen.FrozenPrefix(examples, batch_size=32) if keep else None,
-        )
-        return time.perf_counter() - started
-
-    def bare(epochs: int) -> float:
-        model, blocks = network()
-        for block in blocks:
-            for name in block.layers:
-                model.get_layer(name).trainable = False
-        model.compile(model.optimizer, model.loss, metrics=["accuracy"])
-        started = time.perf_counter()
-        model.fit(training.batches(**source), validation_data=validation, epochs=epochs, verbose=0)
-        return time.perf_counter() - started
-
-    model, _ = network()
-    below = keras.Model(model.input, model.get_layer("pool").output)
-    forward = tf.function(lambda x: below(x, training=False), reduce_retracing=True)
-
-    def one_pass() -> float:
-        started = time.perf_counter()
-        for split in (examples.train, examples.val):
-            for batch in split.batch(32).prefetch(tf.data.AUTOTUNE):
-                forward(batch["image"])
-        return time.perf_counter() - started
-
-    one_pass()  # traced, and the processor's caches and clock are what they will be
-    rows = []
-    for number in range(arguments.rounds):
-        os.environ["THAW_CACHE"] = str(scratch / f"cache-{number}")
-        rows.append((one_pass(), fit(10, True), fit(10, True), bare(3), fit(3, False)))
-    median = [statistics.median(column) for column in zip(*rows)]
-    spread = [f"{min(column):.2f} to {max(column):.2f}" for column in zip(*rows)]
-    extraction = sorted(row[1] / row[0] for row in rows)
-    overhead = sorted(row[4] / row[3] for row in rows)
-    print("\n| what | seconds, median | spread |\n| --- | --- | --- |")
-    names = (
-        "one forward pass",
-        "head stage, 10 epochs",
-        "... kept from before",
-        "bare fit, 3 epochs",
-        "runner",
-    )
-    for name, value, between in zip(names, median, spread, strict=True):
-        print(f"| {name} | {value:.2f} | {between} |")
-    found = strategy.environment("")
+        found = measure(arguments, str(weights), Path(scratch))
+    print("| what | seconds, median | spread |\n| --- | --- | --- |")
+    for name, column in found.items():
+        print(f"| {name} | {statistics.median(column):.3f} | {min(column):.3f} to {max(column):.3f} |")
+    one_pass, stage, _, loop, epoch = found.values()
+    steps = -(-arguments.pictures // keras_guide.BATCH_SIZE)
     print(
-        f"\nfeature extraction / forward pass {statistics.median(extraction):.2f} "
-        f"({extraction[0]:.2f} to {extraction[-1]:.2f}); runner / bare fit {statistics.median(overhead):.3f} "
-        f"({overhead[0]:.3f} to {overhead[-1]:.3f}); {arguments.backbone}, {arguments.pictures} pictures of "
-        f"{arguments.image_size} px, {arguments.rounds} rounds, {found['cores']} cores of "
-        f"{found['processor']}, TensorFlow {found['tensorflow']}, commit {found['commit']}."
+        f"\nfeature extraction / forward pass {ratio(stage, one_pass)}; fine-tuning / train_on_batch "
+        f"{ratio(epoch, loop)}, {statistics.median(epoch) / steps:.3f} s for each of {steps} steps with its "
+        f"share of validation; {arguments.backbone}, {arguments.pictures} pictures of "
+        f"{arguments.image_size} px, {arguments.rounds} rounds; {keras_guide.machine()}."
     )
+
+
+def ratio(one: list[float], other: list[float]) -> str:
+    """The median of the rounds' ratios, and their spread."""
+    ratios = sorted(a / b for a, b in zip(one, other, strict=True))
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 if __name__ == "__main__":

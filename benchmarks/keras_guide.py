@@ -11,11 +11,14 @@ of the last `fit`, tracing included, imports and decoding not. An epoch of "all"
 the same work.
 
 Rows: guide, guide bfloat16, ours, ours bfloat16 without augmentation; "... augmented" with the guide's flips
-and rotations against our "light" with flips. Random weights serve for the time; give real data and weights
-to compare accuracies.
+and rotations against our "light" with flips. "images/s" are training pictures times epochs over a stage's
+seconds, validation and tracing included. Random weights serve for the time. With real data and weights the
+accuracies mean something, and one column more says when a row first came to the validation accuracy at which
+the first row of its kind ended.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -23,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runner import config as flags
@@ -32,6 +36,8 @@ TOP = {"VGG16": "block4_pool", "ResNet50": "conv4_block6_out", "InceptionV3": "m
 """Above which named block the second stage trains; of other backbones it is the last block."""
 ROWS = ("guide", "guide bfloat16", "ours", "ours bfloat16", "guide augmented", "ours augmented")
 BATCH_SIZE = 32
+LEARNING_RATES = (1e-3, 1e-5, 1e-5)
+"""Of the stages head, top and all."""
 
 
 def few(arguments):
@@ -45,6 +51,21 @@ def few(arguments):
     for split, dataset in (("train", train), ("val", val)):  # also decodes them before any clock runs
         manifest.loc[[int(one["id"]) for one in dataset.as_numpy_iterator()], "split"] = split
     return dataclasses.replace(examples, train=train, val=val, manifest=manifest)
+
+
+def network(backbone: str, image_size: int, weights: str, classes: int):
+    """The classifier that our side trains, compiled, and the blocks of its backbone."""
+    import keras
+
+    from runner import backbones
+
+    base = backbones.build(backbone, image_size, weights)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
+    logits = keras.layers.Dense(classes, dtype="float32")(keras.layers.Dropout(0.2)(x))
+    model = keras.Model(base.input, logits, name=base.name)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
+    return model, backbones.blocks(base)
 
 
 def guide(arguments, row: str) -> dict:
@@ -91,9 +112,13 @@ def guide(arguments, row: str) -> dict:
         boundary = TOP.get(family.name)
         return names.index(layer.name) > (names.index(boundary) if boundary in names else len(names) - 8)
 
-    seconds, accuracy = [], 0.0
+    seconds, curve = [], []
+
+    def note(epoch, logs):
+        curve.append([sum(seconds) + time.perf_counter() - started, logs["val_accuracy"]])
+
     for epochs, rate, chosen in zip(
-        arguments.epochs, (1e-3, 1e-5, 1e-5), (lambda layer: False, top, lambda layer: True), strict=True
+        arguments.epochs, LEARNING_RATES, (lambda layer: False, top, lambda layer: True), strict=True
     ):
         if not epochs:
             continue
@@ -106,16 +131,14 @@ def guide(arguments, row: str) -> dict:
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-        history = model.fit(train, validation_data=val, epochs=epochs, verbose=0)
+        noted = keras.callbacks.LambdaCallback(on_epoch_end=note)
+        model.fit(train, validation_data=val, epochs=epochs, verbose=0, callbacks=[noted])
         seconds.append(time.perf_counter() - started)
-        accuracy = history.history["val_accuracy"][-1]
-    return {"seconds": seconds, "accuracy": accuracy}
+    return {"seconds": seconds, "curve": curve, "pictures": counted(examples)}
 
 
 def ours(arguments, row: str) -> dict:
     """The runner's stages with kept activations; a fresh folder, so that no earlier run helps."""
-    import keras
-
     from runner import backbones, frozen, training
     from runner.config import Stage
 
@@ -127,16 +150,15 @@ def ours(arguments, row: str) -> dict:
             ("head", "top", "all"),
             ("head", f"above:{boundary}" if boundary else "top:1", "all"),
             arguments.epochs,
-            (1e-3, 1e-5, 1e-5),
+            LEARNING_RATES,
             strict=True,
         )
         if epochs
     ]
     strength, flip = ("light", True) if "augmented" in row else ("none", False)
-    backbone = backbones.build(arguments.backbone, arguments.image_size, arguments.weights)
-    x = keras.layers.Dropout(0.2)(keras.layers.GlobalAveragePooling2D()(backbone.output))
-    logits = keras.layers.Dense(len(examples.classes), dtype="float32")(x)
-    model = keras.Model(backbone.input, logits, name=backbone.name)
+    model, blocks = network(
+        arguments.backbone, arguments.image_size, arguments.weights, len(examples.classes)
+    )
     source = dict(
         examples=examples.train,
         classes=examples.classes,
@@ -145,15 +167,10 @@ def ours(arguments, row: str) -> dict:
         strength=strength,
         flip=flip,
     )
-    model.compile(
-        keras.optimizers.Adam(),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
     prefix = frozen.FrozenPrefix(
         examples, batch_size=BATCH_SIZE, strength=strength, flip=flip, views=arguments.views
     )
-    seconds = []
+    seconds, curve = [], []
     for stage in stages:  # one by one, to know the time of each
         started = time.perf_counter()
         fitted = training.fit(
@@ -161,12 +178,22 @@ def ours(arguments, row: str) -> dict:
             training.batches(**source),
             training.batches(examples.val, examples.classes, BATCH_SIZE),
             [stage],
-            backbones.blocks(backbone),
+            blocks,
             train_from=lambda step: training.named_batches(**source, start=step),
             frozen=prefix,
         )
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds, "accuracy": fitted.history["val_accuracy"].iloc[-1]}
+        took = time.perf_counter() - started
+        # What was kept and traced comes before the first epoch; the little after the last counts there too.
+        before = sum(seconds) + took - fitted.history["seconds"].sum()
+        ends = before + fitted.history["seconds"].cumsum()
+        curve += [list(pair) for pair in zip(ends, fitted.history["val_accuracy"])]
+        seconds.append(took)
+    return {"seconds": seconds, "curve": curve, "pictures": counted(examples)}
+
+
+def counted(examples) -> int:
+    """How many pictures there were to train on: as many as asked for, if the data has them."""
+    return int((examples.manifest["split"] == "train").sum())
 
 
 def settle(backbone: str, image_size: int, path: Path) -> None:
@@ -200,47 +227,102 @@ def one_row(arguments, row: str) -> None:
     print(json.dumps(result | {"gigabytes": strategy.peak_memory_gigabytes()}))
 
 
-def compare(arguments, scratch: Path) -> None:
-    """Run all rows, each in a process of its own, and print the table."""
-    stages = [name for name, epochs in zip(("head", "top", "all"), arguments.epochs) if epochs]
-    print(
-        f"| backbone | loop | {' | '.join(f'{name}, s' for name in stages)} | total, s | times faster | "
-        "validation accuracy | peak memory, GB |"
-    )
-    print("| --- " * (len(stages) + 6) + "|")
-    for backbone in arguments.backbones:
-        base: dict[bool, float] = {}
-        weights = arguments.weights
-        if weights == "none":
-            weights = scratch / f"{backbone}.weights.h5"
-            settle(backbone, arguments.image_size, weights)
-        for row in arguments.rows:
-            command = [sys.executable, "-m", "benchmarks.keras_guide", "--row", row, "--backbone", backbone]
-            for name in ("image_size", "pictures", "data", "views"):
-                command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
-            command += ["--epochs", *map(str, arguments.epochs), "--weights", str(weights)]
-            with tempfile.TemporaryDirectory() as cache:  # a fresh one: no earlier run helps
-                environment = {**os.environ, "THAW_CACHE": cache}
-                done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode:
-                sys.exit(f"{row} failed:\n{done.stderr[-3000:]}")
-            found = json.loads(done.stdout.splitlines()[-1])
-            total = sum(found["seconds"])
-            augmented = "augmented" in row
-            base.setdefault(augmented, total)  # the first row of each kind is what others are compared with
-            cells = " | ".join(f"{one:.1f}" for one in found["seconds"])
-            print(
-                f"| {backbone} | {row} | {cells} | {total:.1f} | {base[augmented] / total:.1f} | "
-                f"{found['accuracy']:.3f} | {found['gigabytes']:.1f} |",
-                flush=True,
+def compare(arguments, backbone: str, commands: Mapping[str, Sequence[str]]) -> None:
+    """Run a command per row, each as a process of its own, and print the table's lines.
+
+    A command prints, as its last line, JSON with "seconds" (of each stage), "curve" ([seconds so far,
+    validation accuracy] after each epoch), "pictures" (to train on) and "gigabytes". The first row of each
+    kind, with and without augmentation, is what others are compared with.
+    """
+    base: dict[bool, dict] = {}
+    epochs = [count for count in arguments.epochs if count]
+    for row, command in commands.items():
+        with tempfile.TemporaryDirectory() as cache:  # a fresh one: no earlier run helps
+            environment = {**os.environ, "THAW_CACHE": cache}
+            done = subprocess.run(
+                [sys.executable, "-m", *command], capture_output=True, text=True, env=environment
             )
+        if done.returncode:
+            sys.exit(f"{row} failed:\n{done.stderr[-3000:]}")
+        found = json.loads(done.stdout.splitlines()[-1])
+        first = base.setdefault("augmented" in row, found)
+        total, accuracy = sum(found["seconds"]), found["curve"][-1][1]
+        cells = [f"{one:.1f}" for one in found["seconds"]]
+        cells += [f"{total:.1f}", f"{sum(first['seconds']) / total:.1f}"]
+        cells += [
+            f"{found['pictures'] * count / one:,.0f}"
+            for count, one in zip(epochs, found["seconds"], strict=True)
+        ]
+        if arguments.weights != "none":
+            when = reached(found["curve"], first["curve"][-1][1])
+            cells.append("not reached" if when is None else f"{when:.1f}")
+        cells += [f"{accuracy:.3f}", f"{found['gigabytes']:.1f}"]
+        print(f"| {backbone} | {row} | {' | '.join(cells)} |", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def reached(curve: Sequence[Sequence[float]], accuracy: float) -> float | None:
+    """Seconds to the end of the first epoch with at least this validation accuracy, or None."""
+    return next((seconds for seconds, value in curve if value >= accuracy - 1e-9), None)
+
+
+def print_head(arguments) -> None:
+    """The head of the table that `compare` fills."""
+    stages = [name for name, epochs in zip(("head", "top", "all"), arguments.epochs) if epochs]
+    names = ["backbone", "loop", *(f"{name}, s" for name in stages), "total, s", "times faster"]
+    names += [f"{name}, images/s" for name in stages]
+    if arguments.weights != "none":
+        names.append("s to the first row's accuracy")
+    names += ["validation accuracy", "peak memory, GB"]
+    print(f"| {' | '.join(names)} |\n" + "| --- " * len(names) + "|")
+
+
+def print_foot(arguments) -> None:
+    """What the table is about, and where it was measured."""
+    weights = "random" if arguments.weights == "none" else Path(arguments.weights).name
+    print(
+        f"\n{arguments.pictures} pictures of {arguments.image_size} px from {Path(arguments.data).name}, "
+        f"epochs {' + '.join(map(str, arguments.epochs))}, batches of {BATCH_SIZE}, weights {weights}; "
+        f"{machine()}."
     )
-    parser.add_argument("--backbones", nargs="+", default=["ResNet50"])
+
+
+def machine() -> str:
+    """Processor, versions and commit in one line."""
+    from runner import strategy
+
+    found = strategy.environment("")
+    return (
+        f"{found['cores']} cores of {found['processor']}, GPU: {found['gpus']}, TensorFlow "
+        f"{found['tensorflow']}, Keras {found['keras']}, commit {found['commit']}"
+    )
+
+
+def progress_to_stderr():
+    """Within the block a fit's lines go to standard error, so that a benchmark's output is its table."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def settled(arguments, backbone: str, scratch: Path) -> str:
+    """The weights that were asked for, or, for "none", a file with random ones that do not overflow."""
+    if arguments.weights != "none":
+        return arguments.weights
+    path = scratch / f"{backbone}.weights.h5"
+    settle(backbone, arguments.image_size, path)
+    return str(path)
+
+
+def command(arguments, row: str, backbone: str, weights: str) -> list[str]:
+    """What runs one row, after `python -m`."""
+    flags_of_job = {name: getattr(arguments, name) for name in ("image_size", "pictures", "data", "views")}
+    words = ["benchmarks.keras_guide", "--row", row, "--backbone", backbone, "--weights", weights]
+    for name, value in flags_of_job.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return [*words, "--epochs", *map(str, arguments.epochs)]
+
+
+def job() -> argparse.ArgumentParser:
+    """The flags that say what is trained, which `benchmarks.pytorch` has too."""
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--image-size", type=int, default=160)
     parser.add_argument(
         "--pictures", type=int, default=256, help="to train on; a quarter as many to validate"
@@ -249,6 +331,14 @@ def main() -> None:
     parser.add_argument("--data", default="digits_in_photos")
     parser.add_argument("--weights", default="none", help="none, imagenet or a file that Keras loads")
     parser.add_argument("--views", type=int, default=16, help="kept of each picture, with augmentation")
+    return parser
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[job()]
+    )
+    parser.add_argument("--backbones", nargs="+", default=["ResNet50"])
     parser.add_argument("--rows", nargs="+", default=ROWS, choices=ROWS)
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     parser.add_argument("--backbone", help=argparse.SUPPRESS)
@@ -257,17 +347,13 @@ def main() -> None:
         one_row(arguments, arguments.row)
         return
     quiet.import_tensorflow()
+    print_head(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        compare(arguments, Path(scratch))
-    from runner import strategy
-
-    found = strategy.environment("")
-    print(
-        f"\n{arguments.pictures} pictures of {arguments.image_size} px, epochs "
-        f"{' + '.join(map(str, arguments.epochs))}, batches of {BATCH_SIZE}, weights "
-        f"{Path(arguments.weights).name}; {found['cores']} cores of {found['processor']}, TensorFlow "
-        f"{found['tensorflow']}, Keras {found['keras']}, commit {found['commit']}."
-    )
+        for backbone in arguments.backbones:
+            weights = settled(arguments, backbone, Path(scratch))
+            rows = {row: command(arguments, row, backbone, weights) for row in arguments.rows}
+            compare(arguments, backbone, rows)
+    print_foot(arguments)
 
 
 if __name__ == "__main__":
