@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONUNBUFFERED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow coverage lint audit clean
+.PHONY: help setup demo test test-slow coverage bench lint audit clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-slow: $(VENV)/.test-ready  ## run the tests with full-size networks and lon
 
 coverage: $(VENV)/.test-ready  ## run the fast tests and show which lines of runner/ they leave out
 	@$(BIN)/python -m pytest -q --cov --cov-report=term-missing
+
+bench: $(VENV)/.test-ready  ## measure speed on this machine into benchmarks/RESULTS.md (20 minutes; leave it alone meanwhile)
+	@$(BIN)/python -m benchmarks.everything
 
 lint: $(VENV)/.test-ready  ## check the code with ruff
 	@$(BIN)/python -m ruff check .

@@ -40,9 +40,7 @@ def measure(arguments, weights: str) -> list[tuple[float, float]]:
         trainable.set_trainable(model, blocks, "head")
         started = time.perf_counter()
         model.compile(model.optimizer, model.loss, metrics=["accuracy"])
-        model.fit(
-            training.batches(**source), validation_data=validation, epochs=arguments.epochs, verbose=0
-        )
+        model.fit(training.batches(**source), validation_data=validation, epochs=arguments.epochs, verbose=0)
         return time.perf_counter() - started
 
     def runner() -> float:
