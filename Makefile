@@ -30,7 +30,7 @@ test-slow: $(VENV)/.test-ready  ## run the tests with full-size networks and lon
 coverage: $(VENV)/.test-ready  ## run the fast tests and show which lines of runner/ they leave out
 	@$(BIN)/python -m pytest -q --cov --cov-report=term-missing
 
-bench: $(VENV)/.test-ready  ## measure speed on this machine into benchmarks/RESULTS.md (20 minutes; leave it alone meanwhile)
+bench: $(VENV)/.test-ready  ## measure speed on this machine into benchmarks/RESULTS.md (20 minutes)
 	@$(BIN)/python -m benchmarks.everything
 
 lint: $(VENV)/.test-ready  ## check the code with ruff

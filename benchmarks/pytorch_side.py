@@ -1,12 +1,12 @@
 """The PyTorch side of `benchmarks.pytorch`: a ResNet-50, and the loop that a PyTorch user writes for it.
 
-    python -m benchmarks.pytorch_side JOB.npz --epochs 5 3 0 --rates 1e-3 1e-5 1e-5 --batch-size 32 [--bfloat16]
+    python -m benchmarks.pytorch_side JOB.npz --epochs 5 3 0 --rates 1e-3 1e-5 1e-5 --batch-size 32
 
 The loop follows the idea of PyTorch's transfer-learning tutorial: `requires_grad` says what trains, `eval()`
-holds BatchNorm still, every epoch runs the whole network. In one thing it goes further: weights lie in memory
-as `channels_last`, which PyTorch's tuning guide recommends and which is faster on a processor. Imports neither
-TensorFlow nor Keras; the pictures and weights come in one file, so that both sides train the same network on
-the same pictures.
+holds BatchNorm still, every epoch runs the whole network. In one thing it goes further: the network lies in
+memory as `channels_last`, which PyTorch's tuning guide recommends and which is faster on a processor. Imports
+neither TensorFlow nor Keras; the pictures and weights come in one file, so that both sides train the same
+network on the same pictures.
 """
 
 import argparse
