@@ -31,6 +31,7 @@ TOP_EPOCHS = 5
 def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
     """Seconds of each thing measured, a number per round."""
     import keras
+    import pandas as pd
     import tensorflow as tf
 
     from runner import backbones, frozen, trainable, training
@@ -44,9 +45,10 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
         size = len(examples.classes)
         return keras_guide.network(arguments.backbone, arguments.image_size, weights, size)
 
-    def fit(stage: Stage) -> training.Fit:
+    def fit(stage: Stage) -> tuple[float, pd.DataFrame]:
         model, blocks = network()
-        return training.fit(
+        started = time.perf_counter()
+        fitted = training.fit(
             model,
             training.batches(**source),
             validation,
@@ -55,6 +57,7 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
             train_from=lambda step: training.named_batches(**source, start=step),
             frozen=frozen.FrozenPrefix(examples, batch_size=batch_size),
         )
+        return time.perf_counter() - started, fitted.history
 
     model, blocks = network()
     pooled = keras.Model(model.input, model.get_layer("pool").output)
@@ -99,10 +102,10 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
             os.environ["THAW_CACHE"] = str(scratch / f"cache-{number}")
             for name, take in (
                 ("one forward pass", one_pass),
-                (f"head stage, {HEAD_EPOCHS} epochs", lambda: fit(head).seconds),
-                ("... kept from before", lambda: fit(head).seconds),
+                (f"head stage, {HEAD_EPOCHS} epochs", lambda: fit(head)[0]),
+                ("... kept from before", lambda: fit(head)[0]),
                 ("epoch of train_on_batch, top", bare_loop),
-                ("epoch of a stage, top", lambda: fit(top).history["seconds"].iloc[1:].median()),
+                ("epoch of a stage, top", lambda: fit(top)[1]["seconds"].iloc[1:].median()),
             ):
                 found.setdefault(name, []).append(take())
     return found

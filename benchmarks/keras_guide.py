@@ -31,6 +31,7 @@ from pathlib import Path
 
 from runner import config as flags
 from runner import quiet
+from runner.errors import InputError
 
 TOP = {"VGG16": "block4_pool", "ResNet50": "conv4_block6_out", "InceptionV3": "mixed7"}
 """Above which named block the second stage trains; of other backbones it is the last block."""
@@ -45,6 +46,12 @@ def few(arguments):
     from runner import data
 
     examples = data.load(arguments.data, arguments.image_size, val_fraction=0.2, test_fraction=0.2)
+    least = min(int((examples.manifest["split"] == "train").sum()), 4 * int(examples.val.cardinality()))
+    if arguments.pictures > least:
+        raise InputError(
+            f"--pictures {arguments.pictures}: {arguments.data} has too few to train on, or to validate on a "
+            f"quarter as many; give at most {least}."
+        )
     train = examples.train.shuffle(10**6, seed=0, reshuffle_each_iteration=False).take(arguments.pictures)
     train, val = train.cache(), examples.val.take(arguments.pictures // 4).cache()
     manifest = examples.manifest.assign(split="unused")
@@ -134,7 +141,7 @@ def guide(arguments, row: str) -> dict:
         noted = keras.callbacks.LambdaCallback(on_epoch_end=note)
         model.fit(train, validation_data=val, epochs=epochs, verbose=0, callbacks=[noted])
         seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds, "curve": curve, "pictures": counted(examples)}
+    return {"seconds": seconds, "curve": curve}
 
 
 def ours(arguments, row: str) -> dict:
@@ -188,12 +195,7 @@ def ours(arguments, row: str) -> dict:
         ends = before + fitted.history["seconds"].cumsum()
         curve += [list(pair) for pair in zip(ends, fitted.history["val_accuracy"])]
         seconds.append(took)
-    return {"seconds": seconds, "curve": curve, "pictures": counted(examples)}
-
-
-def counted(examples) -> int:
-    """How many pictures there were to train on: as many as asked for, if the data has them."""
-    return int((examples.manifest["split"] == "train").sum())
+    return {"seconds": seconds, "curve": curve}
 
 
 def settle(backbone: str, image_size: int, path: Path) -> None:
@@ -231,8 +233,8 @@ def compare(arguments, backbone: str, commands: Mapping[str, Sequence[str]]) -> 
     """Run a command per row, each as a process of its own, and print the table's lines.
 
     A command prints, as its last line, JSON with "seconds" (of each stage), "curve" ([seconds so far,
-    validation accuracy] after each epoch), "pictures" (to train on) and "gigabytes". The first row of each
-    kind, with and without augmentation, is what others are compared with.
+    validation accuracy] after each epoch) and "gigabytes". The first row of each kind, with and without
+    augmentation, is what others are compared with.
     """
     base: dict[bool, dict] = {}
     epochs = [count for count in arguments.epochs if count]
@@ -250,7 +252,7 @@ def compare(arguments, backbone: str, commands: Mapping[str, Sequence[str]]) -> 
         cells = [f"{one:.1f}" for one in found["seconds"]]
         cells += [f"{total:.1f}", f"{sum(first['seconds']) / total:.1f}"]
         cells += [
-            f"{found['pictures'] * count / one:,.0f}"
+            f"{arguments.pictures * count / one:,.0f}"
             for count, one in zip(epochs, found["seconds"], strict=True)
         ]
         if arguments.weights != "none":
@@ -311,7 +313,7 @@ def settled(arguments, backbone: str, scratch: Path) -> str:
     return str(path)
 
 
-def command(arguments, row: str, backbone: str, weights: str) -> list[str]:
+def row_command(arguments, row: str, backbone: str, weights: str) -> list[str]:
     """What runs one row, after `python -m`."""
     flags_of_job = {name: getattr(arguments, name) for name in ("image_size", "pictures", "data", "views")}
     words = ["benchmarks.keras_guide", "--row", row, "--backbone", backbone, "--weights", weights]
@@ -351,7 +353,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for backbone in arguments.backbones:
             weights = settled(arguments, backbone, Path(scratch))
-            rows = {row: command(arguments, row, backbone, weights) for row in arguments.rows}
+            rows = {row: row_command(arguments, row, backbone, weights) for row in arguments.rows}
             compare(arguments, backbone, rows)
     print_foot(arguments)
 

@@ -72,7 +72,7 @@ def main() -> None:
             rows[row] = (
                 side(arguments, row, job)
                 if row.startswith("pytorch")
-                else keras_guide.command(arguments, row, "ResNet50", weights)
+                else keras_guide.row_command(arguments, row, "ResNet50", weights)
             )
         keras_guide.compare(arguments, "ResNet50", rows)
     keras_guide.print_foot(arguments)

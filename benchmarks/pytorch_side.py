@@ -146,7 +146,7 @@ def train(network: ResNet50, arrays, epochs, rates, batch_size: int, bfloat16: b
                     right += int((network(pictures).argmax(1) == labels).sum())
             curve.append([sum(seconds) + time.perf_counter() - started, right / len(arrays["val_labels"])])
         seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds, "curve": curve, "pictures": len(arrays["train_labels"])}
+    return {"seconds": seconds, "curve": curve}
 
 
 def main() -> None:

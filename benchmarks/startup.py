@@ -10,8 +10,8 @@ interpreter and the imports are timed in children of their own, `python -c pass`
 templates.image_classification.train"`, and taken off the first of these times. The first run, which
 also makes the embedded data, stands in its own column.
 
-"bare Keras" is the least that a script needs for the same: import keras, build the same
-`keras.applications` network, compile, and `model.fit` on pictures in memory to its first step.
+"bare Keras" is the least that a script needs: import keras, build the network of the template's defaults with
+`keras.applications`, compile, and `model.fit` on pictures in memory to its first step.
 
 Below: which packages the imports' seconds go to, from `-X importtime`, each module counted once, without
 what it imports itself; and what of that `import keras` alone takes.
@@ -78,7 +78,7 @@ def until_first_step(words: list[str], run: Path) -> list[float]:
         while len(ends) == len(LINES) and child.poll() is None:
             if next(run.glob("checkpoints/*/*.npz"), None):
                 return [*ends, time.perf_counter() - started]
-            time.sleep(0.005)
+            time.sleep(0.02)
     finally:
         child.kill()
         child.wait()

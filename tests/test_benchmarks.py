@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import everything, floor, keras_guide, overhead, pytorch, startup
+from runner.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore:.*shuffle=True.*")  # a bare fit on a dataset
@@ -41,9 +42,9 @@ def test_a_table_compares_rows_with_the_first_of_their_kind(tmp_path, capsys):
     commands = {}
     for row, result in results.items():
         path = tmp_path / f"{row}.json"
-        path.write_text(json.dumps(result | {"pictures": 80, "gigabytes": 1.5}))
+        path.write_text(json.dumps(result | {"gigabytes": 1.5}))
         commands[row] = ["json.tool", "--compact", str(path)]
-    arguments = job(epochs=[2, 0, 1], weights="some.h5")
+    arguments = job(epochs=[2, 0, 1], weights="some.h5", pictures=80)
     keras_guide.print_head(arguments)
     keras_guide.compare(arguments, "Net", commands)
     head, _, *rows = [
@@ -71,10 +72,15 @@ def test_both_loops_report_every_stage_and_epoch(weights):
         keras.utils.set_random_seed(0)
         found = side(job(weights=weights), "guide" if side is keras_guide.guide else "ours")
         ends = [end for end, _ in found["curve"]]
-        assert len(found["seconds"]) == 2 and len(ends) == 3 and found["pictures"] == 40
+        assert len(found["seconds"]) == 2 and len(ends) == 3
         assert ends == sorted(ends) and found["seconds"][0] < ends[-1] <= sum(found["seconds"]) + 1e-6
         assert ends[1] <= found["seconds"][0] + 1e-6
         assert all(0 <= accuracy <= 1 for _, accuracy in found["curve"])
+
+
+def test_too_many_pictures_are_refused():
+    with pytest.raises(InputError, match="--pictures 5000: .*give at most"):
+        keras_guide.few(job(pictures=5000))
 
 
 def test_overhead_gives_a_pair_per_round(weights, capsys):
