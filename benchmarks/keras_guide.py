@@ -315,11 +315,9 @@ def settled(arguments, backbone: str, scratch: Path) -> str:
 
 def row_command(arguments, row: str, backbone: str, weights: str) -> list[str]:
     """What runs one row, after `python -m`."""
-    flags_of_job = {name: getattr(arguments, name) for name in ("image_size", "pictures", "data", "views")}
     words = ["benchmarks.keras_guide", "--row", row, "--backbone", backbone, "--weights", weights]
-    for name, value in flags_of_job.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    return [*words, "--epochs", *map(str, arguments.epochs)]
+    words += ["--image-size", str(arguments.image_size), "--pictures", str(arguments.pictures)]
+    return [*words, "--data", arguments.data, "--epochs", *map(str, arguments.epochs)]
 
 
 def job() -> argparse.ArgumentParser:
@@ -332,7 +330,6 @@ def job() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, nargs=3, default=[5, 3, 0], help="of head, top and all")
     parser.add_argument("--data", default="digits_in_photos")
     parser.add_argument("--weights", default="none", help="none, imagenet or a file that Keras loads")
-    parser.add_argument("--views", type=int, default=16, help="kept of each picture, with augmentation")
     return parser
 
 
@@ -342,6 +339,7 @@ def main() -> None:
     )
     parser.add_argument("--backbones", nargs="+", default=["ResNet50"])
     parser.add_argument("--rows", nargs="+", default=ROWS, choices=ROWS)
+    parser.add_argument("--views", type=int, default=16, help="kept of each picture, with augmentation")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     parser.add_argument("--backbone", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -353,7 +351,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for backbone in arguments.backbones:
             weights = settled(arguments, backbone, Path(scratch))
-            rows = {row: row_command(arguments, row, backbone, weights) for row in arguments.rows}
+            views = ["--views", str(arguments.views)]
+            rows = {row: row_command(arguments, row, backbone, weights) + views for row in arguments.rows}
             compare(arguments, backbone, rows)
     print_foot(arguments)
 
