@@ -174,27 +174,32 @@ def ours(arguments, row: str) -> dict:
         strength=strength,
         flip=flip,
     )
-    prefix = frozen.FrozenPrefix(
-        examples, batch_size=BATCH_SIZE, strength=strength, flip=flip, views=arguments.views
+    begun = []
+
+    class Prefix(frozen.FrozenPrefix):
+        """Notes when a stage begins."""
+
+        def part(self, *arguments):
+            begun.append(time.perf_counter())
+            return super().part(*arguments)
+
+    fitted = training.fit(
+        model,
+        training.batches(**source),
+        training.batches(examples.val, examples.classes, BATCH_SIZE),
+        stages,
+        blocks,
+        train_from=lambda step: training.named_batches(**source, start=step),
+        frozen=Prefix(examples, batch_size=BATCH_SIZE, strength=strength, flip=flip, views=arguments.views),
     )
-    seconds, curve = [], []
-    for stage in stages:  # one by one, to know the time of each
-        started = time.perf_counter()
-        fitted = training.fit(
-            model,
-            training.batches(**source),
-            training.batches(examples.val, examples.classes, BATCH_SIZE),
-            [stage],
-            blocks,
-            train_from=lambda step: training.named_batches(**source, start=step),
-            frozen=prefix,
-        )
-        took = time.perf_counter() - started
+    begun.append(time.perf_counter())
+    seconds = [end - start for start, end in zip(begun, begun[1:])]
+    curve = []
+    for number, stage in enumerate(stages):
+        epochs = fitted.history[fitted.history["stage"] == stage.name]
         # What was kept and traced comes before the first epoch; the little after the last counts there too.
-        before = sum(seconds) + took - fitted.history["seconds"].sum()
-        ends = before + fitted.history["seconds"].cumsum()
-        curve += [list(pair) for pair in zip(ends, fitted.history["val_accuracy"])]
-        seconds.append(took)
+        ends = sum(seconds[: number + 1]) - epochs["seconds"].sum() + epochs["seconds"].cumsum()
+        curve += [list(pair) for pair in zip(ends, epochs["val_accuracy"])]
     return {"seconds": seconds, "curve": curve}
 
 
