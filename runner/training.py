@@ -302,8 +302,7 @@ def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, save
     model, record = segment.model, saved[0] if saved else None
     build_from_one_replica(model)
     epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
-    if calls:  # Keras makes a metric's variables at its first use, which must be before theirs
-        model.test_on_batch(*next(iter(segment.validation)))
+    _build_metrics(model, segment.train.element_spec[1])
     ended = bool(saved) and record["finished"]
     steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
     model.fit(
@@ -316,6 +315,23 @@ def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, save
         shuffle=False,  # the batches are shuffled already
         callbacks=callbacks,
     )
+
+
+def _build_metrics(model: keras.Model, labels) -> None:
+    """Make the variables of the metrics, which Keras leaves to their first use.
+
+    Within the first trace of the training step new variables make TensorFlow trace it a second time: two
+    seconds for ResNet50. A state that is read back needs them as well.
+    """
+    metrics = model._compile_metrics
+    if metrics is None or metrics.built:
+        return
+
+    def one(spec) -> tf.Tensor:
+        return tf.zeros([1 if length is None else length for length in spec.shape], spec.dtype)
+
+    with model.distribute_strategy.scope():
+        metrics.build(*(keras.tree.map_structure(one, each) for each in (labels, model.output)))
 
 
 def _endless(train, train_from, steps, epochs_done, steps_done) -> tf.data.Dataset:

@@ -90,3 +90,22 @@ def test_two_runs_with_one_seed_give_the_same_history(small_model, small_data):
         ).history["loss"]
 
     np.testing.assert_array_equal(history(), history())
+
+
+@pytest.mark.parametrize(("builds", "times"), [(True, 1), (False, 2)])
+def test_the_training_step_is_traced_once_for_each_stage(small_model, small_data, monkeypatch, builds, times):
+    """Where this fails for False, Keras or TensorFlow no longer needs `_build_metrics`."""
+    original, traced = keras.Model.train_step, []
+
+    def counting(self, data):
+        traced.append(self.name)
+        return original(self, data)
+
+    monkeypatch.setattr(keras.Model, "train_step", counting)
+    if not builds:
+        monkeypatch.setattr(training, "_build_metrics", lambda model, labels: None)
+    model, blocks = small_model()
+    model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+    batches = tf.data.Dataset.from_tensor_slices(small_data).batch(8)
+    training.fit(model, batches, batches, [Stage("all", train="all", epochs=1)], blocks)
+    assert len(traced) == times
