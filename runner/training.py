@@ -302,7 +302,8 @@ def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, save
     model, record = segment.model, saved[0] if saved else None
     build_from_one_replica(model)
     epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
-    _build_metrics(model, segment.train.element_spec[1])
+    if isinstance(segment.train.element_spec, tuple):  # with labels
+        _build_metrics(model, segment.train.element_spec[1])
     ended = bool(saved) and record["finished"]
     steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
     model.fit(
