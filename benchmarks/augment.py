@@ -5,7 +5,8 @@
 Every row runs in a parallel `tf.data` map over the same batch in memory, in turn within each round, so that
 a busy machine slows all rows alike; the best round counts. "to cast" is the time per image over that of a
 bare cast to float32. The equivalents do what "medium" does, each part as its own layer; `tf.image` has no
-rotation and no shear and does less. KerasCV rows appear when it is installed.
+rotation and no shear and does less. KerasCV rows appear when it is installed. The rows with masks and boxes
+take the image along, 20 boxes each.
 """
 
 import argparse
@@ -86,8 +87,27 @@ def tf_image(size):
     return lambda images: tf.map_fn(single, images, fn_output_signature=tf.float32)
 
 
-def ours(strength, **mixing):
-    return lambda batches: augment.dataset(batches, strength, seed=0, flip=True, **mixing)
+def ours(strength, along=None, **mixing):
+    """along: what goes with the image, a dict such as {"mask": masks}."""
+
+    def pipeline(batches):
+        if along:
+            batches = batches.map(lambda element: {"image": element["image"], **along})
+        return augment.dataset(batches, strength, seed=0, flip=True, **mixing)
+
+    return pipeline
+
+
+def shapes(name, count, size):
+    """Masks of 20 classes, or 20 boxes with their classes, for a batch of images."""
+    random = np.random.default_rng(1)
+    if name == "mask":
+        return {"mask": tf.constant(random.integers(0, 20, (count, size, size), dtype="uint8"))}
+    corners = size * random.uniform(0, 0.7, (count, 20, 2))
+    sides = size * random.uniform(0.05, 0.3, (count, 20, 2))
+    boxes = np.concatenate([corners, corners + sides], axis=2)
+    classes = random.integers(0, 20, (count, 20), dtype="int32")
+    return {"boxes": tf.constant(boxes, tf.float32), "classes": tf.constant(classes)}
 
 
 def mapped(function):
@@ -115,6 +135,8 @@ def main():
         rows[strength] = (ours(strength), options.batches)
     rows["medium + MixUp"] = (ours("medium", mixup=0.2), options.batches)
     rows["medium + CutMix"] = (ours("medium", cutmix=1.0), options.batches)
+    rows["medium + masks"] = (ours("medium", shapes("mask", count, size)), options.batches)
+    rows["medium + boxes"] = (ours("medium", shapes("boxes", count, size)), options.batches)
     rows["tf.image, no rotation"] = (mapped(tf_image(size)), few)
     rows["keras.layers"] = (mapped(keras_layers(size)), few)
     if importlib.util.find_spec("keras_cv"):

@@ -32,7 +32,7 @@ def transform(images, geometric, colour):
     geometric = _whole(geometric)
     colour = tf.cast(tf.round(colour * 2**_COLOUR_BITS), tf.int32)
     packed = _pack(images)
-    return _blend(*_corners(packed, geometric), geometric, colour)
+    return _blend(*_corners(packed, geometric), colour)
 
 
 @tf.function(jit_compile=True, autograph=False, input_signature=[_IMAGES])
@@ -73,7 +73,11 @@ def _nearest(geometric, height, width):
 
 @tf.function(jit_compile=True, autograph=False, input_signature=[_PACKED, _GEOMETRIC])
 def _corners(packed, geometric):
-    """The four image pixels around each position: left and right above, left and right below."""
+    """The four pixels around each position: left and right above, left and right below.
+
+    How far the position lies to the right of the left ones and below the upper ones, in 1/256 of a pixel,
+    stands in the free fourth byte of the first two: to compute the positions again in `_blend` costs more.
+    """
     count, height, width = tf.unstack(tf.shape(packed))
     x, y = _mirrored_positions(geometric, height, width)
     first = (tf.range(count) * (height * width))[:, None, None]
@@ -81,32 +85,41 @@ def _corners(packed, geometric):
     corner = first + row * width + column
     pixels, last = tf.reshape(packed, [-1]), count * height * width - 1
     # In the last row or column the neighbour beyond has weight 0, so it may be any pixel that exists.
-    neighbours = (0, 1, width, width + 1)
-    return tuple(tf.gather(pixels, tf.minimum(corner + neighbour, last)) for neighbour in neighbours)
+    top_left, top_right, bottom_left, bottom_right = (
+        tf.gather(pixels, tf.minimum(corner + neighbour, last)) for neighbour in (0, 1, width, width + 1)
+    )
+    share_x, share_y = (
+        tf.bitwise.left_shift(tf.bitwise.right_shift(place, _POSITION_BITS - 8), 24) for place in (x, y)
+    )
+    top_left, top_right = tf.bitwise.bitwise_or(top_left, share_x), tf.bitwise.bitwise_or(top_right, share_y)
+    return top_left, top_right, bottom_left, bottom_right
+
+
+def _byte(packed, number):
+    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed, 8 * number), 255)
 
 
 def _between(start, end, share):
-    """start + (end - start) * share / 256 for each byte of int32, rounded: two bytes a multiplication."""
-    both, half = tf.constant(_RED_BLUE), tf.constant(0x00800080)
-    low_start, low_end = tf.bitwise.bitwise_and(start, both), tf.bitwise.bitwise_and(end, both)
-    low = tf.bitwise.right_shift(low_start * 256 + (low_end - low_start) * share + half, 8)
-    high_start = tf.bitwise.bitwise_and(tf.bitwise.right_shift(start, 8), both)
-    high_end = tf.bitwise.bitwise_and(tf.bitwise.right_shift(end, 8), both)
-    high = high_start * 256 + (high_end - high_start) * share + half
-    low, high = tf.bitwise.bitwise_and(low, both), tf.bitwise.bitwise_and(high, ~_RED_BLUE)
-    return tf.bitwise.bitwise_or(low, high)
+    """start + (end - start) * share / 256, rounded, of bytes 0 and 2 of each int32 in one multiplication."""
+    half = tf.constant(0x00800080)
+    return tf.bitwise.bitwise_and(
+        tf.bitwise.right_shift(start * 256 + (end - start) * share + half, 8), _RED_BLUE
+    )
 
 
-@tf.function(jit_compile=True, autograph=False, input_signature=[_PACKED] * 4 + [_GEOMETRIC, _COLOUR])
-def _blend(top_left, top_right, bottom_left, bottom_right, geometric, colour):
+@tf.function(jit_compile=True, autograph=False, input_signature=[_PACKED] * 4 + [_COLOUR])
+def _blend(top_left, top_right, bottom_left, bottom_right, colour):
     """Weigh the four corners by distance, colour the result, unpack it to bytes."""
-    _, height, width = tf.unstack(tf.shape(top_left))
-    x, y = _mirrored_positions(geometric, height, width)
-    share_x = tf.bitwise.bitwise_and(tf.bitwise.right_shift(x, _POSITION_BITS - 8), 255)
-    share_y = tf.bitwise.bitwise_and(tf.bitwise.right_shift(y, _POSITION_BITS - 8), 255)
-    top, bottom = _between(top_left, top_right, share_x), _between(bottom_left, bottom_right, share_x)
-    pixel = _between(top, bottom, share_y)
-    channels = [tf.bitwise.bitwise_and(tf.bitwise.right_shift(pixel, shift), 255) for shift in (0, 8, 16)]
+    corners = top_left, top_right, bottom_left, bottom_right
+    share_x, share_y = _byte(top_left, 3), _byte(top_right, 3)
+
+    def weighed(top_left, top_right, bottom_left, bottom_right):
+        top, bottom = _between(top_left, top_right, share_x), _between(bottom_left, bottom_right, share_x)
+        return _between(top, bottom, share_y)
+
+    red_blue = weighed(*(tf.bitwise.bitwise_and(corner, _RED_BLUE) for corner in corners))
+    green = weighed(*(_byte(corner, 1) for corner in corners))
+    channels = _byte(red_blue, 0), green, _byte(red_blue, 2)
     entry = lambda i, j: colour[:, i, j][:, None, None]  # noqa: E731
     packed, half = 0, 2 ** (_COLOUR_BITS - 1)
     for i in range(3):

@@ -78,6 +78,32 @@ def test_a_seed_is_a_batch_and_each_image_has_its_own_view(photos, strength):
     assert views.dtype == np.uint8 and views.shape == same.shape
 
 
+def test_the_bytes_stay_what_they_were():
+    """Whatever makes the warp faster: runs that go on, and views that were kept, rest on these bytes.
+
+    Given matrices there is nothing but whole numbers between the images and the hash. What draws the matrices
+    has sines and exponentials, whose last digit is the processor's, so these are compared as numbers.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (6, 45, 62, 3), dtype="uint8")
+    turn, flip = [[0.8, 0.1, -3.25], [-0.05, 0.9, 4.5]], [[-1.1, 0.2, 60.0], [0.15, 1.05, -6.75]]
+    near, swap = [[0.5, 0, 10], [0, 0.5, 30]], [[0, 1, 0], [1, 0, 0]]
+    far, half = [[2, 0, -20], [0, 2, -20]], [[1, 0, 0.5], [0, 1, 0.5]]
+    tint = [[1.1, 0.05, -0.1, 3], [0, 0.9, 0.1, -5], [0.2, 0, 0.8, 10]]
+    contrast = [[1.5, 0, 0, -60], [0, 1.5, 0, -60], [0, 0, 1.5, -60]]
+    geometric = np.array([turn, flip, near, swap, far, half], "float32")
+    colour = np.array([tint] * 3 + [contrast] * 3, "float32")
+    views = warp.transform(images, geometric, colour).numpy()
+    digest = hashlib.sha256(views.tobytes()).hexdigest()
+    assert digest == "d0520e24dbd5a189a777c77f7a4e6039b733469133cb93d3a29e97ed808d08b3"
+    geometric = augment.geometric_matrices((3, 4), 6, 45, 62, "medium", True)[5]
+    expected = [[-0.86907238, -0.17128515, 53.31127167], [-0.11285517, 0.80414510, 8.28213310]]
+    np.testing.assert_allclose(geometric, expected, rtol=3e-6)
+    colour = augment.colour_matrices((3, 4), tf.fill((6,), 90.0), "strong")[5]
+    red, green = [0.76953930, 0.29849282, 0.00227471], [0.10293502, 0.88669741, 0.08067450]
+    blue, grey = [0.25883019, 0.16253884, 0.64893782], 12.10831928
+    np.testing.assert_allclose(colour, [[*red, grey], [*green, grey], [*blue, grey]], rtol=3e-6, atol=1e-7)
+
+
 def test_an_exact_mirror():
     noise = np.random.default_rng(0).integers(0, 256, (2, 9, 14, 3), dtype="uint8")
     geometric, colour = identities(2)
