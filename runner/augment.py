@@ -110,9 +110,8 @@ def apply_to_batch(
     least_visible: a box is dropped when less than this share of its area is in the view, or less than one
     pixel of a side: its row and its label become -1. A box in a turned view is the upright hull of the turned
     box and so larger than the object; see `warp.transform_boxes`.
-    Returns a new dict. Raises `InputError` for other dtypes, shapes and options. Values are not looked at
-    (that is the loader's job): boxes without area, from the wrong side or of NaN included, which are dropped
-    or set right; -1 is no class index.
+    Returns a new dict. Raises `InputError` for other dtypes, shapes and options. Values are the loader's job
+    and not looked at: boxes without area or of NaN are dropped, those with x_min beyond x_max set right.
     """
     _check_strength(strength)
     _check_fill(fill)
