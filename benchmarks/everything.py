@@ -22,15 +22,15 @@ from runner import folder, quiet
 
 SMALL = "--backbone MobileNet-0.25 --image-size 64"
 COMMANDS = {
-    "Augmentation": "augment",
+    "Augmentation": "augment --rounds 3",
     "A head stage over one forward pass, fine-tuning over a bare training step": "floor",
-    "The runner over a bare fit": "overhead --rounds 3",
+    "The runner over a bare fit": "overhead --pictures 128 --rounds 3",
     "The runner over a bare fit, small network": f"overhead {SMALL} --epochs 10 --rounds 5",
-    "From the command to the first training step": "startup",
+    "From the command to the first training step": "startup --rounds 2",
     "The loop of the Keras guide, ResNet50": "keras_guide",
-    # All of a VGG16 costs 13 times the top of a ResNet50: fewer pictures, and not all rows.
+    # A picture costs a VGG16 four times the arithmetic of a ResNet50, and "all" three forward passes.
     "The loop of the Keras guide, VGG16 and InceptionV3": "keras_guide --backbones VGG16 InceptionV3 "
-    "--epochs 5 3 2 --pictures 96 --rows guide ours 'ours bfloat16'",
+    "--epochs 5 3 2 --pictures 64 --rows guide ours 'ours bfloat16'",
     "PyTorch": "pytorch",
 }
 """Heading: what follows `python -m benchmarks.`."""
