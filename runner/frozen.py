@@ -304,15 +304,35 @@ class _Level:
         return activations.fingerprint(below.to_json(), *weights)
 
     def function(self, start: keras.KerasTensor, fold: bool) -> Callable[[np.ndarray], np.ndarray]:
-        """Compiled, from batches at an earlier place to the activations here."""
+        """Compiled, from batches at an earlier place to the activations here; replicas share the rows."""
         if start.name not in self.functions:
-            part = keras.Model(start, self.tensor)
-            part = folding.fold(part) if fold else part
+            strategy = self.network.distribute_strategy
+            with strategy.scope():
+                part = keras.Model(start, self.tensor)
+                part = folding.fold(part) if fold else part
             batch = tf.TensorSpec(start.shape, start.dtype)
-            compiled = tf.function(
-                lambda x: part(x, training=False), input_signature=[batch], autograph=False
+            infer = lambda x: part(x, training=False)  # noqa: E731
+            step = tf.function(infer, input_signature=[batch], autograph=False)
+            together = tf.function(
+                lambda values: strategy.run(infer, args=(values,)), autograph=False, reduce_retracing=True
             )
-            self.functions[start.name] = lambda x: compiled(tf.convert_to_tensor(x, start.dtype)).numpy()
+
+            def compute(batch: np.ndarray | tf.Tensor) -> np.ndarray:
+                batch = tf.convert_to_tensor(batch, start.dtype)
+                replicas = strategy.num_replicas_in_sync
+                if replicas == 1 or len(batch) < replicas:  # a convolution of no pictures can fail
+                    return step(batch).numpy()
+                shares = np.array_split(np.arange(len(batch)), replicas)
+
+                def share(context) -> tf.Tensor:
+                    rows = shares[context.replica_id_in_sync_group]
+                    return batch[rows[0] : rows[-1] + 1]
+
+                values = strategy.experimental_distribute_values_from_function(share)
+                found = strategy.experimental_local_results(together(values))
+                return np.concatenate([one.numpy() for one in found])
+
+            self.functions[start.name] = compute
         return self.functions[start.name]
 
 

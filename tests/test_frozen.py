@@ -266,6 +266,22 @@ def test_on_two_replicas_too(network, examples):
     assert_same(kept, fit(network, examples, False, replicas=2), exact=False)
 
 
+def test_each_replica_computes_its_share(network, examples, tmp_path, monkeypatch):
+    parts = {}
+    for replicas in (1, 2):
+        monkeypatch.setenv("THAW_CACHE", str(tmp_path / f"{replicas}"))
+        model, blocks = compiled(network, replicas)
+        prefix = frozen.FrozenPrefix(examples, batch_size=9, seed=3, strength="light", views=2)
+        level = frozen._Level(model, model.get_layer("pool").output, "pool", 2)
+        parts[replicas] = prefix._keep([level], "train").array
+        (compute,) = level.functions.values()
+        batch = np.arange(7 * 8 * 8 * 3, dtype=np.uint8).reshape(7, 8, 8, 3)
+        whole = keras.Model(model.input, level.tensor)(batch, training=False)
+        np.testing.assert_allclose(compute(batch), whole, atol=1e-5)
+        np.testing.assert_allclose(compute(batch[:1]), whole[:1], atol=1e-5)
+    np.testing.assert_allclose(parts[1], parts[2], atol=1e-5)
+
+
 def test_a_cut_fit_goes_on_to_the_bit(network, examples, tmp_path):
     class Stop(BaseException):
         pass
