@@ -21,12 +21,13 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from runner import config as flags
@@ -314,8 +315,25 @@ def settled(arguments, backbone: str, scratch: Path) -> str:
     if arguments.weights != "none":
         return arguments.weights
     path = scratch / f"{backbone}.weights.h5"
-    settle(backbone, arguments.image_size, path)
+    apart(settle, backbone, arguments.image_size, path)
     return str(path)
+
+
+def apart(function: Callable[..., None], *arguments) -> None:
+    """Call a function in a process of its own. Linux counts the peak memory of the process that starts
+    another as the other's too, so what starts the rows must stay small.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=_quietly, args=(function, *arguments))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{function.__name__} failed with exit code {process.exitcode}.")
+
+
+def _quietly(function: Callable[..., None], *arguments) -> None:
+    quiet.import_tensorflow()
+    with flags.exit_on_input_error():
+        function(*arguments)
 
 
 def row_command(arguments, row: str, backbone: str, weights: str) -> list[str]:

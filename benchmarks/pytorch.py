@@ -66,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         weights = keras_guide.settled(arguments, "ResNet50", Path(scratch))
         job = Path(scratch) / "job.npz"
-        write_job(arguments, weights, job)
+        keras_guide.apart(write_job, arguments, weights, job)
         rows = {}
         for row in arguments.rows:
             rows[row] = (
