@@ -79,7 +79,7 @@ def _from_tf_config(text: str) -> Cluster | None:
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:
-    """The tasks of one `srun` step, in the order of their SLURM_PROCID, with consecutive ports on each host."""
+    """The tasks of one `srun` step, in the order of SLURM_PROCID, with consecutive ports on each host."""
     try:
         hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
         tasks = expand_counts(environment["SLURM_STEP_TASKS_PER_NODE"])
@@ -92,8 +92,8 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
         ) from error
     if len(hosts) != len(tasks) or sum(tasks) != count or not 0 <= index < count:
         raise InputError(
-            f"Slurm's variables do not fit together: {len(hosts)} hosts, tasks per host {tasks}, {count} tasks, "
-            f"of which this is number {index}; set TF_CONFIG, which comes first."
+            f"Slurm's variables do not fit together: {len(hosts)} hosts, tasks per host {tasks}, {count} "
+            f"tasks, of which this is number {index}; set TF_CONFIG, which comes first."
         )
     if environment.get("SLURM_DISTRIBUTION", "block").split(",")[0].split(":")[0] not in ("block", "plane"):
         raise InputError(

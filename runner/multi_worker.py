@@ -11,8 +11,8 @@ In Keras 3 `fit` fails under this strategy (keras #20585); `prepare` overrides, 
 in the way, and makes the arithmetic that of one process:
 
 - Every batch is divided over the replicas as evenly as it goes; the last of an epoch may leave some without
-  a picture. Keras takes the mean of the replicas' means; here each counts by its rows, so that the gradient is
-  that of the whole batch.
+  a picture. Keras takes the mean of the replicas' means; here each counts by its rows, so that the gradient
+  is that of the whole batch.
 - BatchNorm that learns takes its statistics over the whole batch (Keras' `synchronized`).
 
 All processes then hold the same weights at any time. What only one may do, the chief does (`is_chief`): it
@@ -24,6 +24,7 @@ one process it costs nothing.
 import contextlib
 import functools
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -91,7 +92,9 @@ def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):
             return dataset.map(lambda *batch: part(batch[0] if len(batch) == 1 else batch, 0))
         return dataset.flat_map(parts)
 
-    return strategy.distribute_datasets_from_function(rows)
+    distributed = strategy.distribute_datasets_from_function(rows)
+    distributed._cardinality = dataset.cardinality().numpy()  # which Keras takes for the number of steps
+    return distributed
 
 
 # ---------------------------------------------------------------- the model
@@ -113,17 +116,18 @@ def prepare(model: keras.Model) -> None:
             layer.synchronized = True
     train_step, test_step, make_train_function = model.train_step, model.test_step, model.make_train_function
     weight = threading.local()  # each replica of this process traces its step in a thread of its own
+    as_keras_reduces = _as_vectors if number_of_workers(strategy) > 1 else lambda logs: logs
 
     def weighted_train_step(data):
         weight.value = _weight(data)
-        return _as_vectors(train_step(data))
+        return as_keras_reduces(train_step(data))
 
     def make_weighted_train_function(force: bool = False):
         _weigh_loss(model.optimizer, weight)
         return make_train_function(force)
 
     _override(model, "train_step", weighted_train_step)
-    _override(model, "test_step", lambda data: _as_vectors(test_step(data)))
+    _override(model, "test_step", lambda data: as_keras_reduces(test_step(data)))
     _override(model, "make_train_function", make_weighted_train_function)
     _override(model, "_maybe_symbolic_build", lambda *batches, **named: _build(model, *batches, **named))
 
@@ -141,6 +145,8 @@ def _build(model: keras.Model, iterator=None, data_batch=None) -> None:
     strategy = model.distribute_strategy
 
     def shape_of(value):
+        if value is None:  # no sample weights
+            return None
         value = strategy.experimental_local_results(value)[0]
         return keras.KerasTensor((2, *value.shape[1:]), keras.backend.standardize_dtype(value.dtype))
 
@@ -154,9 +160,10 @@ def _build(model: keras.Model, iterator=None, data_batch=None) -> None:
 def _weight(data) -> tf.Tensor:
     """This replica's share of the rows of the global batch, times the number of replicas: 1 if all are alike.
 
-    Keras' loss on a replica is the mean over its rows by the number of replicas R. Times R n_r / n that is the
-    sum over its rows by the number n of all, and the gradients, which are added up, are those of the whole
-    batch. Losses of regularisation, the same on each replica, keep their weight: the factors' mean is 1.
+    Keras' loss on a replica is the mean over its n_r rows, divided by the number R of replicas. Times R n_r / n
+    that is the sum over its rows divided by the number n of all rows, and the gradients, which are added up,
+    are those of the whole batch. Losses of regularisation, the same on each replica, keep their weight: the
+    factors add up to R.
     """
     context = tf.distribute.get_replica_context()
     rows = tf.cast(tf.shape(tf.nest.flatten(data)[0])[0], tf.float32)
@@ -171,7 +178,7 @@ def _weigh_loss(optimizer, weight: threading.local) -> None:
 
 
 def _as_vectors(logs: dict) -> dict:
-    """Keras reduces what a step returns along an axis 0, which a number does not have."""
+    """Keras reduces what the workers' steps return along an axis 0, which a number does not have."""
     return {name: tf.reshape(value, (1,)) for name, value in logs.items()}
 
 
@@ -229,20 +236,32 @@ def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
         wait(strategy)
 
 
+@contextlib.contextmanager
+def only_chief_prints(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Within the block nothing that the other workers print to standard output is seen; errors are."""
+    if is_chief(strategy):
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
 def _sum(values: np.ndarray, strategy: tf.distribute.Strategy) -> np.ndarray:
     """The sum over the workers of what each gives, float64 of one shape."""
     # Each replica of a worker gives the same.
     here = strategy.num_replicas_in_sync // number_of_workers(strategy)
-    total = strategy.experimental_local_results(_adder(strategy)(tf.constant(values, tf.float64)))[0]
-    return total.numpy() / here
+    total = _adder(strategy, values.shape)(tf.constant(values, tf.float64))
+    return strategy.experimental_local_results(total)[0].numpy() / here
 
 
 @functools.cache
-def _adder(strategy: tf.distribute.Strategy) -> Callable:
-    """One compiled function for a process: the workers know a sum by when its function was traced."""
+def _adder(strategy: tf.distribute.Strategy, shape: tuple[int, ...]) -> Callable:
+    """One compiled function for each shape in a process: the workers know a sum by its place among them."""
 
     def add(values):
         here = tf.identity(values)  # on the replica's device: an argument is on none
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
 
-    return tf.function(lambda values: strategy.run(add, args=(values,)))
+    function = tf.function(lambda values: strategy.run(add, args=(values,)))
+    # Concrete, or TensorFlow takes all shapes for one function that is traced over and over, and warns.
+    return function.get_concrete_function(tf.TensorSpec(shape, tf.float64))

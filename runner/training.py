@@ -9,15 +9,15 @@ from pathlib import Path
 import keras
 import pandas as pd
 import tensorflow as tf
+from rich.console import Console
 
-from runner import augment, checkpoint, quiet
+from runner import augment, checkpoint, multi_worker, quiet
 from runner.backbones import Block
 from runner.config import Stage
 from runner.errors import DivergenceError, OutOfMemory
 from runner.frozen import FrozenPrefix
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
-from runner.strategy import build_from_one_replica
 
 # The shuffle buffer holds pictures. Those that are in memory anyway (at most as many bytes, see data.load)
 # it only points at; of others it holds as many as fit: 14,000 of 224 x 224 RGB.
@@ -154,8 +154,10 @@ def fit(
     moved what it was not to move, DivergenceError when the loss becomes NaN or infinite, OutOfMemory when a
     step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
     """
+    strategy = model.distribute_strategy
     staged = StagedUnfreezing(stages, blocks, monitor=monitor, whole=model)
-    clock, lines = EpochSeconds(), EpochLines(staged, title=title)
+    silent = None if multi_worker.is_chief(strategy) else Console(quiet=True)
+    clock, lines = EpochSeconds(), EpochLines(staged, title=title, console=silent)
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
     steps = int(train.cardinality())
@@ -167,7 +169,7 @@ def fit(
         saver = checkpoint.Checkpoints(
             checkpoints, staged, clock, others, checkpoint_steps, checkpoint_minutes
         )
-    saved = checkpoint.read(checkpoints) if checkpoints else None
+    saved = checkpoint.read_together(checkpoints, strategy) if checkpoints else None
     seconds_before, first = 0.0, 0
     if saved:
         record, arrays = saved
@@ -221,9 +223,10 @@ def _segment(
     """The part of the network that the next stage has to run, or the whole where nothing can be kept."""
     stage = staged.stages[staged.only]
     lines.show_title()
-    kept = frozen.part(whole.model, blocks, stage)
-    if isinstance(kept, str):
-        lines.remark = f"nothing is kept: {kept}"
+    kept = frozen.part(whole.model, blocks, stage)  # of several workers each keeps all of it
+    if multi_worker.any_worker(isinstance(kept, str), whole.model.distribute_strategy):
+        reason = kept if isinstance(kept, str) else "another worker has no room for it"
+        lines.remark = f"nothing is kept: {reason}"
         return whole
     lines.remark = kept.note
     return Segment(kept.model, kept.train_from(0), kept.validation, kept.train_from)
@@ -232,15 +235,17 @@ def _segment(
 def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved) -> None:
     """One `model.fit`, from the beginning or from a saved state."""
     model, record = segment.model, saved[0] if saved else None
-    build_from_one_replica(model)
+    strategy = model.distribute_strategy
+    multi_worker.prepare(model)
     epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
     if calls:  # Keras makes a metric's variables at its first use, which must be before theirs
         model.test_on_batch(*next(iter(segment.validation)))
     ended = bool(saved) and record["finished"]
     steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
+    train = _endless(segment.train, segment.train_from, steps, epochs_done, steps_done)
     model.fit(
-        _endless(segment.train, segment.train_from, steps, epochs_done, steps_done),
-        validation_data=segment.validation,
+        multi_worker.distribute(train, strategy),
+        validation_data=multi_worker.distribute(segment.validation, strategy),
         epochs=staged.epochs,
         initial_epoch=staged.epochs if ended else epochs_done,
         steps_per_epoch=steps if steps > 0 else None,

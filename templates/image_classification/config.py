@@ -78,8 +78,10 @@ class Config:
 
     seed: int = 0
     """Decides the split, the few labels, the head's first weights, the order and the augmentation."""
-    strategy: Literal["auto", "cpu", "gpu", "mirrored"] = "auto"
-    """Where to train; auto takes every GPU it finds, else the CPU."""
+    strategy: Literal["auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu"] = "auto"
+    """Where to train; auto takes the workers that were started together, else every GPU it finds, else the
+    CPU.
+    """
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     deterministic: bool = False
     """Repeat to the bit, at some cost in speed: operations with one order of summation."""
