@@ -52,8 +52,8 @@ def choose(name: str = "auto") -> tf.distribute.Strategy:
         )
     if name == "multi_worker":
         raise InputError(
-            "strategy 'multi_worker': neither TF_CONFIG nor Slurm names more than one worker; start them with "
-            "`python -m runner launch --workers N -m ...` or srun, or choose 'auto'."
+            "strategy 'multi_worker': neither TF_CONFIG nor Slurm names more than one worker; start them "
+            "with `python -m runner launch --workers N -m ...` or srun, or choose 'auto'."
         )
     tpu = next((os.environ[key] for key in TPU_VARIABLES if os.environ.get(key)), None)
     if name == "tpu" and tpu is None:
