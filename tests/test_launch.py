@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from runner import launch
+from runner.__main__ import parser
 from runner.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -182,6 +183,23 @@ def test_the_workers_of_a_host_divide_its_gpus():
     assert launch.devices(2, {visible: "-1"}) == launch.devices(2, {visible: ""}) == [{}, {}]
     with pytest.raises(InputError, match="has 2 GPU"):
         launch.devices(3, {visible: "4,5"})
+
+
+def test_the_files_for_slurm_and_kubernetes_are_whole_and_what_they_start_is_there():
+    yaml = pytest.importorskip("yaml")
+    script = REPOSITORY / "docs" / "slurm.sbatch"
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    started = script.read_text().partition("python -m ")[2].split()
+    assert started[:2] == ["templates.image_classification.train", "--run-dir"]
+    _, job = yaml.safe_load_all((REPOSITORY / "docs" / "kubernetes.yaml").read_text())
+    pod, hosts = job["spec"]["template"]["spec"], job["spec"]["completions"]
+    command = [part.replace("$(JOB_COMPLETION_INDEX)", "1") for part in pod["containers"][0]["command"]]
+    options = parser().parse_args(command[3:])
+    assert options.hosts == ",".join(f"thaw-{number}.thaw" for number in range(hosts))
+    assert pod["terminationGracePeriodSeconds"] > options.grace
+    settings = (options.host_index, options.port, options.restarts, options.grace)
+    launch.check(options.module, options.workers, options.hosts.split(","), *settings)
+    assert options.module[0] == "templates.image_classification.train"
 
 
 # ---------------------------------------------------------------- the template, with workers killed
