@@ -118,18 +118,18 @@ class Checkpoints(keras.callbacks.Callback):
             return
         due = self.steps and self.staged.calls % self.steps == 0
         due = due or (self.minutes and time.monotonic() - self.written > 60 * self.minutes)
-        if self._any_worker(due):
+        if self._agree(due):
             self._save(len(self.staged.rows))
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        self._any_worker(True)
-        self._save(epoch + 1)
+        if self._agree(True):
+            self._save(epoch + 1)
 
-    def _any_worker(self, due: bool) -> bool:
-        """Whether to save now; notes as well whether SIGTERM came to any worker."""
+    def _agree(self, due: bool) -> bool:
+        """Whether any worker is to save now, or had a SIGTERM."""
         flags = np.array([[bool(due), self.signalled]], dtype="float64")
         due, self.terminated = multi_worker.gather(flags, self.model.distribute_strategy).any(axis=0)
-        return due or self.terminated
+        return bool(due or self.terminated)
 
     def _save(self, epoch: int) -> None:
         record, arrays = self.staged.state()

@@ -56,6 +56,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return index(strategy) == 0
 
 
+def _leave_to_keras(strategy: tf.distribute.Strategy) -> bool:
+    # A TPU needs batches of one shape, and Keras has its own ways with it.
+    return strategy.num_replicas_in_sync == 1 or isinstance(strategy, tf.distribute.TPUStrategy)
+
+
 # ---------------------------------------------------------------- data
 
 
@@ -64,9 +69,9 @@ def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):
 
     All workers make the same batches and each takes its rows of them, so that together they see what one
     process would. n rows are divided over R replicas in order, so that each has n/R rounded down or up, none
-    where there are fewer rows than replicas. One replica gets the dataset itself.
+    where there are fewer rows than replicas. One replica gets the dataset itself; so does a TPU.
     """
-    if strategy.num_replicas_in_sync == 1:
+    if _leave_to_keras(strategy):
         return dataset
 
     def rows(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -105,11 +110,11 @@ def prepare(model: keras.Model) -> None:
 
     Overrides methods of this one object; its class and what it saves stay as they are. Works also where an
     optimizer or compiled step is made anew later (`stages.StagedUnfreezing`). A `train_step` of the model's
-    own must pass its loss through `optimizer.scale_loss`, as Keras' does. Has no effect on one replica, nor
-    a second time.
+    own must pass its loss through `optimizer.scale_loss`, as Keras' does. Has no effect on one replica or a
+    TPU, nor a second time.
     """
     strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync == 1 or "train_step" in vars(model):
+    if _leave_to_keras(strategy) or "train_step" in vars(model):
         return
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.BatchNormalization) and "_moments" not in vars(layer):

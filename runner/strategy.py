@@ -103,16 +103,17 @@ def _tpu(name: str) -> tf.distribute.Strategy:
 
 
 def reason(strategy: tf.distribute.Strategy) -> str:
-    """What a strategy runs on and why `choose` took it, in words."""
-    workers = multi_worker.number_of_workers(strategy)
-    replicas = strategy.num_replicas_in_sync
-    gpus = len(tf.config.list_logical_devices("GPU"))
-    kind = "GPU" if gpus else "CPU"
+    """What a strategy runs on, and what was found that "auto" goes by."""
+    replicas, workers = strategy.num_replicas_in_sync, multi_worker.number_of_workers(strategy)
     if workers > 1:
-        return f"{replicas} replicas in {workers} processes, worker {multi_worker.index(strategy)} here"
+        return f"{replicas} replicas in {workers} processes, this is {multi_worker.index(strategy)}"
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return f"{replicas} TPU cores"
-    return f"{replicas} replica{'s' * (replicas > 1)} on {kind} ({gpus or 'no'} GPU{'s' * (gpus != 1)} seen)"
+    gpus = len(tf.config.list_logical_devices("GPU"))
+    return (
+        f"{replicas} replica{'s' * (replicas > 1)} on {'GPU' if gpus else 'CPU'}: {gpus or 'no'} "
+        f"GPU{'s' * (gpus != 1)} seen, no other workers (TF_CONFIG, Slurm) and no TPU (TPU_NAME) named"
+    )
 
 
 def set_precision(name: str) -> None:

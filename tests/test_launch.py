@@ -273,3 +273,20 @@ def kill_workers_and_compare(folder: Path, kills: int, seed: int) -> None:
 @pytest.mark.slow
 def test_runs_whose_workers_are_killed_end_as_one_that_was_left_alone(tmp_path):
     kill_workers_and_compare(tmp_path, kills=int(os.environ.get("THAW_KILLS", "3")), seed=0)
+
+
+@pytest.mark.slow
+def test_a_launch_that_is_told_to_end_leaves_a_state_from_which_two_workers_go_on(tmp_path):
+    whole = train(tmp_path / "whole")
+    assert whole.wait(600) == 0, whole.stdout.read()
+    run = tmp_path / "run"
+    process, states = train(run), run / "checkpoints" / "staged"
+    while process.poll() is None and len(list(states.glob("epoch-00001*"))) < 2:
+        time.sleep(0.005)
+    process.terminate()
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143 and "[0] stopped by SIGTERM: state written" in output, output
+    process = train(run)
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0 and "goes on after epoch" in output, output
+    assert results(run) == results(tmp_path / "whole")

@@ -1,5 +1,6 @@
 """What is this machine, and what a wrong wish is answered with."""
 
+import dataclasses
 import os
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from runner import cluster, doctor, strategy
 from runner.errors import InputError
+from templates.image_classification import train as image_classification
 
 
 def test_mirrored_takes_all_processors_where_there_is_no_gpu():
@@ -82,6 +84,19 @@ def test_what_the_surroundings_do_not_allow_is_refused(monkeypatch, environment,
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=part):
         strategy.choose.__wrapped__(ask)
+
+
+def test_batch_and_learning_rates_grow_with_the_devices_where_they_are_to():
+    pair, config = strategy.choose("mirrored"), image_classification.Config()
+    assert image_classification.for_all_devices(config, pair) is config
+    for rule, factor in (("linear", 2), ("square_root", 2**0.5)):
+        grown = image_classification.for_all_devices(
+            dataclasses.replace(config, scale_learning_rate=rule), pair
+        )
+        assert grown.batch_size == 2 * config.batch_size
+        assert grown.scratch_learning_rate == factor * config.scratch_learning_rate
+        for ours, theirs in zip(grown.stages, config.stages, strict=True):
+            assert ours == dataclasses.replace(theirs, learning_rate=factor * theirs.learning_rate)
 
 
 def test_a_strategy_says_what_it_runs_on():

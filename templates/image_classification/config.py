@@ -59,7 +59,7 @@ class Config:
     monitor: str = "val_loss"
     """The number, measured on validation, that decides which epoch of a stage is best."""
     batch_size: int = 32
-    """Pictures per step, over all devices together."""
+    """Pictures per step, over all devices together (but see scale_learning_rate)."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
 
@@ -81,6 +81,10 @@ class Config:
     strategy: Literal["auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu"] = "auto"
     """Where to train; auto takes the workers that were started together, else every GPU it finds, else the
     CPU.
+    """
+    scale_learning_rate: Literal["no", "linear", "square_root"] = "no"
+    """Not "no": `batch_size` is for each device, and all learning rates are multiplied by their number or its
+    square root, see docs/scale_out.md.
     """
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     deterministic: bool = False
