@@ -57,9 +57,23 @@ def doctor(options: argparse.Namespace) -> int:
     from runner import quiet
 
     quiet.import_tensorflow()
-    from runner import strategy
+    from runner import doctor
 
-    return strategy.doctor()
+    return doctor.run(gpu=options.gpu)
+
+
+def launch(options: argparse.Namespace) -> int:
+    from runner import launch
+
+    return launch.run(
+        options.module,
+        options.workers,
+        hosts=options.hosts.split(",") if options.hosts else (),
+        host_index=options.host_index,
+        port=options.port,
+        restarts=options.restarts,
+        grace=options.grace,
+    )
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -132,9 +146,35 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     commands.add_parser("backbones", help="list the pretrained networks and their sizes").set_defaults(
         call=list_backbones
     )
-    commands.add_parser("doctor", help="check this machine and say what training will run on").set_defaults(
-        call=doctor
+    make = commands.add_parser("doctor", help="check this machine and say what training will run on")
+    make.add_argument("--gpu", action="store_true", help="fail unless TensorFlow can use a GPU")
+    make.set_defaults(call=doctor)
+    make = commands.add_parser(
+        "launch",
+        help="train with several processes, on this host or on several",
+        description="Start workers that train together, pass on what they print, and end all when one fails.",
+        usage="python -m runner launch --workers N [OPTIONS] -m MODULE [FLAGS OF MODULE]",
     )
+    make.add_argument("--workers", type=int, required=True, help="processes on this host")
+    make.add_argument(
+        "--hosts", default="", metavar="A,B", help="all hosts, the chief's first; run the same on each"
+    )
+    make.add_argument("--host-index", type=int, metavar="I", help="which of --hosts this is, from 0")
+    make.add_argument(
+        "--port", type=int, default=12345, help="the first port on each of --hosts (default: %(default)s)"
+    )
+    make.add_argument(
+        "--restarts", type=int, default=0, metavar="R", help="starts after a failure (default: %(default)s)"
+    )
+    make.add_argument(
+        "--grace",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="from SIGTERM to SIGKILL when all are to end (default: %(default)s)",
+    )
+    make.add_argument("-m", dest="module", nargs=argparse.REMAINDER, default=[], help="what each worker runs")
+    make.set_defaults(call=launch)
     run = argparse.ArgumentParser(add_help=False)
     run.add_argument(
         "run", metavar="RUN", help="folder of a complete run, such as runs/image_classification/mine"

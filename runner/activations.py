@@ -77,16 +77,14 @@ def keep(
     memory, disk: budgets in bytes, see MEMORY and DISK. On a full or read-only disk the array is made in
         memory alone, where it fits.
     """
+    found = find(key, shape, dtype, memory=memory)
+    if found is not None:
+        return found
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    in_memory = size <= min(memory, _free_memory() // 2)
+    size = _size(shape, dtype)
+    in_memory = fits_memory(shape, dtype, memory)
     path = folder() / f"{key}.npy"
     where = "in memory" if in_memory else "on disk"
-    found = _read(path, shape, dtype, in_memory)
-    if found is not None:
-        with contextlib.suppress(OSError):  # another's file, or gone meanwhile
-            os.utime(path)  # used now: among the last to go
-        return Kept(found, f"{where}, computed before", False)
     try:
         if size <= min(disk, _free_disk(path.parent) // 2):
             _make_room(path.parent, disk - size)
@@ -101,6 +99,26 @@ def keep(
     array = np.zeros(shape, dtype)
     fill(array)
     return Kept(array, "in memory, for this run only", True)
+
+
+def find(key: str, shape: Sequence[int], dtype, *, memory: int = MEMORY) -> Kept | None:
+    """The array of this key where it was kept before, else None; the others as for `keep`."""
+    in_memory, path = fits_memory(shape, dtype, memory), folder() / f"{key}.npy"
+    found = _read(path, shape, np.dtype(dtype), in_memory)
+    if found is None:
+        return None
+    with contextlib.suppress(OSError):  # another's file, or gone meanwhile
+        os.utime(path)  # used now: among the last to go
+    return Kept(found, f"{'in memory' if in_memory else 'on disk'}, computed before", False)
+
+
+def fits_memory(shape: Sequence[int], dtype, memory: int = MEMORY) -> bool:
+    """Whether an array is within the budget (bytes) and half of what is free."""
+    return _size(shape, np.dtype(dtype)) <= min(memory, _free_memory() // 2)
+
+
+def _size(shape: Sequence[int], dtype: np.dtype) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
 
 def _read(path: Path, shape: Sequence[int], dtype: np.dtype, in_memory: bool) -> np.ndarray | None:

@@ -24,8 +24,9 @@ from types import TracebackType
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from runner import folder
+from runner import folder, multi_worker
 from runner.errors import InputError
 
 KEPT = 2
@@ -52,6 +53,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     A write that fails (a full disk) leaves the earlier files as they are, says so once, and the training goes
     on. A state whose weights are not all finite is not written: the next loss will stop the run.
+
+    Of several workers the chief writes; all of them save, or stop after a SIGTERM, at the same step.
     """
 
     def __init__(
@@ -66,7 +69,8 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.directory, self.staged, self.clock = Path(directory), staged, clock
         self.others, self.steps, self.minutes = list(others), steps, minutes
-        self.warned = self.terminated = False
+        self.warned = False
+        self.signalled = self.terminated = False  # SIGTERM came here; all workers know that one came
         self.restored: list[dict] = []
 
     def __enter__(self) -> "Checkpoints":
@@ -83,11 +87,11 @@ class Checkpoints(keras.callbacks.Callback):
             signal.signal(signal.SIGTERM, self.previous)
 
     def _terminate(self, number: int, frame) -> None:
-        self.terminated = True  # acted upon between two steps, when the state is whole
+        self.signalled = True  # acted upon between two steps, when the state is whole
 
     def stop_if_terminated(self) -> None:
         """Leave with TERMINATED after a SIGTERM between two stages: the last file says all there is."""
-        if self.terminated:
+        if self.signalled:
             print("stopped by SIGTERM while frozen layers were computed. The same command begins that anew.")
             raise SystemExit(TERMINATED)
 
@@ -110,16 +114,29 @@ class Checkpoints(keras.callbacks.Callback):
         self.restored = []
 
     def on_train_batch_end(self, batch, logs=None) -> None:
+        if self.staged.calls <= self.staged.passed_by:
+            return
         due = self.steps and self.staged.calls % self.steps == 0
         due = due or (self.minutes and time.monotonic() - self.written > 60 * self.minutes)
-        if (due or self.terminated) and self.staged.calls > self.staged.passed_by:
+        if self._agree(due):
             self._save(len(self.staged.rows))
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        self._save(epoch + 1)
+        if self._agree(True):
+            self._save(epoch + 1)
+
+    def _agree(self, due: bool) -> bool:
+        """Whether any worker is to save now, or had a SIGTERM."""
+        flags = np.array([[bool(due), self.signalled]], dtype="float64")
+        due, self.terminated = multi_worker.gather(flags, self.model.distribute_strategy).any(axis=0)
+        return bool(due or self.terminated)
 
     def _save(self, epoch: int) -> None:
         record, arrays = self.staged.state()
+        strategy = self.model.distribute_strategy
+        for name in sorted(arrays):
+            if name.startswith("metric_"):  # each worker has sums of its own
+                arrays[name] = multi_worker.gather(arrays[name], strategy)
         if not all(
             np.isfinite(value.astype("float32")).all()
             for name, value in arrays.items()
@@ -142,7 +159,8 @@ class Checkpoints(keras.callbacks.Callback):
         place = f"after epoch {epoch}" + (f" and {self.staged.calls} steps" if self.staged.calls else "")
         self.written = time.monotonic()
         try:
-            write(self.directory, epoch, record, arrays)
+            if multi_worker.is_chief(strategy):
+                write(self.directory, epoch, record, arrays)
             said = f"state written {place}"
         except OSError as error:
             said = f"no checkpoint written {place} ({error}); an interruption costs what came after the last"
@@ -150,8 +168,42 @@ class Checkpoints(keras.callbacks.Callback):
                 print(f"warning: {said}.")
             self.warned = True
         if self.terminated:
+            multi_worker.wait(strategy)  # until the chief has written
             print(f"stopped by SIGTERM: {said}. The same command goes on from there.")
             raise SystemExit(TERMINATED)
+
+
+def read_together(
+    directory: Path, strategy: tf.distribute.Strategy
+) -> tuple[dict, dict[str, np.ndarray]] | None:
+    """What `read` gives, on each of several workers with the metrics' sums of its own replicas.
+
+    Raises InputError also where the workers do not see the same files, and for a state within an epoch of
+    another number of replicas.
+    """
+    with multi_worker.chief_first(strategy):
+        saved = read(directory)
+    workers = multi_worker.number_of_workers(strategy)
+    if workers == 1:
+        return saved
+    place = [saved[0]["epochs_done"], saved[0]["calls"]] if saved else [-1, -1]
+    seen = multi_worker.gather(np.array([place], dtype="float64"), strategy)
+    if (seen != seen[0]).any():
+        raise InputError(
+            f"{directory}: the {workers} workers do not see the same checkpoints; put the run folder "
+            "(--run-dir) on a disk that all hosts share."
+        )
+    if saved and saved[0]["calls"]:
+        record, arrays = saved
+        for name in [one for one in arrays if one.startswith("metric_")]:
+            if len(arrays[name]) != strategy.num_replicas_in_sync:
+                raise InputError(
+                    f"the checkpoint was written within an epoch on {len(arrays[name])} replicas, now there "
+                    f"are {strategy.num_replicas_in_sync}; go on with as many, or delete it to go on from "
+                    "the epoch before."
+                )
+            arrays[name] = multi_worker.own_rows(arrays[name], strategy)
+    return saved
 
 
 def _counts(callback: keras.callbacks.Callback) -> tuple[dict, dict[str, list[np.ndarray]]]:

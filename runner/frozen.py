@@ -18,13 +18,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import activations, augment, backbones, draws, folding, images, trainable, warp
+from runner import activations, augment, backbones, draws, folding, images, multi_worker, trainable, warp
 from runner.activations import Kept
 from runner.backbones import Block
 from runner.config import Stage
 
 VIEWS = 16
 """How many augmented views of each picture are kept, where nothing else is said."""
+CHUNK = 2**20
+"""How many numbers the workers exchange at a time: 8 MB on the way."""
 LEAST_SHARE = 0.1
 """Of the network's weights, below a cut: with less there, keeping would save no work and take much room."""
 
@@ -209,6 +211,7 @@ class FrozenPrefix:
         that has the same views, else from the pictures.
         """
         level, *lower = levels
+        strategy = level.network.distribute_strategy
         pictures, ids = getattr(self.examples, split), self._ids(split)
         strength, views = (self.strength, level.views) if split == "train" else ("none", 1)
         drawn = []
@@ -223,6 +226,8 @@ class FrozenPrefix:
             level.fingerprint(),
         )
 
+        workers, worker = multi_worker.number_of_workers(strategy), multi_worker.index(strategy)
+
         def fill(array: np.ndarray) -> None:
             kept = self._keep(lower, split) if lower else None
             done = 0
@@ -230,11 +235,14 @@ class FrozenPrefix:
                 lower[0].used = True
                 done = min(views, len(kept.array))
                 compute = level.function(lower[0].tensor, self.fold)
-                for view in range(done):
-                    for start in range(0, len(ids), self.batch_size):
-                        rows = slice(start, start + self.batch_size)
-                        array[view, rows] = compute(kept.array[view, rows])
-                        self.between_batches()
+                parts = [
+                    (view, slice(first, first + self.batch_size))
+                    for view in range(done)
+                    for first in range(0, len(ids), self.batch_size)
+                ]
+                for place in parts[worker::workers]:
+                    array[place] = compute(kept.array[place])
+                    self.between_batches()
             if done == views:
                 return
             compute = level.function(level.network.input, self.fold)
@@ -243,12 +251,15 @@ class FrozenPrefix:
             augmented = augment.dataset(
                 batched, strength, seed=self.seed, flip=self.flip, start=done * steps
             ).take((views - done) * steps)
-            for step, batch in enumerate(augmented.prefetch(tf.data.AUTOTUNE), done * steps):
+            numbered = augmented.enumerate(done * steps).shard(workers, worker)
+            for step, batch in numbered.prefetch(tf.data.AUTOTUNE):
                 rows = np.searchsorted(ids, batch["id"].numpy())
-                array[step // steps, rows] = compute(batch["image"])
+                array[int(step) // steps, rows] = compute(batch["image"])
                 self.between_batches()
 
         shape = (views, len(ids), *level.tensor.shape[1:])
+        if workers > 1:
+            return _keep_together(key, shape, level.dtype, fill, strategy, self.budgets)
         return activations.keep(key, shape, level.dtype, fill, **self.budgets)
 
     def _batches(self, array: np.ndarray, split: str, start: int | None = None) -> tf.data.Dataset:
@@ -287,6 +298,28 @@ class FrozenPrefix:
         )
 
 
+def _keep_together(key, shape, dtype, fill, strategy, budgets) -> Kept | None:
+    """What `activations.keep` does, for several workers of which each fills its share of the batches.
+
+    Each has all of it in memory afterwards, and the first of each host keeps the file; None for all of them
+    where it does not fit into the memory of one.
+    """
+    if multi_worker.any_worker(not activations.fits_memory(shape, dtype, budgets["memory"]), strategy):
+        return None
+    found = activations.find(key, shape, dtype, memory=budgets["memory"])
+    if not multi_worker.any_worker(found is None, strategy):
+        return found
+    array = np.zeros(shape, dtype)
+    fill(array)
+    flat = array.reshape(-1)
+    for first in range(0, flat.size, CHUNK):
+        flat[first : first + CHUNK] = multi_worker.total(flat[first : first + CHUNK], strategy)
+    if multi_worker.is_first_of_host(strategy):
+        activations.keep(key, shape, dtype, lambda kept: np.copyto(kept, array), **budgets)
+    workers = multi_worker.number_of_workers(strategy)
+    return Kept(array, f"in memory, computed by {workers} workers", True)
+
+
 class _Level:
     """A place where the network is divided, and how many views are to be kept there."""
 
@@ -320,6 +353,8 @@ class _Level:
             def compute(batch: np.ndarray | tf.Tensor) -> np.ndarray:
                 batch = tf.convert_to_tensor(batch, start.dtype)
                 replicas = strategy.num_replicas_in_sync
+                if multi_worker.number_of_workers(strategy) > 1:
+                    replicas = 1  # each worker computes other batches, on its first device
                 if replicas == 1 or len(batch) < replicas:  # a convolution of no pictures can fail
                     return step(batch).numpy()
                 shares = np.array_split(np.arange(len(batch)), replicas)

@@ -1,6 +1,6 @@
-"""What is this machine: the `tf.distribute` strategy, the precision, the seeds, and `doctor`.
+"""What is this machine: the `tf.distribute` strategy, the precision and the seeds.
 
-One machine for now: the default device, or every visible GPU through `MirroredStrategy`.
+One device, every visible GPU of one machine, a TPU, or the processes of several machines.
 """
 
 import functools
@@ -11,16 +11,16 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from runner import cluster, multi_worker
 from runner.errors import InputError, suggest
 
-STRATEGIES = ("auto", "cpu", "gpu", "mirrored")
+STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
+TPU_VARIABLES = ("TPU_NAME", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -30,15 +30,39 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 def choose(name: str = "auto") -> tf.distribute.Strategy:
     """The strategy to build and train a model under (`with choose().scope(): ...`).
 
-    "auto" takes every visible GPU (MirroredStrategy for two or more, one device for one), else the CPU;
-    "cpu" and "gpu" force one device; "mirrored" forces MirroredStrategy over all GPUs, or over the logical
-    CPUs where there is none. Raises InputError when a GPU is asked for and TensorFlow sees none, or the
-    name is unknown.
+    "auto" takes what there is, in this order: the processes that TF_CONFIG or Slurm's srun names
+    (MultiWorkerMirroredStrategy), a TPU that TPU_NAME names (TPUStrategy), two or more visible GPUs
+    (MirroredStrategy), one GPU, the CPU. Each can be asked for: "multi_worker", "tpu", "mirrored" (over the
+    logical CPUs where there is no GPU), "gpu", "cpu"; but several processes always train together.
+
+    Call it before anything else makes TensorFlow look at its devices: several workers must connect first.
+    Raises InputError for an unknown name and for what this machine has not, and says what was found.
     """
     if name not in STRATEGIES:
         raise InputError(
             f"strategy '{name}' is not one of {', '.join(STRATEGIES)}.{suggest(name, STRATEGIES)}"
         )
+    workers = cluster.find(os.environ)
+    if workers and name in ("auto", "multi_worker"):
+        return _multi_worker(workers)
+    if workers:
+        raise InputError(
+            f"strategy '{name}': {workers.found} names {len(workers.workers)} workers, which train together; "
+            "choose 'auto', or start one process without it."
+        )
+    if name == "multi_worker":
+        raise InputError(
+            "strategy 'multi_worker': neither TF_CONFIG nor Slurm names more than one worker; start them "
+            "with `python -m runner launch --workers N -m ...` or srun, or choose 'auto'."
+        )
+    tpu = next((os.environ[key] for key in TPU_VARIABLES if os.environ.get(key)), None)
+    if name == "tpu" and tpu is None:
+        raise InputError(
+            f"strategy 'tpu': none of {', '.join(TPU_VARIABLES)} is set; set TPU_NAME to the TPU's name "
+            "('local' on a TPU's own machine), or choose 'auto'."
+        )
+    if tpu is not None and name in ("auto", "tpu"):
+        return _tpu(tpu)
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
     if name == "gpu" and not gpus:
@@ -51,6 +75,45 @@ def choose(name: str = "auto") -> tf.distribute.Strategy:
     if name == "cpu" and gpus:
         return tf.distribute.OneDeviceStrategy(cpus[0])
     return tf.distribute.get_strategy()
+
+
+def _multi_worker(workers: cluster.Cluster) -> tf.distribute.Strategy:
+    os.environ["TF_CONFIG"] = workers.tf_config()  # where they were found by other means
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise InputError(
+            f"{workers.found} names {len(workers.workers)} workers, but TensorFlow has already looked at its "
+            f"devices ({' '.join(str(error).split())[:100]}); call strategy.choose() first."
+        ) from error
+
+
+def _tpu(name: str) -> tf.distribute.Strategy:
+    """Never run on a TPU: none was at hand."""
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        raise InputError(
+            f"the TPU '{name}' cannot be used ({' '.join(str(error).split())[:200]}); unset "
+            f"{' and '.join(TPU_VARIABLES)}, or set TPU_NAME to one that can be reached."
+        ) from error
+
+
+def reason(strategy: tf.distribute.Strategy) -> str:
+    """What a strategy runs on, and what was found that "auto" goes by."""
+    replicas, workers = strategy.num_replicas_in_sync, multi_worker.number_of_workers(strategy)
+    if workers > 1:
+        return f"{replicas} replicas in {workers} processes, this is {multi_worker.index(strategy)}"
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return f"{replicas} TPU cores"
+    gpus = len(tf.config.list_logical_devices("GPU"))
+    return (
+        f"{replicas} replica{'s' * (replicas > 1)} on {'GPU' if gpus else 'CPU'}: {gpus or 'no'} "
+        f"GPU{'s' * (gpus != 1)} seen, no other workers (TF_CONFIG, Slurm) and no TPU (TPU_NAME) named"
+    )
 
 
 def set_precision(name: str) -> None:
@@ -73,12 +136,10 @@ def set_deterministic(on: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def check_batch_size(
-    batch_size: int, strategy: tf.distribute.Strategy, pictures: Mapping[str, int] | None = None
-) -> None:
-    """Raise InputError unless the global batch divides evenly over the replicas, and the last, smaller batch
-    of each split (`pictures`: how many it has) leaves none of them without a picture, which BatchNorm and the
-    means of a loss cannot do with.
+def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Raise InputError unless the global batch divides evenly over the replicas.
+
+    A smaller last batch may be of any size, see `multi_worker.distribute`.
     """
     replicas = strategy.num_replicas_in_sync
     if batch_size < 1 or batch_size % replicas:
@@ -86,38 +147,6 @@ def check_batch_size(
             f"batch_size={batch_size} cannot be shared by {replicas} replica(s); give a positive multiple of "
             f"{replicas}, for example {max(1, batch_size // replicas) * replicas}."
         )
-    for split, count in (pictures or {}).items():
-        last = count % batch_size
-        if 0 < last < replicas:
-            raise InputError(
-                f"batch_size={batch_size} leaves a last batch of {last} of the {count} pictures of {split}, "
-                f"too few for {replicas} replicas; give another batch_size, or strategy 'cpu' or 'gpu'."
-            )
-
-
-def build_from_one_replica(model: keras.Model) -> None:
-    """Let `model.fit` and `model.evaluate` begin with any batch under a strategy of several replicas.
-
-    Keras 3 makes the variables of loss and metrics from the mean over the replicas' parts of a first batch,
-    which fails where the parts differ in size: on data smaller than a batch, on an odd validation set, and
-    when a fit goes on before the last, smaller batch of an epoch. What it needs are shapes, so one part will
-    do. Has no effect on one replica.
-    """
-    strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync == 1:
-        return
-
-    def build(iterator=None, data_batch=None):
-        for _, _, batches in iterator or ():
-            parts = next(batches)
-            data_batch = keras.tree.map_structure(
-                lambda one: strategy.experimental_local_results(one)[0], parts
-            )
-            break
-        with strategy.scope():
-            model._symbolic_build(data_batch=data_batch)
-
-    object.__setattr__(model, "_maybe_symbolic_build", build)  # Keras would track an attribute
 
 
 def environment(command: str | None = None) -> dict[str, str]:
@@ -181,35 +210,3 @@ def _command() -> str:
     module = getattr(sys.modules.get("__main__"), "__spec__", None)
     program = f"-m {module.name}" if module and module.name != "__main__" else Path(sys.argv[0]).name
     return " ".join(["python", program, *sys.argv[1:]])
-
-
-def doctor() -> int:
-    """Print what TensorFlow finds on this machine and what `auto` would do; the exit code is 0 when a
-    model can train.
-    """
-    started = time.perf_counter()
-    for name, value in environment("").items():
-        if value:
-            print(f"{name:20} {value}")
-    gpus = tf.config.list_logical_devices("GPU")
-    strategy = choose("auto")
-    print(f"{'auto would use':20} {strategy.num_replicas_in_sync} replica(s) on {'GPU' if gpus else 'CPU'}")
-    size = 1024
-    matrix = tf.random.stateless_normal((size, size), seed=(0, 0))
-    tf.linalg.matmul(matrix, matrix).numpy()  # the first product also starts the device
-    before = time.perf_counter()
-    finite = bool(tf.reduce_all(tf.math.is_finite(tf.linalg.matmul(matrix, matrix))))
-    seconds = time.perf_counter() - before
-    print(
-        f"{'matrix product':20} {size} x {size} float32, {2 * size**3 / seconds / 1e9:,.0f} GFLOP/s, "
-        f"{'finite' if finite else 'NOT FINITE'}"
-    )
-    print(f"{'peak memory':20} {peak_memory_gigabytes():.1f} GB, {time.perf_counter() - started:.1f} s")
-    if shutil.which("nvidia-smi") and not gpus:
-        print(
-            "error: this machine has an NVIDIA driver but TensorFlow sees no GPU; install "
-            "tensorflow[and-cuda] into this environment.",
-            file=sys.stderr,
-        )
-        return 1
-    return 0 if finite else 1

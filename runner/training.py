@@ -9,15 +9,15 @@ from pathlib import Path
 import keras
 import pandas as pd
 import tensorflow as tf
+from rich.console import Console
 
-from runner import augment, checkpoint, on_device, quiet, speeds
+from runner import augment, checkpoint, multi_worker, on_device, quiet, speeds
 from runner.backbones import Block
 from runner.config import Stage
 from runner.errors import DivergenceError, InputError, OutOfMemory
 from runner.frozen import FrozenPrefix
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
-from runner.strategy import build_from_one_replica
 
 # The shuffle buffer holds pictures. Those that are in memory anyway (at most as many bytes, see data.load)
 # it only points at; of others it holds as many as fit: 14,000 of 224 x 224 RGB.
@@ -177,8 +177,10 @@ def fit(
             f"augment_on={augment_on!r} cannot be done; give one of {', '.join(on_device.PLACES)}, and for "
             "'device' also train_on_device."
         )
+    strategy = model.distribute_strategy
     staged = StagedUnfreezing(stages, blocks, monitor=monitor, whole=model)
-    clock, lines = EpochSeconds(), EpochLines(staged, title=title)
+    silent = None if multi_worker.is_chief(strategy) else Console(quiet=True)
+    clock, lines = EpochSeconds(), EpochLines(staged, title=title, console=silent)
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
     steps = int(train.cardinality())
@@ -196,7 +198,7 @@ def fit(
         saver = checkpoint.Checkpoints(
             checkpoints, staged, clock, others, checkpoint_steps, checkpoint_minutes
         )
-    saved = checkpoint.read(checkpoints) if checkpoints else None
+    saved = checkpoint.read_together(checkpoints, strategy) if checkpoints else None
     seconds_before, first = 0.0, 0
     if saved:
         record, arrays = saved
@@ -279,8 +281,9 @@ def _whole(
         found = speeds.Speeds(
             speeds.input_speed(in_input.train), speeds.training_speed(in_input.model, in_input.train)
         )
-        print(f"{found}; augmentation {'on the device' if found.input_bound else 'in the input'}")
-        if not found.input_bound:
+        bound = multi_worker.any_worker(found.input_bound, in_input.model.distribute_strategy)
+        print(f"{found}; augmentation {'on the device' if bound else 'in the input'}")
+        if not bound:
             return in_input
     paired = train_on_device(0).map(_pair).prefetch(tf.data.AUTOTUNE)
     return Segment(on_device.wrap(in_input.model), paired, in_input.validation, train_on_device)
@@ -300,15 +303,17 @@ def _watch(train: tf.data.Dataset, lines: EpochLines) -> speeds.InputWatch:
 def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved) -> None:
     """One `model.fit`, from the beginning or from a saved state."""
     model, record = segment.model, saved[0] if saved else None
-    build_from_one_replica(model)
+    strategy = model.distribute_strategy
+    multi_worker.prepare(model)
     epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
     if isinstance(segment.train.element_spec, tuple):  # with labels
         _build_metrics(model, segment.train.element_spec[1])
     ended = bool(saved) and record["finished"]
     steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
+    train = _endless(segment.train, segment.train_from, steps, epochs_done, steps_done)
     model.fit(
-        _endless(segment.train, segment.train_from, steps, epochs_done, steps_done),
-        validation_data=segment.validation,
+        multi_worker.distribute(train, strategy),
+        validation_data=multi_worker.distribute(segment.validation, strategy),
         epochs=staged.epochs,
         initial_epoch=staged.epochs if ended else epochs_done,
         steps_per_epoch=steps if steps > 0 else None,

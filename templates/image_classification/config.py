@@ -63,7 +63,7 @@ class Config:
     monitor: str = "val_loss"
     """The number, measured on validation, that decides which epoch of a stage is best."""
     batch_size: int = 32
-    """Pictures per step, over all devices together."""
+    """Pictures per step, over all devices together (but see scale_learning_rate)."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
 
@@ -82,8 +82,14 @@ class Config:
 
     seed: int = 0
     """Decides the split, the few labels, the head's first weights, the order and the augmentation."""
-    strategy: Literal["auto", "cpu", "gpu", "mirrored"] = "auto"
-    """Where to train; auto takes every GPU it finds, else the CPU."""
+    strategy: Literal["auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu"] = "auto"
+    """Where to train; auto takes the workers that were started together, else every GPU it finds, else the
+    CPU.
+    """
+    scale_learning_rate: Literal["no", "linear", "square_root"] = "no"
+    """Not "no": `batch_size` is for each device, and all learning rates are multiplied by their number or its
+    square root, see docs/scale_out.md.
+    """
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """What the network computes in; auto takes half precision where device and backbone gain from it.
     Weights, head and loss are float32 in each.

@@ -25,6 +25,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from runner import (
     assessment,
@@ -36,6 +37,7 @@ from runner import (
     folder,
     frozen,
     gradcam,
+    multi_worker,
     precision,
     reference,
     report,
@@ -163,8 +165,39 @@ def fit(
 
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
-    run = folder.choose(config.run_dir, Path(__file__).parent.name, flags.to_dict(config))
-    examples = load(config)
+    chosen = strategy.choose(config.strategy)  # several workers connect before TensorFlow does anything else
+    with multi_worker.only_chief_prints(chosen):
+        return train_and_report(config, chosen)
+
+
+def for_all_devices(config: Config, chosen: tf.distribute.Strategy) -> Config:
+    """The batch size and the learning rates that all devices together train with.
+
+    A batch k times as large has a gradient with 1/k of the variance. "linear": k times the rate (Goyal et al.
+    2017, arXiv:1706.02677, for SGD); "square_root": for Adam and its like (Malladi et al. 2022,
+    arXiv:2205.10287).
+    """
+    if config.scale_learning_rate == "no":
+        return config
+    devices = chosen.num_replicas_in_sync
+    factor = devices if config.scale_learning_rate == "linear" else devices**0.5
+    return dataclasses.replace(
+        config,
+        batch_size=config.batch_size * devices,
+        stages=tuple(
+            dataclasses.replace(stage, learning_rate=stage.learning_rate * factor) for stage in config.stages
+        ),
+        scratch_learning_rate=config.scratch_learning_rate * factor,
+    )
+
+
+def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
+    """The same under a strategy: all workers train, and the chief alone judges and writes."""
+    template, record = Path(__file__).parent.name, flags.to_dict(config)
+    config = for_all_devices(config, chosen)
+    run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
+    with multi_worker.chief_first(chosen):  # data that must be prepared is, once
+        examples = load(config)
     print(
         f"{len(examples.classes)} classes; pictures: "
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
@@ -174,8 +207,7 @@ def main(config: Config) -> Path:
     strategy.set_precision(policy)
     print(f"precision: {policy} ({why})")
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
-    counts = {split: int((examples.manifest["split"] == split).sum()) for split in ("train", "val")}
-    strategy.check_batch_size(config.batch_size, strategy.choose(config.strategy), counts)
+    strategy.check_batch_size(config.batch_size, chosen)
     network, blocks = model.build(config, examples)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
     normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
@@ -188,11 +220,14 @@ def main(config: Config) -> Path:
     reference.extractor(network, "head")
     export.any_size(network, config.resize)
     gradcam.choose_layer(network, blocks)
-    goes_on = folder.begin(run, flags.to_dict(config), examples.manifest)
+    goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
     networks, fits = {}, {}
     for name, arm in methods(config).items():
         networks[name], fits[name] = fit(arm, examples, name, run / "checkpoints" / name.replace(" ", "_"))
+    if not multi_worker.is_chief(chosen):
+        multi_worker.wait(chosen)
+        return run
 
     validation = evaluation.predict(networks, examples.val, examples.classes)
     # The test split is opened here, once, when nothing is left to choose.
@@ -227,6 +262,7 @@ def main(config: Config) -> Path:
     folder.end(run)
     print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
     print(f"report: {page}")
+    multi_worker.wait(chosen)
     return run
 
 
