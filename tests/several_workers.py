@@ -60,7 +60,7 @@ def plain(chosen, count: int, batch_size: int, batch_norm: bool = False) -> dict
     } | {f"weight_{number}": value for number, value in enumerate(model.get_weights())}
 
 
-def small_network() -> tuple[keras.Model, tuple[Block, ...]]:
+def small_network(dropout: float = 0.3) -> tuple[keras.Model, tuple[Block, ...]]:
     keras.utils.set_random_seed(7)
     x = inputs = keras.Input((8, 8, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(x)
@@ -68,7 +68,7 @@ def small_network() -> tuple[keras.Model, tuple[Block, ...]]:
     x = keras.layers.Conv2D(4, 3, padding="same", name=names[0])(x)
     x = keras.layers.BatchNormalization(momentum=0.9, name=names[1])(x)
     x = keras.layers.ReLU(name=names[2])(x)
-    x = keras.layers.Dropout(0.3)(keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.Dropout(dropout)(keras.layers.GlobalAveragePooling2D()(x))
     return keras.Model(inputs, keras.layers.Dense(4, name="head")(x)), (Block(names[2], names),)
 
 
@@ -131,7 +131,7 @@ def cut_and_resumed(chosen, folder: Path):
 
 
 def kept(chosen, folder: Path) -> dict[str, np.ndarray]:
-    """Two stages on kept activations of 21 pictures in 3 views and 6 to validate on, and who computed them."""
+    """Two stages on kept activations of 21 pictures in 3 views and 6 more, and who computed them."""
     os.environ["THAW_CACHE"] = str(folder / "cache")
     keras.utils.clear_session()
     keras.utils.set_random_seed(1)
@@ -152,7 +152,7 @@ def kept(chosen, folder: Path) -> dict[str, np.ndarray]:
         examples=examples.train, classes="abcd", batch_size=8, shuffle=True, seed=3, strength="light"
     )
     with chosen.scope():
-        model, blocks = small_network()
+        model, blocks = small_network(dropout=0.0)  # each replica would draw noise of its own
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"])
     computed = []
