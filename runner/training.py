@@ -264,7 +264,7 @@ def _part(
         lines.remark = f"nothing is kept: {kept}"
         return None
     lines.remark = kept.note
-    return Segment(kept.model, kept.train_from(0), kept.validation, kept.train_from)
+    return Segment(kept.model, kept.train_from(0).map(_pair), kept.validation, kept.train_from)
 
 
 def _whole(
