@@ -12,7 +12,8 @@ from runner import backbones
 from runner.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COMMANDS = ("new", "backbones", "doctor", "predict", "shift", "export")
+COMMANDS = ("new", "backbones", "doctor", "launch", "predict", "shift", "export")
+LAUNCH = ["launch", "--workers", "1", "-m", "platform"]
 
 
 def run(*arguments, folder=REPOSITORY):
@@ -32,7 +33,7 @@ def imported_by(*arguments) -> set[str]:
     return set(subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY, text=True).split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["new", "--help"], ["backbones"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["new", "--help"], ["backbones"], LAUNCH])
 def test_light_commands_import_nothing_heavy(arguments):
     heavy = {
         "tensorflow",
@@ -77,15 +78,12 @@ def test_backbones_prints_a_row_for_each_family():
     assert "14,714,688" in lines[1]
 
 
-def test_doctor_returns_the_exit_code_of_the_check(monkeypatch):
-    import types
+def test_doctor_returns_the_exit_code_of_the_check(capsys):
+    import tensorflow as tf
 
-    import runner
-
-    stand_in = types.SimpleNamespace(doctor=lambda: 7)
-    monkeypatch.setitem(sys.modules, "runner.strategy", stand_in)
-    monkeypatch.setattr(runner, "strategy", stand_in, raising=False)
-    assert command_line.main(["doctor"]) == 7
+    assert command_line.main(["doctor"]) == 0
+    assert command_line.main(["doctor", "--gpu"]) == (0 if tf.config.list_physical_devices("GPU") else 1)
+    assert capsys.readouterr().out.count("auto would use") == 2
 
 
 @pytest.mark.parametrize(
