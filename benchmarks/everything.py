@@ -28,6 +28,8 @@ COMMANDS = {
     "The runner over a bare fit, small network": f"overhead {SMALL} --epochs 10 --rounds 5",
     "From the command to the first training step": "startup --rounds 2",
     "The loop of the Keras guide, ResNet50": "keras_guide",
+    "The loop of the Keras guide, ten epochs of the head": "keras_guide --epochs 10 0 0 --rows guide ours "
+    "'ours bfloat16'",
     # A picture costs a VGG16 four times the arithmetic of a ResNet50, and "all" three forward passes.
     "The loop of the Keras guide, VGG16 and InceptionV3": "keras_guide --backbones VGG16 InceptionV3 "
     "--epochs 5 3 2 --pictures 64 --rows guide ours 'ours bfloat16'",

@@ -103,7 +103,7 @@ def test_floor_trains_the_same_upper_part_on_both_sides(weights, tmp_path, monke
 
     monkeypatch.setattr(keras.Model, "train_on_batch", watched)
     found = floor.measure(job(rounds=1), weights, tmp_path)
-    assert [len(column) for column in found.values()] == [1] * 5
+    assert [len(column) for column in found.values()] == [1] * 6
     assert min(min(column) for column in found.values()) > 0
     assert len(trained) == 2 * floor.TOP_EPOCHS
     weights_said = capsys.readouterr().err.rpartition("stage top: trains ")[2].partition(" weights)")[0]
