@@ -31,14 +31,6 @@ def launch(folder: Path, *cases: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """What two workers left of all cases: case -> (the chief's arrays, the other's)."""
-    folder = tmp_path_factory.mktemp("workers")
-    found = {"printed": launch(folder, *several_workers.CASES)}
-    return found | {case: read(folder, case) for case in several_workers.CASES}
-
-
 def read(folder: Path, case: str) -> list[dict[str, np.ndarray]]:
     return [dict(np.load(folder / f"{case}-{number}.npz")) for number in (0, 1)]
 
@@ -49,10 +41,24 @@ def assert_same(received: dict, expected: dict, tolerance: float = 0.0) -> None:
         np.testing.assert_allclose(received[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-def test_workers_share_the_computing_of_what_is_kept(two, tmp_path, monkeypatch):
-    monkeypatch.setenv("THAW_CACHE", "")  # the case sets it
-    chief, other = two["kept"]
-    alone = several_workers.kept(tf.distribute.get_strategy(), tmp_path)
+# BatchNorm's variance over all replicas is E[x²] - E[x]², rounded otherwise than on one.
+TOLERANCE = {"uneven": 1e-6, "batch_norm": 1e-5}
+
+
+def test_two_processes(tmp_path, monkeypatch):
+    """One test for several cases, since it takes two processes 10 seconds to begin."""
+    printed = launch(tmp_path, *TOLERANCE, "kept", "decisions", "unprepared")
+    for case, tolerance in TOLERANCE.items():
+        they_compute_what_one_does(case, *read(tmp_path, case), tolerance)
+    monkeypatch.setenv("THAW_CACHE", "")  # which the case sets
+    they_share_the_computing_of_what_is_kept(*read(tmp_path, "kept"), tmp_path / "alone")
+    the_chief_decides_and_what_each_has_is_put_together(*read(tmp_path, "decisions"), printed)
+    for worker in read(tmp_path, "unprepared"):
+        assert "none" not in worker["said"], "Keras can do it: `multi_worker.prepare` can do less"
+
+
+def they_share_the_computing_of_what_is_kept(chief, other, folder):
+    alone = several_workers.kept(tf.distribute.get_strategy(), folder)
     shares = [one.pop("computed").sum() for one in (chief, other, alone)]
     # Of 3 views and the validation, as 2 views of the second stage are among the 3 of the first but a file
     # of their own: 5 views of 21 pictures, and 6 pictures once.
@@ -62,39 +68,30 @@ def test_workers_share_the_computing_of_what_is_kept(two, tmp_path, monkeypatch)
     assert_same(chief, alone, 1e-5)
 
 
-@pytest.mark.parametrize(
-    ("case", "tolerance"),
-    # BatchNorm's variance over all workers is E[x²] - E[x]², rounded otherwise than on one.
-    [("uneven", 1e-6), ("batch_norm", 1e-5)],
-)
-def test_two_workers_compute_what_one_does(two, case, tolerance):
-    chief, other = two[case]
+def they_compute_what_one_does(case, chief, other, tolerance):
     assert_same(chief, other)
     alone = several_workers.CASES[case](tf.distribute.get_strategy(), Path())
     assert_same(chief, alone, tolerance)
-    assert not np.array_equal(alone["weight_0"], several_workers.dense(case != "uneven").get_weights()[0])
+    untrained = several_workers.dense(case == "batch_norm").get_weights()[0]
+    assert not np.allclose(alone["weight_0"], untrained, atol=1e-3)
 
 
-def test_keras_still_needs_both_overrides(two):
-    for said in (worker["said"].tolist() for worker in two["unprepared"]):
-        assert "none" not in said, "Keras can do it: `multi_worker.prepare` can do less"
-
-
-def test_the_chief_decides_and_what_each_has_is_put_together(two):
-    chief, other = two["decisions"]
+def the_chief_decides_and_what_each_has_is_put_together(chief, other, printed):
     assert chief["from_chief"] == other["from_chief"] == "{'é': [0, None]}"
     assert chief["any"].tolist() == other["any"].tolist() == [True, False]
     rows = np.array([[0, 0.1], [0, 0.2], [1, 0.1], [1, 0.2]], dtype="float32")
     for worker, own in ((chief, rows[:2]), (other, rows[2:])):
         np.testing.assert_array_equal(worker["gathered"], rows)
         np.testing.assert_array_equal(worker["own"], own)
-    assert "[0] worker 0 was here" in two["printed"] and "worker 1 was here" not in two["printed"]
+    assert "[0] worker 0 was here" in printed and "worker 1 was here" not in printed
 
 
-def test_a_fit_that_two_workers_were_cut_out_of_ends_as_one_that_was_not(two):
-    chief, other = two["resumed"]
+@pytest.mark.slow
+def test_a_fit_that_two_workers_were_cut_out_of_ends_as_one_that_was_not(tmp_path):
+    launch(tmp_path, "staged", "resumed")
+    chief, other = read(tmp_path, "resumed")
     assert_same(chief, other)
-    assert_same(chief, two["staged"][0])
+    assert_same(chief, read(tmp_path, "staged")[0])
     assert len(chief["history"]) == 3
 
 
@@ -111,8 +108,8 @@ def test_one_process_needs_nobody():
     assert vars(model).keys() == before.keys()
 
 
-@pytest.mark.parametrize(("case", "tolerance"), [("uneven", 1e-6), ("batch_norm", 1e-5)])
-def test_so_do_two_replicas_in_one_process(case, tolerance):
+@pytest.mark.parametrize(("case", "tolerance"), TOLERANCE.items())
+def test_two_replicas_in_one_process_compute_what_one_does(case, tolerance):
     alone = several_workers.CASES[case](tf.distribute.get_strategy(), Path())
     assert_same(several_workers.CASES[case](strategy.choose("mirrored"), Path()), alone, tolerance)
 
@@ -138,4 +135,4 @@ def test_what_was_trained_on_two_replicas_is_saved_as_plain_keras(tmp_path):
     again = keras.models.load_model(tmp_path / "model.keras")
     values = next(iter(data))[0]
     np.testing.assert_array_equal(again(values), model(values))
-    again.fit(data, verbose=0)
+    again.fit(data, shuffle=False, verbose=0)
