@@ -266,6 +266,7 @@ def _pass_on(selector: selectors.BaseSelector, seconds: float) -> bool:
         *lines, rest = (worker.begun.get(stream, b"") + found).split(b"\n")
         if not found:  # the end; a last line may lack its end
             selector.unregister(stream)
+            stream.close()
             lines, rest = [rest] if rest else [], b""
         worker.begun[stream] = rest
         for line in lines:

@@ -87,8 +87,8 @@ class Config:
     CPU.
     """
     scale_learning_rate: Literal["no", "linear", "square_root"] = "no"
-    """Not "no": `batch_size` is for each device, and all learning rates are multiplied by the number of devices
-    (linear, the rule for SGD) or its square root (that for Adam).
+    """Not "no": `batch_size` is for each device, and all learning rates are multiplied by the number of
+    devices (linear, the rule for SGD) or its square root (that for Adam).
     """
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """What the network computes in; auto takes half precision where device and backbone gain from it.
