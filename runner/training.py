@@ -215,18 +215,19 @@ def fit(
         frozen.between_batches = saver.stop_if_terminated
     # Counters of other callbacks would begin anew with each fit, so with them there is one.
     apart = frozen is not None and not callbacks and steps > 0
-    whole = None
+    whole, ended = None, bool(saved) and saved[0]["finished"]
     started = time.perf_counter()
     try:
         with saver or contextlib.nullcontext(), quiet.about_tracing():
             for index in range(first, len(staged.stages)) if apart else [None]:
                 staged.only, segment = index, None
-                if apart and not (saved and saved[0]["finished"]):
+                if apart and not ended:
                     staged.index = index
                     segment = _part(frozen, model, staged, blocks, lines)
                 if segment is None and whole is None:
-                    whole = _whole(Segment(model, train, validation, train_from), train_on_device, augment_on)
-                    if steps >= speeds.BATCHES:
+                    whole = Segment(model, train, validation, train_from)
+                    whole = whole if ended else _whole(whole, train_on_device, augment_on)
+                    if steps >= speeds.BATCHES and not saved:
                         every.insert(0, _watch(whole.train, lines))
                 segment = segment or whole
                 _run(segment, staged, every, steps, saved)
