@@ -24,7 +24,7 @@ SMALL = "--backbone MobileNet-0.25 --image-size 64"
 COMMANDS = {
     "Augmentation": "augment --rounds 3",
     "A head stage over one forward pass, fine-tuning over a bare training step": "floor",
-    "The runner over a bare fit": "overhead --pictures 128 --rounds 3",
+    "The runner over a bare fit": "overhead --pictures 96 --rounds 3",
     "The runner over a bare fit, small network": f"overhead {SMALL} --epochs 10 --rounds 5",
     "From the command to the first training step": "startup --rounds 2",
     "The loop of the Keras guide, ResNet50": "keras_guide",
@@ -32,7 +32,7 @@ COMMANDS = {
     "'ours bfloat16'",
     # A picture costs a VGG16 four times the arithmetic of a ResNet50, and "all" three forward passes.
     "The loop of the Keras guide, VGG16 and InceptionV3": "keras_guide --backbones VGG16 InceptionV3 "
-    "--epochs 5 3 2 --pictures 64 --rows guide ours 'ours bfloat16'",
+    "--epochs 5 3 2 --pictures 48 --rows guide ours 'ours bfloat16'",
     "PyTorch": "pytorch",
 }
 """Heading: what follows `python -m benchmarks.`."""
