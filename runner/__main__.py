@@ -73,6 +73,7 @@ def launch(options: argparse.Namespace) -> int:
         port=options.port,
         restarts=options.restarts,
         grace=options.grace,
+        input_workers=options.input_workers,
     )
 
 
@@ -172,6 +173,13 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
         default=30.0,
         metavar="SECONDS",
         help="from SIGTERM to SIGKILL when all are to end (default: %(default)s)",
+    )
+    make.add_argument(
+        "--input-workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that make the input, for programs that use runner.input_service",
     )
     make.add_argument("-m", dest="module", nargs=argparse.REMAINDER, default=[], help="what each worker runs")
     make.set_defaults(call=launch)

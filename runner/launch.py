@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from runner import cluster
+from runner import cluster, input_service
 from runner.errors import InputError
 
 PORT = 12345
@@ -41,7 +41,8 @@ PR_SET_PDEATHSIG = 1
 class Worker:
     """One process, and what it has written since its last full line."""
 
-    number: int
+    number: int | str
+    """Its place among the workers, or "input 0", ...: what stands before its lines."""
     process: subprocess.Popen
     begun: dict[IO, bytes] = field(default_factory=dict)
 
@@ -60,21 +61,25 @@ def run(
     port: int = PORT,
     restarts: int = 0,
     grace: float = GRACE,
+    input_workers: int = 0,
 ) -> int:
     """Run `python -m command...` as `workers` processes on this host; return 0, or the code of the first that
     failed (130 and 143 after Ctrl-C and SIGTERM).
 
     hosts: the names of all hosts, in the same order on each, and `host_index` this one's place (from 0);
     empty for this one alone. Each has as many workers, on the ports `port`, `port` + 1, ...; alone on free
-    ones. Raises InputError for numbers that cannot be.
+    ones. input_workers: processes that make the input of this host's workers, see `input_service`. Raises
+    InputError for numbers that cannot be.
     """
-    check(command, workers, hosts, host_index, port, restarts, grace)
+    check(command, workers, hosts, host_index, port, restarts, grace, input_workers)
     stop = _Stop()
     with stop:
+        first = workers * (host_index or 0)
+        numbers = range(first, first + workers)
         for attempt in range(restarts + 1):
-            addresses = _addresses(workers, hosts, port)
-            first = workers * (host_index or 0)
-            code = _run_once(command, addresses, range(first, first + workers), grace, stop)
+            free = _free(workers + input_workers)
+            addresses = [f"{host}:{port + number}" for host in hosts for number in range(workers)]
+            code = _run_once(command, addresses or free[:workers], numbers, free[workers:], grace, stop)
             if code in (0, WRONG_INPUT) or stop.signal:
                 break
             if attempt < restarts:
@@ -86,7 +91,7 @@ def _say(text: str) -> None:
     print(f"launch: {text}", file=sys.stderr, flush=True)
 
 
-def check(command, workers, hosts, host_index, port, restarts, grace) -> None:
+def check(command, workers, hosts, host_index, port, restarts, grace, input_workers=0) -> None:
     """Raise InputError for arguments of `run` that cannot be used."""
     if os.name != "posix":
         raise InputError("launch needs Linux or macOS; elsewhere set TF_CONFIG for each process yourself.")
@@ -95,6 +100,7 @@ def check(command, workers, hosts, host_index, port, restarts, grace) -> None:
     for name, value, fine, rule in (
         ("workers", workers, workers >= 1, "at least 1"),
         ("restarts", restarts, restarts >= 0, "0 or more"),
+        ("input-workers", input_workers, input_workers >= 0, "0 or more"),
         ("grace", grace, grace >= 0, "0 or more seconds"),
         ("port", port, 1024 <= port <= 65536 - workers, f"1024 to {65536 - workers}"),
     ):
@@ -142,11 +148,10 @@ def _count_gpus() -> int:
     return sum(line.startswith("GPU ") for line in answer.stdout.splitlines()) if not answer.returncode else 0
 
 
-def _addresses(workers: int, hosts: Sequence[str], port: int) -> list[str]:
-    if hosts:
-        return [f"{host}:{port + number}" for host in hosts for number in range(workers)]
+def _free(count: int) -> list[str]:
+    """So many addresses of this host that nobody listens on."""
     with contextlib.ExitStack() as held:  # all at once, so that they differ
-        sockets = [held.enter_context(socket.socket()) for _ in range(workers)]
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
@@ -174,26 +179,44 @@ class _Stop:
 
 
 def _run_once(
-    command: Sequence[str], addresses: Sequence[str], numbers: Sequence[int], grace: float, stop: _Stop
+    command: Sequence[str],
+    addresses: Sequence[str],
+    numbers: Sequence[int],
+    inputs: Sequence[str],
+    grace: float,
+    stop: _Stop,
 ) -> int:
     started: list[Worker] = []
+    makers: list[Worker] = []  # of input, at the addresses `inputs`
     with selectors.DefaultSelector() as selector:
         try:
+            for number, address in enumerate(inputs):
+                added = {"CUDA_VISIBLE_DEVICES": "-1"}  # TensorFlow would take the memory of all GPUs
+                makers.append(_start(input_service.command(address), (), f"input {number}", added))
+                _listen(selector, makers[-1])
             for number, added in zip(numbers, devices(len(numbers), os.environ), strict=True):
+                if inputs:
+                    added = added | {input_service.VARIABLE: " ".join(inputs)}
                 started.append(_start(command, addresses, number, added))
-                for stream in (started[-1].process.stdout, started[-1].process.stderr):
-                    os.set_blocking(stream.fileno(), False)
-                    selector.register(stream, selectors.EVENT_READ, started[-1])
-            return _watch(started, selector, grace, stop)
+                _listen(selector, started[-1])
+            return _watch(started, makers, selector, grace, stop)
         finally:  # also where starting the second one failed
-            _signal(started, signal.SIGKILL)
-            for worker in started:
+            _signal([*started, *makers], signal.SIGKILL)
+            for worker in (*started, *makers):
                 worker.process.wait()
             while _pass_on(selector, 0):
                 pass
 
 
-def _start(command: Sequence[str], addresses: Sequence[str], number: int, added: dict[str, str]) -> Worker:
+def _listen(selector: selectors.BaseSelector, worker: Worker) -> None:
+    for stream in (worker.process.stdout, worker.process.stderr):
+        os.set_blocking(stream.fileno(), False)
+        selector.register(stream, selectors.EVENT_READ, worker)
+
+
+def _start(
+    command: Sequence[str], addresses: Sequence[str], number: int | str, added: dict[str, str]
+) -> Worker:
     environment = os.environ | {"PYTHONUNBUFFERED": "1"} | added
     environment.pop("TF_CONFIG", None)
     if len(addresses) > 1:
@@ -224,12 +247,26 @@ def _end_with_parent():
     return ask
 
 
-def _watch(started: list[Worker], selector: selectors.BaseSelector, grace: float, stop: _Stop) -> int:
-    """Until all have ended: pass their lines on, and end all when one fails or this process is to stop."""
+def _watch(
+    started: list[Worker],
+    makers: list[Worker],
+    selector: selectors.BaseSelector,
+    grace: float,
+    stop: _Stop,
+) -> int:
+    """Until all that train have ended: pass lines on, and end all when one fails or this process is to stop.
+
+    Those that make input are not asked to end: a last step may need them.
+    """
     first_failure = deadline = None
     while True:
         _pass_on(selector, 0.02)
         codes = [worker.exit_code() for worker in started]
+        # Whatever its code: those that train would wait for it.
+        gone = [maker for maker in makers if maker.exit_code() is not None] if None in codes else []
+        if gone and first_failure is None:
+            first_failure = gone[0].exit_code() or 1
+            _say(f"worker {gone[0].number} ended with exit code {gone[0].exit_code()}")
         # A killed one comes before those that failed because it was gone.
         failed = sorted((code < 128, worker.number, code) for worker, code in zip(started, codes) if code)
         if failed and first_failure is None:
