@@ -20,22 +20,45 @@ from runner import near_duplicates
 
 Row = tuple[str, str, str]
 
-_USED = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "unused", "skipped")
+_USED = SPLITS[:3]
 _RANK = {split: i for i, split in enumerate((*_USED, "unused"))}
 
 
+def count(manifest: pd.DataFrame, classes: Sequence[str], amounts: np.ndarray | None = None) -> pd.DataFrame:
+    """Count examples: a row per class (index "class"), a column per split, also "unused" and "skipped".
+
+    amounts: int64 (examples, classes), where an example has boxes or a mask: it counts to each class that it
+    has something of.
+    """
+    if amounts is None:
+        counts = pd.crosstab(manifest["label"].astype(str), manifest["split"])
+    else:
+        there = pd.DataFrame(amounts > 0, columns=[str(name) for name in classes])
+        counts = there.groupby(manifest["split"].to_numpy()).sum().T
+    names = [str(name) for name in classes]
+    counts = counts.reindex(index=names, columns=list(SPLITS), fill_value=0)
+    return counts.rename_axis(index="class", columns=None)
+
+
 def everything(
-    manifest: pd.DataFrame, counts: pd.DataFrame, pairs: pd.DataFrame, clusters: np.ndarray
+    manifest: pd.DataFrame,
+    counts: pd.DataFrame,
+    pairs: pd.DataFrame,
+    clusters: np.ndarray,
+    amounts: np.ndarray | None = None,
 ) -> list[Row]:
-    """All checks below. manifest: as of `data.Data`; counts: of `data.summary`; pairs, clusters: of
-    `near_duplicates`."""
+    """All checks below. manifest, amounts: as of `data.Data`; counts: of `count`; pairs, clusters: of
+    `near_duplicates`. Of boxes and masks nothing that supposes one label for each picture is checked.
+    """
+    labelled = amounts is None
     return [
         *copies(manifest),
         *near_copies(manifest, pairs),
         *films(manifest, clusters),
         *class_names(counts.sum(axis=1)),
-        *class_sizes(counts),
-        *give_aways(manifest),
+        *(class_sizes(counts) if labelled else rare_classes(counts)),
+        *(give_aways(manifest) if labelled else []),
         *orientations(manifest),
     ]
 
@@ -269,6 +292,23 @@ def class_sizes(counts: pd.DataFrame) -> list[Row]:
             "the accuracy, and set labels_per_class or add pictures of the small classes"
         )
         rows.append(("", "imbalance", message))
+    return rows
+
+
+def rare_classes(counts: pd.DataFrame) -> list[Row]:
+    """Classes of boxes or masks that a split lacks ("missing"), or that fewer than 5 training pictures show
+    ("tiny").
+    """
+    advice = {"train": ", so that nothing learns it: add pictures, or drop the class"}
+    rows = []
+    for split in ("train", "val", "test"):
+        for name in counts.index[counts[split] == 0]:
+            message = f"class {name!r} is in no {split} picture{advice.get(split, '')}"
+            rows.append(("", "missing", message))
+    few = counts["train"][counts["train"].between(1, 4)].sort_values()
+    if len(few):
+        message = f"in fewer than 5 training pictures: {_named(few)}; add pictures, or drop the class"
+        rows.append(("", "tiny", message))
     return rows
 
 

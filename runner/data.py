@@ -3,11 +3,6 @@
 Every picture is decoded once before training begins, so that nothing can fail in step 400.
 """
 
-import itertools
-import os
-import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +10,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import checks, images, in_memory, near_duplicates, sources, splits
+from runner import checks, decoding, images, in_memory, near_duplicates, sources, splits
+from runner.checks import SPLITS
 from runner.errors import InputError, suggest
 from runner.sealed import Sealed
 from runner.sources import Source
 
-SPLITS = ("train", "val", "test", "unused", "skipped")
 ON_BAD_DATA = ("skip", "stop")
 PAIRS_SHOWN, ODD_SHOWN = 12, 8
 """Of how many near-duplicate pairs and pictures that may lie on their side the report shows the pictures."""
@@ -36,7 +31,8 @@ class Data:
     don't fit in memory comes mixed. test is sealed: `test.open(record, reason)` gives its dataset. An element
     is a dict
     {"id": int64 (), row number in the manifest; "image": uint8 (image_size, image_size, 3), RGB; "label":
-    int64 (), index into classes}.
+    int64 (), index into classes}; of a source with targets (`sources.Target`) their arrays stand in place of
+    the label.
     classes: names, sorted (by value where all are whole numbers) or in TFDS's order.
     manifest: DataFrame, index 0..n-1 = id; columns path (as in the source), split ("train", "val", "test",
     "unused" = left out by labels_per_class, "skipped" = not decodable), label (class name), group ("" = on
@@ -50,11 +46,13 @@ class Data:
     likely), "label" (the same picture with two labels, or two class names that look like one), "missing" (a
     class without example in val or test), "tiny" and "imbalance" (few pictures), "give-away" (size, shape,
     gray or file format that tells the class), "orientation" (probably on its side), "unlabelled" (a TFDS
-    split without labels); `checks` has the rules.
+    split without labels); `checks` has the rules. Targets have kinds of their own.
     near_duplicates: DataFrame of `near_duplicates.find`, with first and second as ids, what is a problem
     first.
     odd: id -> uint8 (image_size, image_size, 3): the pictures of the first near-duplicate pairs and of those
     that may lie on their side, for the report. They may be of test: not for training or choosing.
+    amounts: None, or with targets int64 (examples, classes): how many boxes, or pixels, of each class; the
+    labels in the manifest are "" then.
     """
 
     train: tf.data.Dataset
@@ -65,14 +63,16 @@ class Data:
     problems: pd.DataFrame
     near_duplicates: pd.DataFrame = field(default_factory=near_duplicates.none)
     odd: dict[int, np.ndarray] = field(default_factory=dict)
+    amounts: np.ndarray | None = None
 
 
 def load(
-    source: str | Path,
+    source: str | Path | Source,
     image_size: int,
     *,
     seed: int = 0,
     labels_per_class: int | None = None,
+    train_examples: int | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.25,
     on_bad_data: str = "skip",
@@ -84,12 +84,14 @@ def load(
     source: a name from datasets/; `tfds:NAME[/config][:version]` (prepared in TFDS's own folder,
     TFDS_DATA_DIR); a folder of class folders, or of train, val (validation) and test folders of class
     folders; or a .csv file with the columns path,label[,split][,group][,subgroup], paths relative to it.
-    Splits that the source gives are kept. A missing val or test is carved out of train, stratified and
-    seeded; pictures of one group, and pictures that are identical or nearly so, stay in one split. (Only
+    Or a `Source`, which may have boxes or masks. Splits that the source gives are kept. A missing val or test
+    is carved out of train, stratified (boxes and masks: by the rarest class that a picture has something of)
+    and seeded; pictures of one group, and pictures that are identical or nearly so, stay in one split. (Only
     near-duplicates that join more than 5 % of the pictures are divided, and reported.)
     labels_per_class: train on this many examples per class, and validate on at most as many (who has few
     labels has no large validation set either); the choice is nested for one seed; the rest is "unused" and
     test is never thinned.
+    train_examples: the same for boxes and masks, for all classes together.
     val_fraction, test_fraction: share of the examples there are to split, in (0, 1).
     on_bad_data: "skip" leaves out and names what cannot be decoded, "stop" raises.
     resize: "crop" (short side, centre), "pad" (black) or "stretch"; see `images.resize`.
@@ -99,14 +101,20 @@ def load(
     _check_options(
         image_size, seed, labels_per_class, val_fraction, test_fraction, on_bad_data, resize, memory_budget
     )
-    found = sources.find(source)
-    if found.examples.empty or len(found.classes) < 2:
-        count = f"{len(found.examples)} examples of {len(found.classes)} class"
-        raise InputError(f"Received data={str(source)!r} with {count}; at least two classes are needed.")
+    found = source if isinstance(source, Source) else sources.find(source)
+    shown = "a source" if isinstance(source, Source) else repr(str(source))
+    least = 2 if found.target is None else 1
+    if found.examples.empty or len(found.classes) < least:
+        raise InputError(
+            f"Received data={shown} with {len(found.examples)} examples of {len(found.classes)} class; at "
+            f"least {'two classes are' if least == 2 else 'one class is'} needed."
+        )
+    _check_few(found, labels_per_class, train_examples)
 
-    fits = len(found.examples) * image_size**2 * 3 <= memory_budget
+    bytes_each = image_size**2 * (3 if found.target is None else 4)  # a mask has one byte a pixel
+    fits = len(found.examples) * bytes_each <= memory_budget
     pictures = in_memory.aligned(len(found.examples), image_size) if fits else None
-    facts, thumbnails, colours, problems = _decode_all(found, image_size, resize, pictures)
+    facts, thumbnails, colours, targets, problems = decoding.look_at_all(found, image_size, resize, pictures)
     unreadable = [(path, message) for path, kind, message in problems if kind == "unreadable"]
     if unreadable and (on_bad_data == "stop" or len(unreadable) == len(facts)):
         path, message = unreadable[0]
@@ -114,7 +122,7 @@ def load(
             ", or skip them with on_bad_data='skip'" if on_bad_data == "stop" else ""
         )
         raise InputError(
-            f"Received data={str(source)!r}, of whose {len(facts)} files {len(unreadable)} cannot be used, "
+            f"Received data={shown}, of whose {len(facts)} files {len(unreadable)} cannot be used, "
             f"such as {path!r} ({message}); {advice}."
         )
 
@@ -123,15 +131,24 @@ def load(
         .reset_index(drop=True)
         .join(facts)
     )
-    labels = pd.Categorical(manifest["label"], categories=found.classes).codes.astype(np.int64)
+    if found.target is None:
+        labels = pd.Categorical(manifest["label"], categories=found.classes).codes.astype(np.int64)
+        arrays, amounts = {"label": labels}, None
+    else:
+        arrays, amounts = decoding.stack(targets, len(found.examples), len(found.classes))
+        labels = _rarest(amounts)
     pairs = _near_duplicates(manifest, thumbnails, colours)
     clusters = near_duplicates.clusters(pairs, len(manifest))
     manifest["split"] = _split(manifest, labels, clusters, seed, val_fraction, test_fraction)
     _check_groups(manifest)
-    _check_classes(manifest, found.classes)
+    if amounts is None:
+        _check_classes(manifest, found.classes)
     if labels_per_class is not None:
         manifest["split"] = _thin(manifest, labels, found.classes, labels_per_class, seed)
-    problems += checks.everything(manifest, _counts(manifest, found.classes), pairs, clusters)
+    if train_examples is not None:
+        manifest["split"] = _fewer(manifest, train_examples, seed)
+    counts = checks.count(manifest, found.classes, amounts)
+    problems += checks.everything(manifest, counts, pairs, clusters, amounts)
     pairs = checks.worst_first(pairs, manifest, clusters)
     problems = pd.DataFrame(found.problems + problems, columns=["path", "kind", "message"], dtype=object)
     odd = _odd_pictures(found, manifest, pairs, problems, image_size, resize)
@@ -140,11 +157,11 @@ def load(
         ids = [_ids(manifest, split) for split in SPLITS[:3]]
         # No shuffle buffer holds them all; mixed here once, no batch is of one class.
         ids[0] = np.random.RandomState(seed).permutation(ids[0])
-        datasets = [_from_files(found, rows, labels, image_size, resize) for rows in ids]
+        datasets = [decoding.dataset(found, rows, labels, targets, image_size, resize) for rows in ids]
     else:
-        datasets = in_memory.datasets(pictures, [_ids(manifest, split) for split in SPLITS[:3]], labels)
+        datasets = in_memory.datasets(pictures, [_ids(manifest, split) for split in SPLITS[:3]], arrays)
     train, val, test = datasets
-    return Data(train, val, Sealed(test), found.classes, manifest, problems, pairs, odd)
+    return Data(train, val, Sealed(test), found.classes, manifest, problems, pairs, odd, amounts)
 
 
 def compared_groups(data: Data) -> pd.Series:
@@ -158,13 +175,7 @@ def compared_groups(data: Data) -> pd.Series:
 
 def summary(data: Data) -> pd.DataFrame:
     """Count examples: a row per class (index "class"), a column per split, also "unused" and "skipped"."""
-    return _counts(data.manifest, data.classes)
-
-
-def _counts(manifest: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
-    counts = pd.crosstab(manifest["label"], manifest["split"])
-    counts = counts.reindex(index=list(classes), columns=list(SPLITS), fill_value=0)
-    return counts.rename_axis(index="class", columns=None)
+    return checks.count(data.manifest, data.classes, data.amounts)
 
 
 def _check_options(
@@ -205,42 +216,17 @@ def _check_options(
         )
 
 
-# ---------------------------------------------------------------- decoding
-
-
-def _decode_all(found: Source, image_size: int, resize: str, pictures: np.ndarray | None):
-    """Decode every example once; fill `pictures` where there are any.
-
-    Returns the facts (DataFrame with sha256, width, height, format, gray, turned), the thumbnails and colours
-    that `near_duplicates.find` takes, and problem rows.
-    """
-    thumbnails = np.zeros((len(found.examples), 32, 32), dtype=np.uint8)
-    colours = np.zeros((len(found.examples), 8, 8, 2), dtype=np.uint8)
-
-    def work(row: int, file: str | bytes) -> tuple[tuple, str, str]:
-        try:
-            with images.decoded(file) as (image, note):
-                if pictures is not None:
-                    pictures[row] = images.resize(image, image_size, resize)
-                *facts, thumbnails[row], colours[row] = images.look(file, image)
-                return (images.digest(image), *facts), "converted" if note else "", note
-        except images.Unreadable as error:
-            return ("", 0, 0, "", False, False), "unreadable", str(error)
-
-    rows, problems = [], []
-    workers = min(8, os.cpu_count() or 1)
-    # Pillow warns of odd metadata and large pictures; what matters becomes a problem row. The filter is the
-    # whole process's, so it is set here and not in the threads.
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        files = enumerate(found.read())
-        while batch := list(itertools.islice(files, 64 * workers)):  # so that encoded pictures never pile up
-            for (row, _), (facts, kind, message) in zip(batch, pool.map(work, *zip(*batch))):
-                rows.append(facts)
-                if kind:
-                    problems.append((found.examples["path"].iat[row], kind, message))
-    facts = pd.DataFrame(rows, columns=["sha256", "width", "height", "format", "gray", "turned"])
-    return facts, thumbnails, colours, problems
+def _check_few(found: Source, labels_per_class: int | None, train_examples: int | None) -> None:
+    if found.target is None and train_examples is not None:
+        raise InputError(
+            f"Received train_examples={train_examples} for pictures with one label each; give "
+            "labels_per_class instead."
+        )
+    if found.target is not None and labels_per_class is not None:
+        raise InputError(
+            f"Received labels_per_class={labels_per_class} for pictures with boxes or a mask each; give "
+            "train_examples instead."
+        )
 
 
 # ---------------------------------------------------------------- splits and checks
@@ -346,44 +332,33 @@ def _thin(
     return thinned
 
 
+def _rarest(amounts: np.ndarray) -> np.ndarray:
+    """For each example, of the classes that it has something of the one that the fewest have: int64 (n,).
+
+    One with nothing gets a number beyond the classes.
+    """
+    there = amounts > 0
+    pictures = np.where(there, there.sum(axis=0), len(amounts) + 1)
+    return np.where(there.any(axis=1), pictures.argmin(axis=1), amounts.shape[1]).astype(np.int64)
+
+
+def _fewer(manifest: pd.DataFrame, train_examples: int, seed: int) -> np.ndarray:
+    """Return the splits with all but `train_examples` of train, and as many of val, set to "unused".
+
+    Nested: with the same seed, what is chosen for 5 is chosen for 10.
+    """
+    fewer = manifest["split"].to_numpy(dtype=object, copy=True)
+    available = int((fewer == "train").sum())
+    if not 1 <= train_examples <= available:
+        raise InputError(
+            f"Received train_examples={train_examples} and {available} training pictures; allowed: 1 to "
+            f"{available}, or None for all."
+        )
+    for stream, split in enumerate(("train", "val")):
+        rows = np.random.RandomState([seed, stream]).permutation(np.flatnonzero(fewer == split))
+        fewer[rows[train_examples:]] = "unused"
+    return fewer
+
+
 def _ids(manifest: pd.DataFrame, split: str) -> np.ndarray:
     return np.flatnonzero(manifest["split"] == split).astype(np.int64)
-
-
-# ---------------------------------------------------------------- datasets
-
-
-def _from_files(
-    found: Source, ids: np.ndarray, labels: np.ndarray, image_size: int, resize: str
-) -> tf.data.Dataset:
-    """Return a dataset that decodes its pictures in each pass, in parallel, in the order of `ids`.
-
-    A source that streams the pictures themselves (TFDS) keeps its own order.
-    """
-    wanted = set(ids.tolist())
-
-    def encoded() -> Iterator[tuple[int, bytes, bool]]:
-        rows = enumerate(found.read())
-        first = next(rows)
-        if isinstance(first[1], str):
-            paths = [first[1], *(path for _, path in rows)]
-            for row in ids:
-                yield row, os.fsencode(paths[row]), True
-        else:
-            for row, file in itertools.chain([first], rows):
-                if row in wanted:
-                    yield row, file, False
-
-    def decode(file: bytes, is_path: bool) -> np.ndarray:
-        with images.decoded(os.fsdecode(file) if is_path else file) as (image, _):
-            return images.resize(image, image_size, resize)
-
-    def element(row: tf.Tensor, file: tf.Tensor, is_path: tf.Tensor) -> dict[str, tf.Tensor]:
-        image = tf.numpy_function(decode, [file, is_path], tf.uint8)
-        image.set_shape((image_size, image_size, 3))
-        return {"id": row, "image": image, "label": tf.gather(labels, row)}
-
-    signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.bool))
-    files = tf.data.Dataset.from_generator(encoded, output_signature=signature)
-    dataset = files.map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(ids)))

@@ -92,8 +92,10 @@ def learning_curves(history: pd.DataFrame, quantity: str) -> Figure:
     return figure
 
 
-def comparison_bars(comparison: pd.DataFrame, highlight: int = -1) -> Figure:
-    """Plot one horizontal bar per method: test_accuracy (0..1) with its interval low..high.
+def comparison_bars(
+    comparison: pd.DataFrame, highlight: int = -1, column: str = "test_accuracy"
+) -> Figure:
+    """Plot one horizontal bar per method: a column of shares (0..1) with its interval low..high.
 
     The columns are those of `report.write`. The row at position `highlight` is
     drawn in colour, the others in grey.
@@ -102,7 +104,7 @@ def comparison_bars(comparison: pd.DataFrame, highlight: int = -1) -> Figure:
         "\n".join(textwrap.wrap(str(name), 22, max_lines=3, placeholder="…")) for name in comparison["method"]
     ]
     figure, axes = _axes(width=6.2, height=1.0 + 0.75 * len(comparison))
-    values = comparison["test_accuracy"].to_numpy(float)
+    values = comparison[column].to_numpy(float)
     places = np.arange(len(comparison))[::-1]
     colours = [COLOURS["line"]] * len(values)
     colours[highlight] = COLOURS["accent"]

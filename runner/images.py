@@ -113,6 +113,39 @@ def resize(image: Image.Image, size: int, how: str = "crop") -> np.ndarray:
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
+def box_matrix(width: int, height: int, size: int, how: str) -> tuple[float, float, float, float]:
+    """Return (scale_x, scale_y, shift_x, shift_y): what lies at x (of an edge, in pixels) of a picture of
+    width x height pixels lies at scale_x * x + shift_x after `resize`, and so for y.
+    """
+    if how == "stretch":
+        return size / width, size / height, 0.0, 0.0
+    if how == "crop":
+        side = min(width, height)
+        left, top = -((width - side) // 2), -((height - side) // 2)
+        wide = high = side
+    else:
+        side = max(width, height)
+        left, top = (side - width) // 2, (side - height) // 2
+        wide, high = width + 2 * left, height + 2 * top
+    return size / wide, size / high, left * size / wide, top * size / high
+
+
+def resize_mask(mask: np.ndarray, size: int, how: str, ignore: int) -> np.ndarray:
+    """Return a mask as its picture is after `resize`: uint8 (size, size), of the nearest pixel.
+
+    mask: uint8 (height, width), class indices; ignore: stands where "pad" leaves a frame.
+    """
+    height, width = mask.shape
+    scale_x, scale_y, shift_x, shift_y = box_matrix(width, height, size, how)
+    centres = np.arange(size) + 0.5
+    columns = np.floor((centres - shift_x) / scale_x).astype(int)
+    rows = np.floor((centres - shift_y) / scale_y).astype(int)
+    resized = mask[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)[None, :]]
+    resized[(rows < 0) | (rows >= height)] = ignore
+    resized[:, (columns < 0) | (columns >= width)] = ignore
+    return resized
+
+
 def _padded(image: Image.Image) -> Image.Image:
     """Lay a picture on black, as much on both sides: Keras' frame is one pixel short where the rest is odd.
 

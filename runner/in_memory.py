@@ -12,8 +12,12 @@ def aligned(count: int, image_size: int) -> np.ndarray:
     return raw[start : start + size].reshape(count, image_size, image_size, 3)
 
 
-def datasets(pictures: np.ndarray, ids: list[np.ndarray], labels: np.ndarray) -> list[tf.data.Dataset]:
-    """Return a dataset per array of ids; all are windows on the one array, which is not copied.
+def datasets(
+    pictures: np.ndarray, ids: list[np.ndarray], targets: dict[str, np.ndarray]
+) -> list[tf.data.Dataset]:
+    """Return a dataset per array of ids; all are windows on the one array of pictures, which is not copied.
+
+    targets: what goes with the pictures, by name ("label", "mask", ...): a row for each of them.
 
     Three parts taken out of the array would be copies; a gather per element is several times slower, and a
     shuffle buffer then holds copies. So the rows are put in the order of the splits, in place.
@@ -36,7 +40,8 @@ def datasets(pictures: np.ndarray, ids: list[np.ndarray], labels: np.ndarray) ->
         datasets, start = [], 0
         for rows in ids:
             part = tensor[start : start + len(rows)]
-            elements = {"id": rows, "image": part, "label": labels[rows]}
+            along = {name: values[rows] for name, values in targets.items()}
+            elements = {"id": rows, "image": part, **along}
             datasets.append(tf.data.Dataset.from_tensor_slices(elements).with_options(options))
             start += len(rows)
     return datasets

@@ -3,6 +3,7 @@
 import datetime
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,20 @@ LARGEST_MATRIX = 20
 """Up to this many classes the confusion matrix is a table of counts; above it, the worst pairs are listed."""
 MISTAKES, PAIRS = 24, 25
 """The most mistakes and confused pairs of classes that the page shows."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that a template brings: a heading, text, tables, then figures.
+
+    tables: (caption, DataFrame), shown with three digits after the point; figures: (caption, uint8 picture
+    (h, w, 3), a sheet for example, or SVG as Markup).
+    """
+
+    title: str
+    text: str = ""
+    tables: Sequence[tuple[str, pd.DataFrame]] = ()
+    figures: Sequence[tuple[str, np.ndarray | Markup]] = ()
 
 
 def collect_pictures(data, predictions: pd.DataFrame | None = None) -> dict[int, np.ndarray]:
@@ -67,6 +82,8 @@ def write(
     confusion: pd.DataFrame | None = None,
     assessment: Assessment | None = None,
     overlays: dict[int, np.ndarray] | None = None,
+    score: tuple[str, str] = ("accuracy", "accuracy"),
+    sections: Sequence[Section] = (),
     environment: dict | None = None,
 ) -> Path:
     """Write the page to `path`, whole or not at all, and return the path; what is None or empty is left out.
@@ -81,11 +98,14 @@ def write(
         stages: the schedule, in order.
         history: columns epoch (from 1), stage, loss, accuracy, val_loss, val_accuracy; others are ignored.
         ledger: columns stage, block, variables, to_train, moved, relative_change, statistics_moved.
-        comparison: a row per method; columns method, test_accuracy, low, high (95 % interval), and where
-            known val_accuracy, epochs, trainable_parameters, seconds.
+        comparison: a row per method; columns method, test_<score>, low, high (95 % interval), and where
+            known val_<score>, epochs, trainable_parameters, seconds.
         predictions, metrics, per_class, confusion: of the model the page is about, from `runner.evaluation`.
         assessment: of the same model, from `assessment.assess`.
         overlays: id -> uint8 (h, w, 3), Grad-CAM maps on test pictures (`explained_ids`).
+        score: the number, 0..1, that methods are compared by: what its columns, and its entries in `metrics`
+            (<score>, <score>_interval), are called, and how it reads: ("miou", "mean IoU").
+        sections: what only this template has to show, before the environment.
         environment: name -> text, number, list or dict, shown in this order; None and "" are left out.
     """
     if pictures is None:
@@ -97,8 +117,9 @@ def write(
         title=title,
         paragraphs=[part for part in re.split(r"\n\s*\n", question) if part.strip()],
         classes=list(data.classes),
-        headline=_headline(metrics, comparison),
-        comparison=_comparison(comparison, metrics),
+        score=score[1],
+        headline=_headline(metrics, comparison, score),
+        comparison=_comparison(comparison, metrics, score),
         counts=report_data.counts(data),
         checks=report_data.checks(data),
         problems=report_data.problems(data),
@@ -109,7 +130,7 @@ def write(
         plan=plan.describe(stages, history, ledger),
         ledger=None if ledger is None else plan.ledger_table(ledger),
         curves=_curves(history),
-        numbers=_numbers(metrics),
+        numbers=_numbers(metrics, score),
         per_class=_per_class(_given(per_class)),
         confusion=_confusion(_given(confusion)),
         calibration=assessment and report_assessment.calibration(assessment),
@@ -117,6 +138,7 @@ def write(
         groups=assessment and report_assessment.groups(assessment, metrics["accuracy"]),
         attention=report_assessment.attention(predictions, overlays, pictures),
         mistakes=_mistake_pictures(_given(predictions), pictures),
+        sections=[_section(section) for section in sections],
         environment=_environment(environment),
         date=datetime.date.today().isoformat(),
     )
@@ -126,17 +148,18 @@ def _given(table):
     return None if table is None or len(table) == 0 else table
 
 
-def _headline(metrics, comparison):
+def _headline(metrics, comparison, score):
     if not metrics:
         return None
-    low, high = metrics["accuracy_interval"]
+    key, words = score
+    low, high = metrics[f"{key}_interval"]
     headline = {
-        "accuracy": metrics["accuracy"],
+        "value": metrics[key],
         "interval": plan.interval((low, high)),
         "examples": metrics["examples"],
         "gains": [],
     }
-    if low == high == 1:
+    if low == high == 1 and key == "accuracy":
         # The bootstrap sees nothing beyond a faultless sample; the rule of three does (Hanley and
         # Lippman-Hand 1983).
         headline["note"] = (
@@ -144,10 +167,10 @@ def _headline(metrics, comparison):
             f"{100 * min(1, 3 / metrics['examples']):.1f}\u202f% remains plausible."
         )
     if comparison is not None and len(comparison) > 1:
-        place = _subject(comparison, metrics)
-        own = comparison["test_accuracy"].iloc[place]
+        place = _subject(comparison, metrics, key)
+        own = comparison[f"test_{key}"].iloc[place]
         for row, (method, value) in enumerate(
-            zip(comparison["method"], comparison["test_accuracy"], strict=True)
+            zip(comparison["method"], comparison[f"test_{key}"], strict=True)
         ):
             if row != place:
                 headline["gains"].append(
@@ -161,34 +184,37 @@ def _headline(metrics, comparison):
     return headline
 
 
-def _subject(comparison, metrics):
-    """Return the position of the method that the page is about: the last with the accuracy of `metrics`."""
+def _subject(comparison, metrics, key):
+    """Return the position of the method that the page is about: the last with the score of `metrics`."""
     if metrics:
         same = np.flatnonzero(
-            np.isclose(comparison["test_accuracy"].to_numpy(float), metrics["accuracy"], atol=1e-9)
+            np.isclose(comparison[f"test_{key}"].to_numpy(float), metrics[key], atol=1e-9)
         )
         if len(same):
             return int(same[-1])
     return len(comparison) - 1
 
 
-def _comparison(comparison, metrics):
+def _comparison(comparison, metrics, score):
     if comparison is None:
         return None
-    place = _subject(comparison, metrics)
+    key, words = score
+    place = _subject(comparison, metrics, key)
     rows = [
         {
             **row,
+            "test": row[f"test_{key}"],
+            "val": row.get(f"val_{key}"),
             "subject": number == place,
             "interval": plan.interval((row["low"], row["high"])) if pd.notna(row.get("low")) else "",
         }
         for number, row in enumerate(comparison.to_dict("records"))
     ]
-    said = "; ".join(f"{row['method']} {plan.percent(row['test_accuracy'])}" for row in rows)
-    bars = figures.inline_svg(
-        figures.comparison_bars(comparison, place), f"Bar plot of test accuracy: {said}.", "comparison"
-    )
-    return {"rows": rows, "columns": set(comparison.columns), "bars": Markup(bars)}
+    said = "; ".join(f"{row['method']} {plan.percent(row['test'])}" for row in rows)
+    drawn = figures.comparison_bars(comparison, place, f"test_{key}")
+    bars = figures.inline_svg(drawn, f"Bar plot of test {words}: {said}.", "comparison")
+    columns = {name.replace(f"val_{key}", "val") for name in comparison.columns}
+    return {"rows": rows, "columns": columns, "bars": Markup(bars)}
 
 
 def _augmented(augmented):
@@ -223,7 +249,8 @@ def _curves(history):
     if history is None:
         return []
     curves = []
-    for quantity in ("loss", "accuracy"):
+    measured = [name.removeprefix("val_") for name in history if name.startswith("val_")]
+    for quantity in dict.fromkeys(["loss", "accuracy", *measured]):
         if quantity in history or f"val_{quantity}" in history:
             last = "; ".join(
                 f"{name} {history[column].iloc[-1]:.3f}"
@@ -232,14 +259,16 @@ def _curves(history):
             )
             description = f"Line plot of {quantity} over {len(history)} epochs. At the end: {last}."
             svg = figures.inline_svg(figures.learning_curves(history, quantity), description, quantity)
-            curves.append({"name": quantity.capitalize(), "svg": Markup(svg)})
+            name = quantity.replace("_", " ")
+            curves.append({"name": name[:1].upper() + name[1:], "svg": Markup(svg)})
     return curves
 
 
-def _numbers(metrics):
+def _numbers(metrics, score):
     if not metrics:
         return None
-    names = {"accuracy": "Accuracy", "top5_accuracy": "Top-5 accuracy"} | {
+    key, words = score
+    names = {key: words[:1].upper() + words[1:], "top5_accuracy": "Top-5 accuracy"} | {
         f"{average}_{name}": f"{average.capitalize()} {name.replace('f1', 'F1')}"
         for average in ("macro", "weighted")
         for name in ("f1", "precision", "recall")
@@ -253,6 +282,40 @@ def _numbers(metrics):
         for key, name in names.items()
         if key in metrics
     ]
+
+
+def _section(section: Section) -> dict:
+    """Return what the page needs of a section: tables as rows of text, pictures as data URIs."""
+
+    def text(value) -> str:
+        if isinstance(value, (float, np.floating)):
+            return "" if value != value else f"{value:.3f}"
+        return str(value)
+
+    tables = [
+        {
+            "caption": caption,
+            "columns": [str(name).replace("_", " ") for name in table.columns],
+            "numeric": [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes],
+            "rows": [[text(value) for value in row] for row in table.itertuples(index=False)],
+        }
+        for caption, table in section.tables
+    ]
+    drawn = [
+        {
+            "caption": caption,
+            "svg": figure if isinstance(figure, Markup) else None,
+            "uri": None if isinstance(figure, Markup) else picture_tools.data_uri(figure),
+        }
+        for caption, figure in section.figures
+    ]
+    return {
+        "anchor": re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-"),
+        "title": section.title,
+        "paragraphs": [part for part in re.split(r"\n\s*\n", section.text) if part.strip()],
+        "tables": tables,
+        "figures": drawn,
+    }
 
 
 def _per_class(per_class):

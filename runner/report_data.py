@@ -20,12 +20,12 @@ _SPLITS = {
 
 def counts(data) -> dict:
     """Return the table of pictures per class and split: splits (names), totals, rows ({name, counts})."""
-    table = pd.crosstab(data.manifest["label"].astype(str), data.manifest["split"])
-    table = table.reindex([str(name) for name in data.classes], fill_value=0)
-    splits = [split for split in _SPLITS if split in table and table[split].any()]
+    table = runner_checks.count(data.manifest, data.classes, data.amounts)
+    totals = data.manifest["split"].value_counts()
+    splits = [split for split in _SPLITS if totals.get(split)]
     return {
         "splits": [_SPLITS[split] for split in splits],
-        "totals": [int(table[split].sum()) for split in splits],
+        "totals": [int(totals[split]) for split in splits],
         "rows": [
             {"name": name, "counts": [int(row[split]) for split in splits]} for name, row in table.iterrows()
         ],
@@ -65,14 +65,15 @@ def _between_splits(data) -> list[tuple[str, str]]:
                 "pictures stand in more than one split: the test says too much.",
             )
         )
-        found.append(
-            _check(
-                int((known["label"].nunique() > 1).sum()),
-                "No identical picture has two labels.",
-                "picture has more than one label.",
-                "pictures have more than one label.",
+        if data.amounts is None:
+            found.append(
+                _check(
+                    int((known["label"].nunique() > 1).sum()),
+                    "No identical picture has two labels.",
+                    "picture has more than one label.",
+                    "pictures have more than one label.",
+                )
             )
-        )
     grouped = (
         used[used["group"].notna() & (used["group"].astype(str) != "")] if "group" in used else used.head(0)
     )
@@ -111,11 +112,10 @@ def _near_duplicates(data) -> list[tuple[str, str]]:
 
 
 def _missing(data) -> list[tuple[str, str]]:
-    used, found = _used(data), []
+    counts, found = runner_checks.count(data.manifest, data.classes, data.amounts), []
     for split in ("train", "val", "test"):
         name = _SPLITS[split]
-        present = set(used.loc[used["split"] == split, "label"])
-        missing = [one for one in data.classes if one not in present]
+        missing = counts.index[counts[split] == 0].tolist()
         which = f"no {name} picture: {_few(missing)}."
         fine = f"Every class has {name} pictures."
         found.append(_check(len(missing), fine, f"class has {which}", f"classes have {which}"))
@@ -128,12 +128,12 @@ def _whole_set(data) -> list[tuple[str, str]]:
     rows = rows[(rows["path"] == "") & (rows["kind"] != "missing")]
     found = [
         ("fine", sentence)
-        for kind, sentence in (
-            ("label", "No two class names look like one."),
-            ("give-away", "Size, shape, colour and file format do not give the class away."),
-            ("imbalance", "No class has five times the training pictures of another."),
+        for kind, sentence, labels_only in (
+            ("label", "No two class names look like one.", False),
+            ("give-away", "Size, shape, colour and file format do not give the class away.", True),
+            ("imbalance", "No class has five times the training pictures of another.", True),
         )
-        if not (rows["kind"] == kind).any()
+        if not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
     ]
     for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"]):
         weight = "told" if kind in ("tiny", "imbalance") else "bad"
@@ -185,7 +185,9 @@ def pairs(data) -> list[dict]:
                 {
                     "uri": picture_tools.data_uri(data.odd[one], 136),
                     "path": data.manifest["path"][one],
-                    "words": f"{data.manifest['label'][one]}, {_SPLITS[data.manifest['split'][one]]}",
+                    "words": ", ".join(
+                        filter(None, (data.manifest["label"][one], _SPLITS[data.manifest["split"][one]]))
+                    ),
                 }
                 for one in (row.first, row.second)
             ]
@@ -206,6 +208,8 @@ def sideways(data) -> list[dict]:
 def sheet_ids(data) -> list[int]:
     """Return the ids of the training pictures in the sheet, class by class."""
     train = data.manifest[data.manifest["split"] == "train"]
+    if data.amounts is not None:  # spread over the set, which may go film by film
+        return train.index[np.linspace(0, len(train) - 1, min(SHEET, len(train))).astype(int)].tolist()
     each = max(1, SHEET // len(data.classes))
     # With more classes than places, the classes shown are spread evenly over all of them.
     shown = np.unique(

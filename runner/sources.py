@@ -9,7 +9,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from runner.errors import InputError, suggest
@@ -38,6 +40,20 @@ COLUMNS = "path,label[,split][,group][,subgroup]"
 LAYOUT = "CLASS/picture or SPLIT/CLASS/picture with splits train, val, test"
 
 
+class Target(NamedTuple):
+    """What one picture is to be trained on where that is no single label: boxes, a mask.
+
+    arrays: of the same names, shapes and dtypes for all examples; they go with the resized picture and stand
+    beside "image" in an element of `data.Data`.
+    amounts: int64 (classes,): how many boxes, or pixels, of each class.
+    problems: (kind, message) of what is odd about it, such as boxes without area.
+    """
+
+    arrays: dict[str, np.ndarray]
+    amounts: np.ndarray
+    problems: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Examples as they were found.
@@ -47,12 +63,17 @@ class Source:
     CSV file also subgroup ("" = none).
     read: gives the pictures in row order, each as the path of a file or the bytes of one; as often as called.
     problems: rows (path, kind, message) for what was left out already.
+    target: None where each example has one label. Else it gives a picture's `Target`, from its row, its
+    width and height upright in pixels, and the image_size and resize of `images.resize`; it is called in
+    several threads, and raises `images.Unreadable` for what cannot be used. Every label is "" then, and
+    classes are those of boxes or masks.
     """
 
     examples: pd.DataFrame
     classes: tuple[str, ...]
     read: Callable[[], Iterator[str | bytes]]
     problems: list[tuple[str, str, str]] = field(default_factory=list)
+    target: Callable[[int, int, int, int, str], Target] | None = None
 
 
 def find(source: str | Path) -> Source:

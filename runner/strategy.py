@@ -3,6 +3,7 @@
 One device, every visible GPU of one machine, a TPU, or the processes of several machines.
 """
 
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -134,6 +135,27 @@ def set_deterministic(on: bool) -> None:
     """
     if on:
         tf.config.experimental.enable_op_determinism()
+
+
+def for_all_devices(config, chosen: tf.distribute.Strategy):
+    """A template's Config with the batch size and learning rates that all devices together train with.
+
+    config: with scale_learning_rate, batch_size, stages and, where it trains from scratch, a
+    scratch_learning_rate. A batch k times as large has a gradient with 1/k of the variance. "linear": k times
+    the rate (Goyal et al. 2017, arXiv:1706.02677, for SGD); "square_root": for Adam and its like (Malladi et
+    al. 2022, arXiv:2205.10287); "no" gives the config back.
+    """
+    if config.scale_learning_rate == "no":
+        return config
+    devices = chosen.num_replicas_in_sync
+    factor = devices if config.scale_learning_rate == "linear" else devices**0.5
+    stages = tuple(
+        dataclasses.replace(stage, learning_rate=stage.learning_rate * factor) for stage in config.stages
+    )
+    changes = {"batch_size": config.batch_size * devices, "stages": stages}
+    if hasattr(config, "scratch_learning_rate"):
+        changes["scratch_learning_rate"] = config.scratch_learning_rate * factor
+    return dataclasses.replace(config, **changes)
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:

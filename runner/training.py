@@ -47,12 +47,17 @@ def batches(
     flip: bool = False,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    target: Callable[[dict], dict] | None = None,
+    fill: int | None = None,
+    ignore: int = 255,
 ) -> tf.data.Dataset:
     """Turn one split of a `Data` into what `model.fit` takes: (images, labels) batches.
 
-    images: uint8 (batch, height, width, channels), augmented with `strength` (see `augment.dataset`);
-    labels: float32 (batch, classes), one-hot, mixed where MixUp or CutMix mixed the pictures. The same seed
-    gives the same batches; with `shuffle` each epoch has its own order.
+    images: uint8 (batch, height, width, channels), augmented with `strength` (see `augment.dataset`, also for
+    fill and ignore); labels: float32 (batch, classes), one-hot, mixed where MixUp or CutMix mixed the
+    pictures. The same seed gives the same batches; with `shuffle` each epoch has its own order.
+    target: for boxes and masks, makes of an augmented batch, a dict with the arrays of the `Data`, one with
+    "image", "label" in any structure, and sample weights as "weight" where there are some.
     """
     named = named_batches(
         examples,
@@ -64,6 +69,9 @@ def batches(
         flip=flip,
         mixup=mixup,
         cutmix=cutmix,
+        target=target,
+        fill=fill,
+        ignore=ignore,
     )
     return named.map(_pair).prefetch(tf.data.AUTOTUNE)
 
@@ -79,6 +87,9 @@ def named_batches(
     flip: bool = False,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    target: Callable[[dict], dict] | None = None,
+    fill: int | None = None,
+    ignore: int = 255,
     start: int | None = None,
     only_draw: bool = False,
 ) -> tf.data.Dataset:
@@ -96,11 +107,13 @@ def named_batches(
         ordered = examples
         if shuffle:
             ordered = examples.shuffle(buffer, seed=seed, reshuffle_each_iteration=True)
-        batched = ordered.batch(batch_size).map(
-            lambda batch: {**batch, "label": tf.one_hot(batch["label"], len(classes))},
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        return augment.dataset(
+        batched = ordered.batch(batch_size)
+        if target is None:
+            batched = batched.map(
+                lambda batch: {**batch, "label": tf.one_hot(batch["label"], len(classes))},
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        augmented = augment.dataset(
             batched,
             strength,
             seed=seed,
@@ -108,8 +121,13 @@ def named_batches(
             mixup=mixup,
             cutmix=cutmix,
             start=start,
+            fill=fill,
+            ignore=ignore,
             only_draw=only_draw,
         )
+        if target is None:
+            return augmented
+        return augmented.map(target, num_parallel_calls=tf.data.AUTOTUNE)
 
     if start is None:
         return make()
@@ -122,6 +140,8 @@ def named_batches(
 def _pair(batch):
     if "geometric" in batch:  # to be augmented on the device
         return {name: batch[name] for name in ("image", "geometric", "colour")}, batch["label"]
+    if "weight" in batch:
+        return batch["image"], batch["label"], batch["weight"]
     return batch["image"], batch["label"]
 
 

@@ -99,7 +99,7 @@ def run(classes, found, test):
         {"path": [f"{i}.png" for i in range(len(labels))], "split": split, "label": labels, "group": ""}
     ).assign(sha256=hashes)
     problems = pd.DataFrame([("", "imbalance", "few")], columns=["path", "kind", "message"])
-    data = SimpleNamespace(classes=tuple(classes), manifest=manifest, problems=problems)
+    data = SimpleNamespace(classes=tuple(classes), manifest=manifest, problems=problems, amounts=None)
     metrics = evaluation.metrics(test, classes, resamples=50)
     low, high = metrics["accuracy_interval"]
     comparison = pd.DataFrame([("staged", metrics["accuracy"], low, high)])

@@ -91,7 +91,7 @@ def fake_data(classes, each=4, **changes):
         split: [{"id": one, "image": images[one]} for one in manifest.index[manifest["split"] == split]]
         for split in ("train", "val", "test")
     }
-    more = {"near_duplicates": near_duplicates.none(), "odd": {}}
+    more = {"near_duplicates": near_duplicates.none(), "odd": {}, "amounts": None}
     return SimpleNamespace(
         classes=tuple(classes), manifest=manifest, problems=problems, **splits | more | changes
     )

@@ -65,7 +65,7 @@ def test_the_report_shows_mistakes_of_an_opened_test_only(split):
     import pandas as pd
 
     manifest = pd.DataFrame({"split": ["test"] * 6, "label": list("ababab")})
-    data = SimpleNamespace(train=[], test=split, classes=("a", "b"), manifest=manifest)
+    data = SimpleNamespace(train=[], test=split, classes=("a", "b"), manifest=manifest, amounts=None)
     predictions = pd.DataFrame({"id": [3], "label": ["b"], "prediction": ["a"], "confidence": [0.9]})
     with pytest.raises(InputError, match="sealed"):
         report.collect_pictures(data, predictions)

@@ -88,9 +88,9 @@ def test_what_the_surroundings_do_not_allow_is_refused(monkeypatch, environment,
 
 def test_batch_and_learning_rates_grow_with_the_devices_where_they_are_to():
     pair, config = strategy.choose("mirrored"), image_classification.Config()
-    assert image_classification.for_all_devices(config, pair) is config
+    assert strategy.for_all_devices(config, pair) is config
     for rule, factor in (("linear", 2), ("square_root", 2**0.5)):
-        grown = image_classification.for_all_devices(
+        grown = strategy.for_all_devices(
             dataclasses.replace(config, scale_learning_rate=rule), pair
         )
         assert grown.batch_size == 2 * config.batch_size

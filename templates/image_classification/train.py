@@ -170,31 +170,10 @@ def main(config: Config) -> Path:
         return train_and_report(config, chosen)
 
 
-def for_all_devices(config: Config, chosen: tf.distribute.Strategy) -> Config:
-    """The batch size and the learning rates that all devices together train with.
-
-    A batch k times as large has a gradient with 1/k of the variance. "linear": k times the rate (Goyal et al.
-    2017, arXiv:1706.02677, for SGD); "square_root": for Adam and its like (Malladi et al. 2022,
-    arXiv:2205.10287).
-    """
-    if config.scale_learning_rate == "no":
-        return config
-    devices = chosen.num_replicas_in_sync
-    factor = devices if config.scale_learning_rate == "linear" else devices**0.5
-    return dataclasses.replace(
-        config,
-        batch_size=config.batch_size * devices,
-        stages=tuple(
-            dataclasses.replace(stage, learning_rate=stage.learning_rate * factor) for stage in config.stages
-        ),
-        scratch_learning_rate=config.scratch_learning_rate * factor,
-    )
-
-
 def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     """The same under a strategy: all workers train, and the chief alone judges and writes."""
     template, record = Path(__file__).parent.name, flags.to_dict(config)
-    config = for_all_devices(config, chosen)
+    config = strategy.for_all_devices(config, chosen)
     run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
     with multi_worker.chief_first(chosen):  # data that must be prepared is, once
         examples = load(config)

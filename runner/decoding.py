@@ -1,0 +1,132 @@
+"""Every picture of a source is decoded once before training: what it is, what is odd, and its resized form.
+
+Pictures that don't fit in memory are decoded again in each pass.
+"""
+
+import itertools
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from runner import images
+from runner.sources import Source, Target
+
+
+def look_at_all(found: Source, image_size: int, resize: str, pictures: np.ndarray | None):
+    """Decode every example once; fill `pictures`, uint8 (examples, image_size, image_size, 3), if there are.
+
+    Returns the facts (DataFrame with sha256, width, height, format, gray, turned), the thumbnails and colours
+    that `near_duplicates.find` takes, the `Target` of each row that has one (without `pictures` only its
+    amounts, beside the first with its arrays), and problem rows (path, kind, message).
+    """
+    thumbnails = np.zeros((len(found.examples), 32, 32), dtype=np.uint8)
+    colours = np.zeros((len(found.examples), 8, 8, 2), dtype=np.uint8)
+    targets: dict[int, Target] = {}
+
+    def work(row: int, file: str | bytes) -> tuple[tuple, Target | None, list[tuple[str, str]]]:
+        try:
+            with images.decoded(file) as (image, note):
+                problems, target = [("converted", note)] if note else [], None
+                if found.target is not None:
+                    target = found.target(row, *image.size, image_size, resize)
+                    problems += target.problems
+                if pictures is not None:
+                    pictures[row] = images.resize(image, image_size, resize)
+                *facts, thumbnails[row], colours[row] = images.look(file, image)
+                return (images.digest(image), *facts), target, problems
+        except images.Unreadable as error:
+            return ("", 0, 0, "", False, False), None, [("unreadable", str(error))]
+
+    rows, problems = [], []
+    workers = min(8, os.cpu_count() or 1)
+    # Pillow warns of odd metadata and large pictures; what matters becomes a problem row. The filter is the
+    # whole process's, so it is set here and not in the threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        files = enumerate(found.read())
+        while batch := list(itertools.islice(files, 64 * workers)):  # so that encoded pictures never pile up
+            for (row, _), (facts, target, said) in zip(batch, pool.map(work, *zip(*batch))):
+                rows.append(facts)
+                problems += [(found.examples["path"].iat[row], *one) for one in said]
+                if target is not None:
+                    keep = pictures is not None or not targets
+                    targets[row] = target if keep else target._replace(arrays={})
+    facts = pd.DataFrame(rows, columns=["sha256", "width", "height", "format", "gray", "turned"])
+    return facts, thumbnails, colours, targets, problems
+
+
+def stack(
+    targets: dict[int, Target], examples: int, classes: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the targets' arrays by name, a row per example, and the amounts, int64 (examples, classes).
+
+    Both are 0 where an example has no target; of targets that came without arrays there are no arrays.
+    """
+    amounts = np.zeros((examples, classes), dtype=np.int64)
+    kept = {row: target for row, target in targets.items() if target.arrays}
+    arrays = {}
+    if len(kept) == len(targets):
+        first = next(iter(targets.values())).arrays if targets else {}
+        arrays = {name: np.zeros((examples, *one.shape), one.dtype) for name, one in first.items()}
+    for row, target in targets.items():
+        amounts[row] = target.amounts
+        for name, values in arrays.items():
+            values[row] = target.arrays[name]
+    return arrays, amounts
+
+
+def dataset(
+    found: Source,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    targets: dict[int, Target],
+    image_size: int,
+    resize: str,
+) -> tf.data.Dataset:
+    """Return a dataset that decodes its pictures in each pass, in parallel, in the order of `ids`.
+
+    targets: of `look_at_all`; their first has the names, shapes and dtypes of all. A source that streams the
+    pictures themselves (TFDS) keeps its own order.
+    """
+    wanted = set(ids.tolist())
+    shapes = next(iter(targets.values())).arrays if targets else {}
+
+    def encoded() -> Iterator[tuple[int, bytes, bool]]:
+        rows = enumerate(found.read())
+        first = next(rows)
+        if isinstance(first[1], str):
+            paths = [first[1], *(path for _, path in rows)]
+            for row in ids:
+                yield row, os.fsencode(paths[row]), True
+        else:
+            for row, file in itertools.chain([first], rows):
+                if row in wanted:
+                    yield row, file, False
+
+    def decode(row: int, file: bytes, is_path: bool) -> list[np.ndarray]:
+        with images.decoded(os.fsdecode(file) if is_path else file) as (image, _):
+            values = [images.resize(image, image_size, resize)]
+            if shapes:
+                arrays = found.target(int(row), *image.size, image_size, resize).arrays
+                values += [arrays[name] for name in shapes]
+            return values
+
+    def element(row: tf.Tensor, file: tf.Tensor, is_path: tf.Tensor) -> dict[str, tf.Tensor]:
+        dtypes = [tf.uint8, *(tf.as_dtype(one.dtype) for one in shapes.values())]
+        image, *along = tf.numpy_function(decode, [row, file, is_path], dtypes)
+        image.set_shape((image_size, image_size, 3))
+        if not shapes:
+            return {"id": row, "image": image, "label": tf.gather(labels, row)}
+        for value, one in zip(along, shapes.values()):
+            value.set_shape(one.shape)
+        return {"id": row, "image": image, **dict(zip(shapes, along))}
+
+    signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.bool))
+    files = tf.data.Dataset.from_generator(encoded, output_signature=signature)
+    elements = files.map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return elements.apply(tf.data.experimental.assert_cardinality(len(ids)))
