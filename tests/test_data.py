@@ -140,7 +140,7 @@ def test_all_three_datasets_share_one_array():
     order = np.random.RandomState(0).permutation(count)
     before = _resident()
     parts = [order[:12_000], order[12_000:13_000], order[13_000:]]
-    for dataset in in_memory.datasets(pictures, parts, np.zeros(count, np.int64)):
+    for dataset in in_memory.datasets(pictures, parts, {"label": np.zeros(count, np.int64)}):
         for batch in dataset.shuffle(12_000).batch(100):
             np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["id"] % 251)
     assert _resident() - before < pictures.nbytes / 2

@@ -22,7 +22,7 @@ def pictures() -> tf.data.Dataset:
     """Shuffled batches of pictures in memory, from step 2 into the third epoch, each flipped its own way."""
     held = in_memory.aligned(10, 8)
     held[:] = np.random.default_rng(0).integers(0, 256, held.shape)
-    (examples,) = in_memory.datasets(held, [np.arange(10)], np.arange(10) % 3)
+    (examples,) = in_memory.datasets(held, [np.arange(10)], {"label": np.arange(10) % 3})
     cheap = training.named_batches(examples, "abc", 4, shuffle=True, seed=3, start=2).take(5)
     seeds = tf.data.Dataset.random(seed=7).batch(2)
 
