@@ -92,9 +92,7 @@ def learning_curves(history: pd.DataFrame, quantity: str) -> Figure:
     return figure
 
 
-def comparison_bars(
-    comparison: pd.DataFrame, highlight: int = -1, column: str = "test_accuracy"
-) -> Figure:
+def comparison_bars(comparison: pd.DataFrame, highlight: int = -1, column: str = "test_accuracy") -> Figure:
     """Plot one horizontal bar per method: a column of shares (0..1) with its interval low..high.
 
     The columns are those of `report.write`. The row at position `highlight` is

@@ -37,6 +37,13 @@ def choose(name: str, backbone: str) -> tuple[str, str]:
     return of_cpu(_cpu_flags(), backbone)
 
 
+def use(name: str, backbone: str) -> str:
+    """Let Keras compute in what `choose` gives, from the next model on; returns that in words."""
+    policy, why = choose(name, backbone)
+    strategy.set_precision(policy)
+    return f"precision: {policy} ({why})"
+
+
 def of_gpu(capability: tuple[int, int]) -> tuple[str, str]:
     """As `choose`, for a GPU of that CUDA compute capability."""
     shown = ".".join(map(str, capability))

@@ -187,9 +187,7 @@ def _headline(metrics, comparison, score):
 def _subject(comparison, metrics, key):
     """Return the position of the method that the page is about: the last with the score of `metrics`."""
     if metrics:
-        same = np.flatnonzero(
-            np.isclose(comparison[f"test_{key}"].to_numpy(float), metrics[key], atol=1e-9)
-        )
+        same = np.flatnonzero(np.isclose(comparison[f"test_{key}"].to_numpy(float), metrics[key], atol=1e-9))
         if len(same):
             return int(same[-1])
     return len(comparison) - 1

@@ -171,8 +171,10 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
         )
 
 
-def environment(command: str | None = None) -> dict[str, str]:
-    """What a result depends on, for the run folder: versions, processor, devices, commit, command."""
+def environment(command: str | None = None, training_seconds: float | None = None) -> dict[str, str]:
+    """What a result depends on, for the run folder: versions, processor, devices, commit, command; with
+    the seconds of training also these and the process's largest memory.
+    """
     versions = {}
     for package in ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "tensorflow-datasets"):
         try:
@@ -183,6 +185,12 @@ def environment(command: str | None = None) -> dict[str, str]:
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")
     ]
+    took = {}
+    if training_seconds is not None:
+        took = {
+            "training seconds": f"{training_seconds:.0f}",
+            "peak memory": f"{peak_memory_gigabytes():.1f} GB",
+        }
     return {
         "python": platform.python_version(),
         **versions,
@@ -193,7 +201,7 @@ def environment(command: str | None = None) -> dict[str, str]:
         "precision": keras.mixed_precision.global_policy().name,
         "commit": _commit(),
         "command": command if command is not None else _command(),
-    }
+    } | took
 
 
 def peak_memory_gigabytes() -> float:

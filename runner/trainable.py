@@ -132,6 +132,16 @@ def set_trainable(
     return chosen
 
 
+def check_batch_norm(model: keras.Model, weights: str, stages: Sequence[Stage]) -> None:
+    """Raise InputError where BatchNorm layers start from random weights (weights "none") and never learn."""
+    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
+    if weights == "none" and normalised and all(stage.batch_norm == "frozen" for stage in stages):
+        raise InputError(
+            "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
+            "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
+        )
+
+
 def plan(model: keras.Model, blocks: Sequence[Block], stages: Sequence[Stage]) -> pd.DataFrame:
     """What each stage would train, before anything does: columns stage, trains, blocks, variables, weights,
     epochs.

@@ -90,9 +90,7 @@ def test_batch_and_learning_rates_grow_with_the_devices_where_they_are_to():
     pair, config = strategy.choose("mirrored"), image_classification.Config()
     assert strategy.for_all_devices(config, pair) is config
     for rule, factor in (("linear", 2), ("square_root", 2**0.5)):
-        grown = strategy.for_all_devices(
-            dataclasses.replace(config, scale_learning_rate=rule), pair
-        )
+        grown = strategy.for_all_devices(dataclasses.replace(config, scale_learning_rate=rule), pair)
         assert grown.batch_size == 2 * config.batch_size
         assert grown.scratch_learning_rate == factor * config.scratch_learning_rate
         for ours, theirs in zip(grown.stages, config.stages, strict=True):

@@ -17,7 +17,6 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ import tensorflow as tf
 from runner import (
     assessment,
     augment,
+    baselines,
     card,
     data,
     evaluation,
@@ -45,7 +45,6 @@ from runner import (
     trainable,
     training,
 )
-from runner.config import Stage
 from runner.errors import InputError, suggest
 
 from . import model
@@ -66,34 +65,8 @@ def load(config: Config) -> data.Data:
 
 
 def methods(config: Config) -> dict[str, Config]:
-    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all.
-
-    From scratch has every weight and BatchNorm statistic free from the start and no validation pick of its
-    epoch: early in training its statistics say little about its weights. They are estimated anew before it
-    is judged.
-    """
-    staged = {"staged": config}
-    if not config.baselines:
-        return staged
-    epochs = sum(stage.epochs for stage in config.stages)
-    scratch = Stage(
-        "scratch",
-        train="all",
-        epochs=epochs,
-        learning_rate=config.scratch_learning_rate,
-        schedule="cosine",
-        warmup=0.1,
-        batch_norm="train",
-        keep="last",
-    )
-    head = Stage(
-        "head", train="head", epochs=epochs, learning_rate=config.stages[0].learning_rate, schedule="cosine"
-    )
-    return {
-        "from scratch": dataclasses.replace(config, weights="none", stages=(scratch,)),
-        "feature extraction": dataclasses.replace(config, stages=(head,)),
-        **staged,
-    }
+    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all."""
+    return baselines.methods(config)
 
 
 def fit(
@@ -102,7 +75,7 @@ def fit(
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
     strategy.set_deterministic(config.deterministic)
-    strategy.set_precision(precision.choose(config.precision, config.backbone)[0])
+    precision.use(config.precision, config.backbone)
     with strategy.choose(config.strategy).scope():
         network, blocks = model.build(config, examples)
         network.compile(
@@ -182,19 +155,12 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
     )
     check_classes(config, examples.classes)
-    policy, why = precision.choose(config.precision, config.backbone)
-    strategy.set_precision(policy)
-    print(f"precision: {policy} ({why})")
+    print(precision.use(config.precision, config.backbone))
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
     strategy.check_batch_size(config.batch_size, chosen)
     network, blocks = model.build(config, examples)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
-    if config.weights == "none" and normalised and all(s.batch_norm == "frozen" for s in config.stages):
-        raise InputError(
-            "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
-            "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
-        )
+    trainable.check_batch_norm(network, config.weights, config.stages)
     # What the end of the run needs of the network is tried before hours of training.
     reference.extractor(network, "head")
     export.any_size(network, config.resize)
@@ -215,7 +181,16 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     )
     predictions = evaluation.predict(networks, test, examples.classes)
     metrics = {name: evaluation.metrics(table, examples.classes) for name, table in predictions.items()}
-    comparison = compare(networks, fits, validation, metrics)
+    scores = {}
+    for name, chosen_on in validation.items():
+        low, high = metrics[name]["accuracy_interval"]
+        scores[name] = {
+            "val_accuracy": float((chosen_on["label"] == chosen_on["prediction"]).mean()),
+            "test_accuracy": metrics[name]["accuracy"],
+            "low": low,
+            "high": high,
+        }
+    comparison = baselines.table(networks, fits, scores)
     assessed = assessment.assess(
         validation["staged"],
         predictions["staged"],
@@ -224,10 +199,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         config.positive,
         config.operating_point,
     )
-    environment = strategy.environment() | {
-        "training seconds": f"{sum(fitted.seconds for fitted in fits.values()):.0f}",
-        "peak memory": f"{strategy.peak_memory_gigabytes():.1f} GB",
-    }
+    environment = strategy.environment(training_seconds=sum(fitted.seconds for fitted in fits.values()))
     results = Results(
         fits["staged"], comparison, predictions["staged"], metrics["staged"], assessed, environment
     )
@@ -253,29 +225,6 @@ def check_classes(config: Config, classes: Sequence[str]) -> None:
             f"{', ...' if len(classes) > 5 else ''}); give one of two, or leave it out."
             + suggest(config.positive, classes)
         )
-
-
-def compare(networks, fits, validation, metrics) -> pd.DataFrame:
-    """One row per method, on the same pictures: what it trained, what it took and what it reached."""
-    rows = []
-    for name, network in networks.items():
-        chosen_on = validation[name]
-        low, high = metrics[name]["accuracy_interval"]
-        rows.append(
-            {
-                "method": name,
-                "epochs": len(fits[name].history),
-                "trainable_parameters": sum(
-                    int(np.prod(variable.shape)) for variable in network.trainable_variables
-                ),
-                "seconds": round(fits[name].seconds, 1),
-                "val_accuracy": float((chosen_on["label"] == chosen_on["prediction"]).mean()),
-                "test_accuracy": metrics[name]["accuracy"],
-                "low": low,
-                "high": high,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
