@@ -405,14 +405,14 @@ def _scale_learning_rates(optimizer, factors: Sequence[tuple[keras.Variable, flo
         return
     factor_of = {optimizer._var_key(variable): factor for variable, factor in factors}
     update_step, apply_weight_decay = optimizer.update_step, optimizer._apply_weight_decay
+    whole = optimizer.weight_decay  # read here: within a step another replica may have it scaled
 
     def scaled_update_step(gradient, variable, learning_rate):
         return update_step(gradient, variable, learning_rate * factor_of[optimizer._var_key(variable)])
 
     def scaled_weight_decay(variables):
-        if optimizer.weight_decay is None:
+        if whole is None:
             return
-        whole = optimizer.weight_decay
         try:
             for factor in sorted(set(factor_of.values())):
                 optimizer.weight_decay = whole * factor
