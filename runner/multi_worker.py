@@ -27,13 +27,16 @@ import hashlib
 import json
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from runner import accumulation
+from runner.accumulation import override
+from runner.errors import InputError
 
 
 def number_of_workers(strategy: tf.distribute.Strategy) -> int:
@@ -107,39 +110,37 @@ def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):
 # ---------------------------------------------------------------- the model
 
 
-def prepare(model: keras.Model) -> None:
+def prepare(model: keras.Model, accumulate: int = 1) -> None:
     """Let a compiled model train, evaluate and predict on several replicas, in one process or in several.
 
-    Overrides methods of this one object; its class and what it saves stay as they are. Works also where an
-    optimizer or compiled step is made anew later (`stages.StagedUnfreezing`). A `train_step` of the model's
-    own must pass its loss through `optimizer.scale_loss`, as Keras' does. Has no effect on one replica or a
-    TPU, nor a second time.
+    accumulate: each replica computes its rows of a batch in so many parts, one after another, and then all
+    take one step. See `accumulation.divide`, which also says what is overridden and what a `train_step` of
+    the model's own must do. With 1 part this has no effect on one replica or a TPU.
+    Raises InputError for parts on a TPU.
     """
     strategy = model.distribute_strategy
-    if _leave_to_keras(strategy) or "train_step" in vars(model):
+    if isinstance(strategy, tf.distribute.TPUStrategy) and accumulate > 1:
+        raise InputError(
+            f"accumulate={accumulate}: a TPU is left to Keras; compile with an optimizer that has "
+            f"gradient_accumulation_steps={accumulate}, and smaller batches."
+        )
+    prepared = "train_step" in vars(model)
+    if prepared or accumulate > 1 or not _leave_to_keras(strategy):
+        accumulation.divide(model, accumulate)
+    if prepared or _leave_to_keras(strategy):
         return
     for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, keras.layers.BatchNormalization) and "_moments" not in vars(layer):
+        if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
-            _override(layer, "_moments", _without_stand_in(layer._moments))
-    call, make_train_function = model.call, model.make_train_function
     train_step, test_step, predict_step = model.train_step, model.test_step, model.predict_step
     as_keras_reduces = _as_vectors if number_of_workers(strategy) > 1 else lambda logs: logs
-
-    def make_weighted_train_function(force: bool = False):
-        _weigh_loss(model.optimizer)
-        return make_train_function(force)
-
-    _override(model, "call", _with_stand_in(call))
-    _override(model, "train_step", lambda data: as_keras_reduces(_step(train_step, data, weigh=True)))
-    _override(model, "test_step", lambda data: as_keras_reduces(_step(test_step, data)))
-    _override(model, "predict_step", lambda data: _step(predict_step, data))
-    _override(model, "make_train_function", make_weighted_train_function)
-    _override(model, "_maybe_symbolic_build", lambda *batches, **named: _build(model, *batches, **named))
-
-
-def _override(owner, name: str, function: Callable) -> None:
-    object.__setattr__(owner, name, function)  # Keras would track an attribute
+    evaluate, predict = (
+        functools.partial(accumulation.without_training, step) for step in (test_step, predict_step)
+    )
+    override(model, "train_step", lambda data: as_keras_reduces(train_step(data)))
+    override(model, "test_step", lambda data: as_keras_reduces(evaluate(data)))
+    override(model, "predict_step", predict)
+    override(model, "_maybe_symbolic_build", lambda *batches, **named: _build(model, *batches, **named))
 
 
 def _build(model: keras.Model, iterator=None, data_batch=None) -> None:
@@ -161,71 +162,6 @@ def _build(model: keras.Model, iterator=None, data_batch=None) -> None:
         break
     with strategy.scope():
         model._symbolic_build(data_batch=keras.tree.map_structure(shape_of, data_batch))
-
-
-# What a step that is being traced works on; each replica of a process traces in a thread of its own.
-_PART = threading.local()
-
-
-def _step(step: Callable, data, weigh: bool = False):
-    """Trace a step on this replica's part of a batch, which may have no rows."""
-    _PART.rows = tf.shape(tf.nest.flatten(data)[0])[0]
-    try:
-        if weigh:
-            _PART.weight = _weight(_PART.rows)
-        return step(data)
-    finally:
-        _PART.rows = None
-
-
-def _weight(rows: tf.Tensor) -> tf.Tensor:
-    """This replica's share of the rows of the global batch, times the number of replicas: 1 if all are alike.
-
-    Keras' loss on a replica is the mean over its n_r rows, divided by the number R of replicas. Times R n_r/n
-    that is the sum over its rows divided by the number n of all rows, and the gradients, which are added up,
-    are those of the whole batch. Losses of regularisation, the same on each replica, keep their weight: the
-    factors add up to R.
-    """
-    context = tf.distribute.get_replica_context()
-    rows = tf.cast(rows, tf.float32)
-    total = context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
-    return rows * context.num_replicas_in_sync / total
-
-
-def _weigh_loss(optimizer) -> None:
-    vars(optimizer).pop("scale_loss", None)
-    scale_loss = optimizer.scale_loss
-    _override(optimizer, "scale_loss", lambda loss: scale_loss(loss * tf.cast(_PART.weight, loss.dtype)))
-
-
-def _with_stand_in(call: Callable) -> Callable:
-    """Run a model on one row of zeros where its replica has none, and drop what comes of it: a convolution of
-    no pictures gives a wrong shape on a CPU (oneDNN in TensorFlow 2.21).
-    """
-
-    def padded(inputs, *arguments, **named):
-        rows = getattr(_PART, "rows", None)
-        if rows is None:  # outside of a step
-            return call(inputs, *arguments, **named)
-
-        def at_least_one(tensor):
-            one = tf.zeros((1, *tensor.shape[1:]), tensor.dtype)
-            return tf.cond(rows > 0, lambda: tensor, lambda: one)
-
-        outputs = call(keras.tree.map_structure(at_least_one, inputs), *arguments, **named)
-        return keras.tree.map_structure(lambda tensor: tensor[:rows], outputs)
-
-    return padded
-
-
-def _without_stand_in(moments: Callable) -> Callable:
-    """Keep that row out of BatchNorm's statistics."""
-
-    def of_rows(inputs, mask):
-        rows = getattr(_PART, "rows", None)
-        return moments(inputs if rows is None or mask is not None else inputs[:rows], mask)
-
-    return of_rows
 
 
 def _as_vectors(logs: dict) -> dict:

@@ -43,12 +43,13 @@ def input_speed(batches: tf.data.Dataset) -> float:
     return count / (time.perf_counter() - started)
 
 
-def training_speed(network: keras.Model, batches: tf.data.Dataset) -> float:
+def training_speed(network: keras.Model, batches: tf.data.Dataset, accumulate: int = 1) -> float:
     """Pictures per second of forward and backward passes over one batch on every replica.
 
+    accumulate: in so many parts, of which one is measured; see `accumulation`.
     Nothing moves: the gradients are not applied, and random layers and BatchNorm run as in inference.
     """
-    images, labels = next(iter(batches))
+    images, labels = (whole[: -(-len(whole) // accumulate)] for whole in next(iter(batches)))
 
     @tf.function(autograph=False)
     def step(images, labels):

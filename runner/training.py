@@ -162,6 +162,7 @@ def fit(
     frozen: FrozenPrefix | None = None,
     train_on_device: Callable[[int], tf.data.Dataset] | None = None,
     augment_on: str = "auto",
+    accumulate: int = 1,
 ) -> Fit:
     """Run the stages on a compiled model and return the history and the ledger.
 
@@ -186,6 +187,8 @@ def fit(
         train_on_device: what `train_from` gives, made with `only_draw=True`, to augment on the device.
         augment_on: where: "input", "device" (which wants `train_on_device`), or "auto": on a GPU that would
             otherwise wait for its pictures, by measurement, else in the input.
+        accumulate: each replica computes its rows of a batch in so many parts, one after another, and takes
+            one step: for batches that do not fit. See `accumulation`.
 
     Raises InputError before the first epoch for stages that the model cannot run and for steps per execution
     that do not divide an epoch, LedgerError when a stage
@@ -246,16 +249,16 @@ def fit(
                     segment = _part(frozen, model, staged, blocks, lines)
                 if segment is None and whole is None:
                     whole = Segment(model, train, validation, train_from)
-                    whole = whole if ended else _whole(whole, train_on_device, augment_on)
+                    whole = whole if ended else _whole(whole, train_on_device, augment_on, accumulate)
                     if steps >= speeds.BATCHES and not saved:
                         every.insert(0, _watch(whole.train, lines))
                 segment = segment or whole
-                _run(segment, staged, every, steps, saved)
+                _run(segment, staged, every, steps, saved, accumulate)
                 saved = None
     except DivergenceError as error:
         raise DivergenceError(f"{error}{_pictures(segment.train_from, staged)}{_kept(checkpoints)}") from None
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        raise OutOfMemory(_smaller_batch(train, staged, error)) from error
+        raise OutOfMemory(_smaller_batch(train, staged, error, accumulate)) from error
     finally:
         lines.close()
     seconds = seconds_before + time.perf_counter() - started
@@ -291,7 +294,10 @@ def _part(
 
 
 def _whole(
-    in_input: Segment, train_on_device: Callable[[int], tf.data.Dataset] | None, augment_on: str
+    in_input: Segment,
+    train_on_device: Callable[[int], tf.data.Dataset] | None,
+    augment_on: str,
+    accumulate: int,
 ) -> Segment:
     """The whole network, with its batches augmented where `augment_on` says or, for "auto", should."""
     if train_on_device is None or augment_on == "input":
@@ -300,7 +306,8 @@ def _whole(
         if not tf.config.list_logical_devices("GPU"):
             return in_input
         found = speeds.Speeds(
-            speeds.input_speed(in_input.train), speeds.training_speed(in_input.model, in_input.train)
+            speeds.input_speed(in_input.train),
+            speeds.training_speed(in_input.model, in_input.train, accumulate),
         )
         bound = multi_worker.any_worker(found.input_bound, in_input.model.distribute_strategy)
         print(f"{found}; augmentation {'on the device' if bound else 'in the input'}")
@@ -321,11 +328,11 @@ def _watch(train: tf.data.Dataset, lines: EpochLines) -> speeds.InputWatch:
     return speeds.InputWatch(speeds.input_speed(train), pictures, tell)
 
 
-def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved) -> None:
+def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved, accumulate: int) -> None:
     """One `model.fit`, from the beginning or from a saved state."""
     model, record = segment.model, saved[0] if saved else None
     strategy = model.distribute_strategy
-    multi_worker.prepare(model)
+    multi_worker.prepare(model, accumulate)
     epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
     if isinstance(segment.train.element_spec, tuple):  # with labels
         _build_metrics(model, segment.train.element_spec[1])
@@ -391,12 +398,15 @@ def _kept(checkpoints: Path | None) -> str:
     return f" The last good checkpoint is {last[0]}." if last else ""
 
 
-def _smaller_batch(train: tf.data.Dataset, staged: StagedUnfreezing, error: BaseException) -> str:
+def _smaller_batch(
+    train: tf.data.Dataset, staged: StagedUnfreezing, error: BaseException, accumulate: int
+) -> str:
     """Advice after a step that did not fit: the largest power of two that is at most half the batch."""
     size = int(tf.shape(tf.nest.flatten(next(iter(train)))[0])[0])
     reason = " ".join(str(getattr(error, "message", error)).split())[:200]
     advice = (
-        f"try a batch_size of {2 ** ((size // 2).bit_length() - 1)}, in another run folder"
+        f"try accumulate={2 * accumulate}, for the same steps in smaller parts, or a batch_size of "
+        f"{2 ** ((size // 2).bit_length() - 1)}, in another run folder"
         if size > 1
         else "the batch is one picture already: use a smaller image_size or backbone"
     )

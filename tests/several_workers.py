@@ -44,12 +44,14 @@ def pairs(count: int, batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((values, labels)).batch(batch_size)
 
 
-def plain(chosen, count: int, batch_size: int, batch_norm: bool = False) -> dict[str, np.ndarray]:
+def plain(
+    chosen, count: int, batch_size: int, batch_norm: bool = False, accumulate: int = 1
+) -> dict[str, np.ndarray]:
     """fit with validation, evaluate and predict, by Keras alone on a prepared model."""
     with chosen.scope():
         model = dense(batch_norm)
-    multi_worker.prepare(model)
-    multi_worker.prepare(model)  # a second time changes nothing
+    multi_worker.prepare(model, accumulate)
+    multi_worker.prepare(model, accumulate)  # a second time changes nothing
     data = multi_worker.distribute(pairs(count, batch_size), chosen)
     history = model.fit(data, validation_data=data, epochs=3, shuffle=False, verbose=0).history
     values = multi_worker.distribute(pairs(count, batch_size).map(lambda values, labels: (values,)), chosen)
@@ -172,6 +174,7 @@ def kept(chosen, folder: Path) -> dict[str, np.ndarray]:
             blocks,
             train_from=lambda step: training.named_batches(**source, start=step),
             frozen=frozen.FrozenPrefix(examples, batch_size=8, seed=3, strength="light", views=3),
+            accumulate=multi_worker.number_of_workers(chosen),  # the same whoever adds up the gradients
         )
     finally:
         frozen._Level.function = function
@@ -216,6 +219,7 @@ def decisions(chosen) -> dict[str, np.ndarray]:
 
 CASES = {
     "uneven": lambda chosen, folder: plain(chosen, 21, 4),
+    "accumulated": lambda chosen, folder: plain(chosen, 21, 8, accumulate=3),
     "batch_norm": lambda chosen, folder: plain(chosen, 17, 8, batch_norm=True),  # the last batch has one row
     "staged": lambda chosen, folder: staged(chosen),
     "resumed": lambda chosen, folder: cut_and_resumed(chosen, folder / "checkpoints"),

@@ -351,7 +351,7 @@ def test_a_step_without_memory_says_which_batch_size_to_try(picture_model, examp
         x = Greedy()(model.layers[-2].output)
         return keras.Model(model.input, keras.layers.Dense(4, name="head")(x)), blocks
 
-    with pytest.raises(OutOfMemory, match="with 9 pictures in a batch; try a batch_size of 4, in another"):
+    with pytest.raises(OutOfMemory, match="9 pictures in a batch; try accumulate=2.*batch_size of 4, in"):
         fit(build, examples)
 
 

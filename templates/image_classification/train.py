@@ -127,6 +127,7 @@ def fit(
         if mixes or config.augment == "none"
         else lambda step: training.named_batches(**source, start=step, only_draw=True),
         augment_on="input" if mixes or config.augment == "none" else config.augment_on,
+        accumulate=config.accumulate,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = training.batches(
