@@ -1,51 +1,29 @@
-"""Pictures with a mask each: folders of both, or a dataset of TFDS; every pixel's class as an index.
+"""Pictures with a mask each, which gives every pixel a class: folders of both, or a dataset of TFDS.
 
-A mask is a picture of the same size, PNG or another format without loss: gray or with a palette, where the
-value is the class (with a palette its index, whatever its colours), or in colours that a file of classes
-names. Nothing is decoded here but the masks whose classes no file names.
+Each becomes one `sources.Source`, whose `target` brings a picture's mask to its resized form:
+
+    examples = data.load(masks.find("~/streets"), image_size=192)
+
+A mask is a picture of the same size without loss, such as PNG; `mask_values` says what it means.
 """
 
-import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from runner import images, sources
+from runner import images, mask_values, sources
 from runner.errors import InputError, suggest
+from runner.mask_values import IGNORE
 from runner.sources import SPLIT_WORDS, Source, Target
 
-IGNORE = 255
-"""Stands in a mask where a pixel counts for nothing."""
 LAYOUT = (
     "images/ and masks/ with the same names, train/images and train/masks (also val, test), or train/ and "
     "trainannot/ (also val, test)"
 )
-CLASS_FILES = ("classes.txt", "classes.csv")
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What the values or colours of masks mean.
-
-    names: of the classes that count, in the order of their index. indices: uint8 (256,), the index of each
-    value, IGNORE for what is to be ignored. unknown: bool (256,), values that no mask may have. colours:
-    None, or the value of each colour as red * 65536 + green * 256 + blue.
-    """
-
-    names: tuple[str, ...]
-    indices: np.ndarray
-    unknown: np.ndarray
-    colours: dict[int, int] | None = None
 
 
 def find(source: str | Path, ignore: tuple[int, ...] = (IGNORE,), classes: str | Path = "") -> Source:
@@ -82,16 +60,16 @@ def find(source: str | Path, ignore: tuple[int, ...] = (IGNORE,), classes: str |
             rows.append((name, "", split, ""))
             pictures.append(picture)
             masks.append(mask)
-    meaning = _meaning(root, masks, ignore, classes)
+    meaning = mask_values.meaning(root, masks, ignore, classes)
     examples = pd.DataFrame(rows, columns=["path", "label", "split", "group"], dtype=object)
     return Source(
         examples, meaning.names, lambda: iter(pictures), problems, _target(masks.__getitem__, meaning)
     )
 
 
-def _target(mask_of: Callable[[int], str | bytes], meaning: Classes) -> Callable[..., Target]:
+def _target(mask_of: Callable[[int], str | bytes], meaning: mask_values.Classes) -> Callable[..., Target]:
     def target(row: int, width: int, height: int, image_size: int, resize: str) -> Target:
-        values = read(mask_of(row), meaning, (width, height))
+        values = mask_values.read(mask_of(row), meaning, (width, height))
         mask = images.resize_mask(values, image_size, resize, IGNORE)
         amounts = np.bincount(mask[mask != IGNORE], minlength=len(meaning.names))
         odd = () if amounts.any() else (("mask", "all of its mask is ignored"),)
@@ -100,190 +78,20 @@ def _target(mask_of: Callable[[int], str | bytes], meaning: Classes) -> Callable
     return target
 
 
-# ---------------------------------------------------------------- one mask
+def at_own_size(mask: np.ndarray, width: int, height: int, resize: str) -> np.ndarray:
+    """Return a mask of a resized picture, uint8 (size, size), at the size that the picture had.
 
-
-def read(file: str | Path | bytes, meaning: Classes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Return a mask as indices into `meaning.names`, or IGNORE: uint8 (height, width).
-
-    size: width and height that it must have. Raises `images.Unreadable` for a mask that means nothing.
+    width, height: of the picture, upright; resize: of `images.resize`. uint8 (height, width), of the nearest
+    pixel, IGNORE where "crop" cut something off.
     """
-    if meaning.colours is None:
-        values = _values(file, size)
-    else:
-        packed = _colours(file, size)
-        found, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
-        unknown = ~np.isin(found, list(meaning.colours))
-        if unknown.any():
-            pixels, colour = counts[unknown].sum(), found[unknown][counts[unknown].argmax()]
-            raise images.Unreadable(
-                f"{pixels} pixels of its mask have a colour that is no class's, most of them #{colour:06x}: "
-                "list it in the file of classes, or save masks without smoothing"
-            )
-        values = np.array([meaning.colours[one] for one in found.tolist()], np.uint8)[inverse]
-        values = values.reshape(packed.shape)
-    beyond = meaning.unknown[values]
-    if beyond.any():
-        raise images.Unreadable(
-            f"{beyond.sum()} pixels of its mask have a value that is none of the {len(meaning.names)} "
-            f"classes', such as {values[beyond][0]}: add it to the file of classes, or ignore it"
-        )
-    return meaning.indices[values]
-
-
-def _values(file: str | Path | bytes, size: tuple[int, int] | None) -> np.ndarray:
-    with _opened(file, size) as mask:
-        if mask.mode not in ("1", "L", "P", "I;16", "I"):
-            raise images.Unreadable(
-                f"its mask is in colours (mode {mask.mode}) and no file says which class has which: write "
-                f"{CLASS_FILES[0]} with a line name,red,green,blue for each class"
-            )
-        values = np.asarray(mask)
-        if values.max(initial=0) > 255:
-            raise images.Unreadable(f"its mask has the value {values.max()}; 0 to 255 are allowed")
-        return values.astype(np.uint8)
-
-
-def _colours(file: str | Path | bytes, size: tuple[int, int] | None) -> np.ndarray:
-    with _opened(file, size) as mask:
-        return np.asarray(mask.convert("RGB")).astype(np.int64) @ np.array([65536, 256, 1])
-
-
-@contextlib.contextmanager
-def _opened(file: str | Path | bytes, size: tuple[int, int] | None) -> Iterator[Image.Image]:
-    """Open a mask of that size, to decode it in the block; what goes wrong becomes `images.Unreadable`."""
-    try:
-        with Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=_FORMATS) as mask:
-            if size is not None and mask.size != size:
-                raise images.Unreadable(
-                    f"its mask has {mask.width} x {mask.height} pixels and the picture, upright, "
-                    f"{size[0]} x {size[1]}"
-                )
-            if mask.width * mask.height > images.MAX_PIXELS:
-                raise images.Unreadable(
-                    f"its mask has more than {images.MAX_PIXELS:,} pixels: make it smaller"
-                )
-            if mask.format == "JPEG":
-                raise images.Unreadable(
-                    "its mask is a JPEG, which blurs classes into each other: save it as PNG"
-                )
-            yield mask
-    except images.Unreadable:
-        raise
-    except Exception as error:  # Pillow's readers raise almost anything on broken files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise images.Unreadable(f"its mask cannot be decoded: {reason[:200]}") from None
-
-
-# ---------------------------------------------------------------- what values mean
-
-
-def _meaning(root: Path, masks: list[str], ignore: tuple[int, ...], classes: str | Path) -> Classes:
-    path = Path(os.path.expanduser(classes)) if classes else None
-    if path is not None and not os.path.isfile(path):
-        raise InputError(
-            f"Received classes={str(classes)!r}, a file which is not there; give a line per class."
-        )
-    if path is None:
-        path = next((root / name for name in CLASS_FILES if os.path.isfile(root / name)), None)
-    if path is not None:
-        names, colours = _class_file(path)
-        return by_value(dict(enumerate(names)), ignore, colours)
-    found = np.zeros(256, bool)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for present in pool.map(_present, masks):
-            found |= present
-    values = np.flatnonzero(found)
-    if not len(values):
-        try:
-            _values(masks[0], None)
-        except images.Unreadable as error:
-            raise InputError(
-                f"Received data={str(root)!r}, none of whose {len(masks)} masks can be used, such as "
-                f"{os.path.relpath(masks[0], root)!r} ({error})."
-            ) from None
-    if set(values) == {0, 255} and 255 in ignore:
-        raise InputError(
-            f"Received data={str(root)!r}, whose masks hold only 0 and 255, which is ignored; where 255 is "
-            f"an object, write {CLASS_FILES[0]} there: background,0,0,0 and object,255,255,255 in two lines."
-        )
-    return by_value({int(value): str(value) for value in values}, ignore)
-
-
-def _present(mask: str) -> np.ndarray:
-    """Which values a mask has, bool (256,); none where it cannot be read, which `target` says later."""
-    try:
-        return np.bincount(_values(mask, None).ravel(), minlength=256) > 0
-    except images.Unreadable:
-        return np.zeros(256, bool)
-
-
-def by_value(
-    names: dict[int, str], ignore: tuple[int, ...], colours: dict[int, int] | None = None
-) -> Classes:
-    """Number the classes that are not ignored, in the order of their values."""
-    wrong = [value for value in ignore if not 0 <= value <= 255]
-    if wrong:
-        raise InputError(f"Received ignore={wrong[0]}; the values of a mask are 0 to 255.")
-    kept = [value for value in sorted(names) if value not in ignore]
-    if not kept:
-        raise InputError(
-            f"Received masks whose values ({', '.join(map(str, sorted(names))) or 'none that can be read'}) "
-            "are all ignored; check the masks, or ignore less."
-        )
-    indices, unknown = np.full(256, IGNORE, np.uint8), np.ones(256, bool)
-    unknown[list(ignore)] = False
-    for index, value in enumerate(kept):
-        indices[value], unknown[value] = index, False
-    return Classes(tuple(names[value] for value in kept), indices, unknown, colours)
-
-
-def _class_file(path: Path) -> tuple[list[str], dict[int, int] | None]:
-    """Read a file of classes: names, and the line's number of each colour where it gives some."""
-    where = f"Received the classes in {str(path)!r}"
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}, which cannot be read as UTF-8: {' '.join(str(error).split())}.") from None
-    cells = [[cell.strip() for cell in line.split(",")] for line in lines if line.strip()]
-    if cells and [cell.lower() for cell in cells[0]] in (
-        ["name", "r", "g", "b"],
-        ["name", "colour"],
-        ["name"],
-    ):
-        cells = cells[1:]
-    names, colours = [], {}
-    for number, (name, *colour) in enumerate(cells):
-        names.append(name)
-        if colour:
-            packed = _packed(colour)
-            if packed is None or not name:
-                raise InputError(
-                    f"{where}, with {','.join(cells[number])!r}; a line is name, name,#rrggbb, or "
-                    "name,red,green,blue with 0 to 255."
-                )
-            if packed in colours:
-                raise InputError(f"{where}, with one colour for {names[colours[packed]]!r} and {name!r}.")
-            colours[packed] = number
-    if not names or len(set(names)) < len(names) or not 0 < len(names) <= 255:
-        raise InputError(
-            f"{where}, with {len(set(names))} different names in {len(names)} lines; give 1 to 255."
-        )
-    if colours and len(colours) < len(names):
-        raise InputError(
-            f"{where}, with colours for {len(colours)} of {len(names)} classes; give all or none."
-        )
-    return names, colours or None
-
-
-def _packed(colour: list[str]) -> int | None:
-    """A colour as red * 65536 + green * 256 + blue, None where it is none."""
-    if len(colour) == 1 and re.fullmatch(r"#[0-9a-fA-F]{6}", colour[0]):
-        return int(colour[0][1:], 16)
-    if len(colour) == 3 and all(re.fullmatch(r"[0-9]{1,3}", one) and int(one) < 256 for one in colour):
-        red, green, blue = map(int, colour)
-        return red * 65536 + green * 256 + blue
-    return None
+    size = len(mask)
+    scale_x, scale_y, shift_x, shift_y = images.box_matrix(width, height, size, resize)
+    columns = np.floor(scale_x * (np.arange(width) + 0.5) + shift_x).astype(int)
+    rows = np.floor(scale_y * (np.arange(height) + 0.5) + shift_y).astype(int)
+    full = mask[rows.clip(0, size - 1)[:, None], columns.clip(0, size - 1)[None, :]]
+    full[(rows < 0) | (rows >= size)] = IGNORE
+    full[:, (columns < 0) | (columns >= size)] = IGNORE
+    return full
 
 
 # ---------------------------------------------------------------- folders
@@ -375,7 +183,7 @@ def _tfds(source: str, ignore: tuple[int, ...]) -> Source:
     from runner import builders
 
     builder, mask, chosen = builders.prepared(source, sources.ROOT, _labelled_image)
-    meaning = by_value(dict(enumerate(builder.info.features[mask].names)), ignore)
+    meaning = mask_values.by_value(dict(enumerate(builder.info.features[mask].names)), ignore)
     undecoded = {name: tfds.decode.SkipDecoding() for name in ("image", mask)}
 
     def examples() -> Iterator[tuple[str, str, dict]]:

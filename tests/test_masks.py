@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner import data, images, masks
+from runner import data, images, mask_values, masks
 from runner.errors import InputError
 
 COLOURS = ((0, 0, 0), (128, 0, 0), (0, 128, 255))
@@ -88,7 +88,7 @@ def test_colours_mean_what_the_file_of_classes_says(tmp_path, form):
         save(root, f"masks/{number}.png", np.array(COLOURS, np.uint8)[values])
     source = masks.find(root, ignore=(0,))
     assert source.classes == ("road", "sky")
-    mask = masks.read(str(root / "masks/0.png"), masks._meaning(root, [], (0,), ""))
+    mask = mask_values.read(root / "masks/0.png", mask_values.meaning(root, [], (0,)))
     expected = np.where(index_mask() == 255, 0, index_mask())
     np.testing.assert_array_equal(mask, np.array([255, 0, 1], np.uint8)[expected])
     # A smoothed mask has colours between those of its classes.
@@ -199,6 +199,18 @@ def test_wrong_folders_are_answered_in_one_line(tmp_path):
     for number in range(4):
         save(tmp_path / "coloured", f"masks/{number}.png", picture(number))
     answer("none of whose 4 masks can be used, such as 'masks/0.png' .its mask", tmp_path / "coloured")
+
+
+@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("shape", [(40, 64), (64, 40)])
+def test_a_mask_goes_back_to_the_size_of_its_picture(shape, resize):
+    mask = np.zeros(shape, np.uint8)
+    mask[10:30, 12:28] = 1
+    back = masks.at_own_size(images.resize_mask(mask, 128, resize, 255), shape[1], shape[0], resize)
+    assert back.shape == shape
+    cut = back == 255
+    assert cut.sum() == ((64 - 40) * 40 if resize == "crop" else 0)
+    np.testing.assert_array_equal(back[~cut], mask[~cut])
 
 
 def test_scenes_come_with_their_masks():
