@@ -63,6 +63,11 @@ class Config:
     """The number, measured on validation, that decides which epoch of a stage is best."""
     batch_size: int = 16
     """Pictures per step, over all devices together (but see scale_learning_rate)."""
+    accumulate: int = 1
+    """Compute each batch in so many parts, one after another, and then take the step: a batch that does not
+    fit does, at the price of some time. Equal steps, but BatchNorm, which the decoder has, sees a part at a
+    time.
+    """
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
 
@@ -115,6 +120,12 @@ class Config:
             ("decoder_channels", 1 <= self.decoder_channels <= 1024, "1 to 1024"),
             ("dropout", 0 <= self.dropout < 1, "a share from 0 to below 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 (off) to the batch_size"),
+            (
+                "jit",
+                self.jit != "on" or self.accumulate == 1,
+                "'auto' or 'off' with accumulate: XLA computes all parts at once, which saves no memory",
+            ),
             ("steps_per_execution", self.steps_per_execution >= 1, "at least 1"),
             ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
             ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),

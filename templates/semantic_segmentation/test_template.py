@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner import segmentation
+from runner import predict, segmentation
 from runner.config import Stage
 from runner.errors import InputError
 
@@ -105,6 +105,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     assert agrees > 0.6
     with pytest.raises(InputError, match="cannot be used"):
         train.predict(run, [run / "metrics.json"])
+    with pytest.raises(InputError, match="no single class for a picture but an output of shape"):
+        predict.load(run)
 
 
 def test_mistakes_are_found_before_anything_is_written(tmp_path, folder_of_pictures):

@@ -17,7 +17,6 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ import tensorflow as tf
 
 from runner import (
     augment,
+    baselines,
     data,
     export,
     folder,
@@ -42,7 +42,6 @@ from runner import (
     trainable,
     training,
 )
-from runner.config import Stage
 from runner.errors import InputError
 
 from . import model
@@ -92,34 +91,8 @@ def targets(config: Config, examples: data.Data) -> Callable[[dict], dict]:
 
 
 def methods(config: Config) -> dict[str, Config]:
-    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all.
-
-    From scratch has every weight and BatchNorm statistic free from the start and no validation pick of its
-    epoch: early in training its statistics say little about its weights. They are estimated anew before it
-    is judged.
-    """
-    staged = {"staged": config}
-    if not config.baselines:
-        return staged
-    epochs = sum(stage.epochs for stage in config.stages)
-    scratch = Stage(
-        "scratch",
-        train="all",
-        epochs=epochs,
-        learning_rate=config.scratch_learning_rate,
-        schedule="cosine",
-        warmup=0.1,
-        batch_norm="train",
-        keep="last",
-    )
-    head = Stage(
-        "head", train="head", epochs=epochs, learning_rate=config.stages[0].learning_rate, schedule="cosine"
-    )
-    return {
-        "from scratch": dataclasses.replace(config, weights="none", stages=(scratch,)),
-        "feature extraction": dataclasses.replace(config, stages=(head,)),
-        **staged,
-    }
+    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all."""
+    return baselines.methods(config)
 
 
 def fit(
@@ -128,7 +101,7 @@ def fit(
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
     strategy.set_deterministic(config.deterministic)
-    strategy.set_precision(precision.choose(config.precision, config.backbone)[0])
+    precision.use(config.precision, config.backbone)
     with strategy.choose(config.strategy).scope():
         network, blocks = model.build(config, examples)
         network.compile(
@@ -161,11 +134,19 @@ def fit(
         checkpoint_steps=config.checkpoint_steps,
         checkpoint_minutes=config.checkpoint_minutes,
         augment_on="input",
+        accumulate=config.accumulate,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = training.batches(examples.train, shuffle=True, seed=config.seed, **common)
         trainable.reestimate_batch_norm(network, plain.map(lambda images, labels, weights: images))
     return network, fitted
+
+
+def views(config: Config, element: dict, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """What training sees of one element: so many random views, "image" and "mask"."""
+    batch = {name: tf.repeat(element[name][None], count, axis=0) for name in ("image", "mask")}
+    seen = augment.apply_to_batch(batch, (seed, 0), config.augment, config.flip, ignore=masks.IGNORE)
+    return {name: seen[name].numpy() for name in batch}
 
 
 def masks_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -232,23 +213,13 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         f"{len(examples.classes)} classes; pictures: "
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
     )
-    policy, why = precision.choose(config.precision, config.backbone)
-    strategy.set_precision(policy)
-    print(f"precision: {policy} ({why})")
+    print(precision.use(config.precision, config.backbone))
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
     strategy.check_batch_size(config.batch_size, chosen)
     network, blocks = model.build(config, examples)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    of_backbone = {name for block in blocks for name in block.layers}
-    normalised = any(
-        isinstance(layer, keras.layers.BatchNormalization) and layer.name in of_backbone
-        for layer in network.layers
-    )
-    if config.weights == "none" and normalised and all(s.batch_norm == "frozen" for s in config.stages):
-        raise InputError(
-            "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
-            "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
-        )
+    backbone = keras.Model(network.input, network.get_layer(blocks[-1].name).output)
+    trainable.check_batch_norm(backbone, config.weights, config.stages)  # the decoder's always learn
     export.any_size(network, config.resize)  # tried before hours of training
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
@@ -266,11 +237,18 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     )
     counts = judge(networks, test, examples.classes)
     metrics = {name: segmentation.metrics(counted) for name, counted in counts.items()}
-    comparison = compare(networks, fits, validation, metrics)
-    environment = strategy.environment() | {
-        "training seconds": f"{sum(fitted.seconds for fitted in fits.values()):.0f}",
-        "peak memory": f"{strategy.peak_memory_gigabytes():.1f} GB",
-    }
+    scores = {}
+    for name, numbers in metrics.items():
+        low, high = numbers["miou_interval"]
+        scores[name] = {
+            "val_miou": segmentation.metrics(validation[name], resamples=1)["miou"],
+            "test_miou": numbers["miou"],
+            "low": low,
+            "high": high,
+            **{f"test_{one}": numbers[one] for one in ("dice", "boundary_f", "pixel_accuracy")},
+        }
+    comparison = baselines.table(networks, fits, scores)
+    environment = strategy.environment(training_seconds=sum(fitted.seconds for fitted in fits.values()))
     results = Results(fits["staged"], comparison, counts["staged"], metrics["staged"], environment)
     page = write(run, config, examples, networks["staged"], test, results)
     folder.write_json(
@@ -283,31 +261,6 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     print(f"report: {page}")
     multi_worker.wait(chosen)
     return run
-
-
-def compare(networks, fits, validation, metrics) -> pd.DataFrame:
-    """One row per method, on the same pictures: what it trained, what it took and what it reached."""
-    rows = []
-    for name, network in networks.items():
-        low, high = metrics[name]["miou_interval"]
-        rows.append(
-            {
-                "method": name,
-                "epochs": len(fits[name].history),
-                "trainable_parameters": sum(
-                    int(np.prod(variable.shape)) for variable in network.trainable_variables
-                ),
-                "seconds": round(fits[name].seconds, 1),
-                "val_miou": segmentation.metrics(validation[name], resamples=1)["miou"],
-                "test_miou": metrics[name]["miou"],
-                "low": low,
-                "high": high,
-                "test_dice": metrics[name]["dice"],
-                "test_boundary_f": metrics[name]["boundary_f"],
-                "test_pixel_accuracy": metrics[name]["pixel_accuracy"],
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
@@ -354,15 +307,10 @@ def write_report(
 ) -> Path:
     """One self-contained page, report.html."""
     name = Path(config.data).name
-    train = [element["image"] for element in examples.train.take(4).as_numpy_iterator()]
-    augmented = np.stack(
-        [
-            np.concatenate(
-                [one[None], augment.preview(one, config.augment, 5, seed=number, flip=config.flip)]
-            )
-            for number, one in enumerate(train)
-        ]
-    )
+    augmented = [
+        np.concatenate([element["image"][None], views(config, element, 5, seed)["image"]])
+        for seed, element in enumerate(examples.train.take(4).as_numpy_iterator())
+    ]
     return report.write(
         run / "report.html",
         title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
@@ -370,7 +318,7 @@ def write_report(
         f"give every pixel of {name} one of {len(examples.classes)} classes, and what does each way of using "
         "it bring?",
         data=examples,
-        augmented=augmented,
+        augmented=np.stack(augmented),
         stages=config.stages,
         history=results.fitted.history,
         ledger=results.fitted.ledger,
