@@ -68,8 +68,9 @@ def coco_files(folder: Path) -> list[Path]:
 def coco(root: Path, files: list[Path]) -> Found:
     """Read COCO files, of which several need one split each in their names (or in those of their folders).
 
-    Pictures lie beside the file, in images/, or in the folder that COCO calls after the file (train2017), there
-    or in `root`. Category ids may have gaps; crowds (iscrowd) are left out and counted. Raises InputError.
+    Pictures lie beside the file, in images/, or in the folder that COCO calls after the file (train2017),
+    there or in `root`. Category ids may have gaps; crowds (iscrowd) are left out and counted. Raises
+    InputError.
     """
     splits = [_split_of(file, root) for file in files] if len(files) > 1 else [""]
     if len(files) > 1 and ("" in splits or len(set(splits)) < len(splits) or "train" not in splits):
@@ -83,8 +84,8 @@ def coco(root: Path, files: list[Path]) -> Found:
         found = _read_coco(file)
         if categories not in (None, found.categories):
             raise InputError(
-                f"Received data={str(file)!r}, whose categories are not those of {str(files[0])!r}; all files "
-                "need the same ids and names."
+                f"Received data={str(file)!r}, whose categories are not those of {str(files[0])!r}; all "
+                "files need the same ids and names."
             )
         categories = found.categories
         if found.crowds:
@@ -170,7 +171,9 @@ def _read_coco(file: Path) -> _CocoFile:
         by_id = {value(entry, "id", int, of): entry for entry in entries}
         if len(by_id) < len(entries):
             twice = Counter(entry["id"] for entry in entries).most_common(1)[0][0]
-            raise InputError(f"{where}, where the id {twice} is that of two entries of {of}; give each its own.")
+            raise InputError(
+                f"{where}, where the id {twice} is that of two entries of {of}; give each its own."
+            )
         return by_id
 
     categories = {
@@ -194,9 +197,14 @@ def _read_coco(file: Path) -> _CocoFile:
     pictures = []
     for number, entry in by_id.items():
         name = value(entry, "file_name", str, "an image")
-        size = tuple(entry.get(side) if isinstance(entry.get(side), int) else 0 for side in ("width", "height"))
+        size = tuple(
+            entry.get(side) if isinstance(entry.get(side), int) else 0 for side in ("width", "height")
+        )
         pictures.append(
-            (name, Annotated(name, "", *_arrays(boxes[number], classes[number]), size if all(size) else (0, 0)))
+            (
+                name,
+                Annotated(name, "", *_arrays(boxes[number], classes[number]), size if all(size) else (0, 0)),
+            )
         )
     return _CocoFile(categories, pictures, crowds)
 
@@ -250,8 +258,8 @@ def voc(root: Path) -> Found:
         picture = by_stem.get(stem) or os.path.basename(said)
         if picture not in by_stem.values():
             raise InputError(
-                f"Received data={str(file)!r}, whose picture {said or stem!r} is not in JPEGImages; add it, or "
-                "remove the annotation."
+                f"Received data={str(file)!r}, whose picture {said or stem!r} is not in JPEGImages; add it, "
+                "or remove the annotation."
             )
         described.append((f"JPEGImages/{picture}", size, found))
         files.append(str(root / "JPEGImages" / picture))
@@ -339,5 +347,3 @@ def _parse(file: Path) -> ElementTree.Element:
             raise
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}, which cannot be read as XML ({reason}); save it anew.") from None
-
-

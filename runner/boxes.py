@@ -62,9 +62,7 @@ def find(source: str | Path) -> Source:
         hint = f" Did you mean {str(path / inner[0])!r}?" if inner else ""
         raise InputError(f"Received data={source!r}, a folder without annotations; give {LAYOUT}.{hint}")
     what = "a file that is no .json" if source and os.path.isfile(path) else "which is not there"
-    raise InputError(
-        f"Received data={source!r}, {what}; give {LAYOUT}.{suggest(source, sources.datasets())}"
-    )
+    raise InputError(f"Received data={source!r}, {what}; give {LAYOUT}.{suggest(source, sources.datasets())}")
 
 
 def _of_files(found: annotations.Found, source: str) -> Source:
@@ -107,8 +105,8 @@ def _features_with_boxes(source: str, features) -> tuple[str, str]:
     found = [name for name, feature in items.items() if set(_OBJECT) <= set(getattr(feature, "feature", ()))]
     if "image" not in items or len(found) != 1 or not getattr(items[found[0]]["label"], "names", None):
         raise InputError(
-            f"Received data={source!r} with the features {', '.join(items)}; expected an image, and objects with "
-            "bbox and label: choose a dataset for object detection."
+            f"Received data={source!r} with the features {', '.join(items)}; expected an image, and objects "
+            "with bbox and label: choose a dataset for object detection."
         )
     return "image", found[0]
 
@@ -200,5 +198,3 @@ def resized(
 def _area(boxes: np.ndarray) -> np.ndarray:
     """float (n,): 0 where a side is not positive."""
     return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
-
-

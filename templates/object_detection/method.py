@@ -1,7 +1,8 @@
 """FCOS: which point of the network answers for which box, the loss, and detections from its answers.
 
-Tian et al. 2019, "FCOS: Fully Convolutional One-Stage Object Detection" (arXiv:1904.01355), with centre sampling as
-in arXiv:2006.09214. It has no anchors, and so no sizes and shapes of boxes to choose for each set of pictures.
+Tian et al. 2019, "FCOS: Fully Convolutional One-Stage Object Detection" (arXiv:1904.01355), with centre
+sampling as in arXiv:2006.09214. It has no anchors, and so no sizes and shapes of boxes to choose for each
+set of pictures.
 """
 
 from typing import NamedTuple
@@ -15,8 +16,9 @@ ALPHA, GAMMA = 0.25, 2.0
 RADIUS = 1.5
 """In strides: so near a box's centre, in x and in y, lie the points that answer for it."""
 REACH = 8
-"""In strides: a level takes boxes whose farthest side is at most so far from the point (64 pixels at stride 8,
-as in the paper's section 3.2), and farther than the level below takes. The last level takes all larger ones."""
+"""In strides: a level takes boxes whose farthest side is at most so far from the point (64 pixels at stride
+8, as in the paper's section 3.2), and farther than the level below takes. The last level takes all larger
+ones."""
 BACKGROUND = -1.0
 
 
@@ -51,9 +53,9 @@ def points(image_size: int, cells: list[int]) -> Points:
 def assign(boxes, classes, points: Points):
     """What each point is to say.
 
-    boxes: float32 (batch, n, 4), x_min, y_min, x_max, y_max in pixels; classes: int64 (batch, n), -1 in rows without
-    a box. A point answers for a box when it lies in it and within RADIUS strides of its centre, and the box is of
-    the size of its level; of several boxes for the smallest.
+    boxes: float32 (batch, n, 4), x_min, y_min, x_max, y_max in pixels; classes: int64 (batch, n), -1 in
+    rows without a box. A point answers for a box when it lies in it and within RADIUS strides of its
+    centre, and the box is of the size of its level; of several boxes for the smallest.
     Returns float32 (batch, points, 6): class or BACKGROUND, the box, and the centre-ness (equation 3)
     sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) of the distances to its sides; zeros without a box.
     """
@@ -86,24 +88,27 @@ def assign(boxes, classes, points: Points):
 def target(points: Points):
     """A function of a batch of `augment.dataset` that gives what the network trains on.
 
-    Boxes move with their pictures, so they are assigned after the augmentation. "weight" is 1 over the mean number
-    of points with a box in a picture of this batch: with it the loss of the batch, which Keras takes as the mean
-    over pictures, is the sum over all points divided by the number of those with a box, as in equation 2, on one
-    device as on several.
+    Boxes move with their pictures, so they are assigned after the augmentation. "weight" is 1 over the mean
+    number of points with a box in a picture of this batch: with it the loss of the batch, which Keras takes
+    as the mean over pictures, is the sum over all points divided by the number of those with a box, as in
+    equation 2, on one device as on several.
     """
 
     def assigned(batch: dict) -> dict:
         label = assign(batch["boxes"], batch["classes"], points)
         positive = tf.reduce_sum(tf.cast(label[..., 0] >= 0, tf.float32), axis=1)
         weight = tf.ones_like(positive) / tf.maximum(tf.reduce_mean(positive), 1.0)
-        return {name: batch[name] for name in ("id", "image") if name in batch} | {"label": label, "weight": weight}
+        return {name: batch[name] for name in ("id", "image") if name in batch} | {
+            "label": label,
+            "weight": weight,
+        }
 
     return assigned
 
 
 def loss(label, output):
-    """The loss of each picture, float32 (batch,), summed over its points: the class's, and at points with a box
-    the box's and the centre-ness's (equation 2, with the last term of section 3.3).
+    """The loss of each picture, float32 (batch,), summed over its points: the class's, and at points with a
+    box the box's and the centre-ness's (equation 2, with the last term of section 3.3).
 
     label: from `assign`; output: from the network.
     """
@@ -119,8 +124,8 @@ def loss(label, output):
 
 
 def focal(truth, logits):
-    """The focal loss -a_t (1 - p_t)^GAMMA log(p_t) (Lin et al. 2017, arXiv:1708.02002, equation 5), elementwise:
-    p_t is the probability given to what is true, a_t is ALPHA for 1 and 1 - ALPHA for 0.
+    """The focal loss -a_t (1 - p_t)^GAMMA log(p_t) (Lin et al. 2017, arXiv:1708.02002, equation 5),
+    elementwise: p_t is the probability given to what is true, a_t is ALPHA for 1 and 1 - ALPHA for 0.
     """
     cross_entropy = ops.binary_crossentropy(truth, logits, from_logits=True)
     probability = ops.sigmoid(logits)
@@ -129,7 +134,8 @@ def focal(truth, logits):
 
 
 def generalised_iou(one, other):
-    """IoU less the share of the hull that neither box fills (Rezatofighi et al. 2019, arXiv:1902.09630): -1 to 1.
+    """IoU less the share of the hull that neither box fills (Rezatofighi et al. 2019, arXiv:1902.09630): -1
+    to 1.
 
     one, other: float32 (..., 4), x_min, y_min, x_max, y_max.
     """
@@ -145,12 +151,13 @@ def generalised_iou(one, other):
 
 
 def decode(output, *, most: int = 100, least_score: float = 0.05, iou: float = 0.6):
-    """Detections of each picture, best first: of boxes of one class that overlap by more than `iou` the best.
+    """Detections of each picture, best first: of boxes of one class that overlap by more than `iou` the
+    best.
 
-    output: float32 (batch, points, classes + 5). A score is the geometric mean of the probabilities of class and
-    centre-ness (their product orders alike, section 3.3). most: how many a picture has at most.
-    Returns float32 boxes (batch, most, 4), float32 scores (batch, most), int64 classes (batch, most), and int64
-    (batch,), how many rows count.
+    output: float32 (batch, points, classes + 5). A score is the geometric mean of the probabilities of
+    class and centre-ness (their product orders alike, section 3.3). most: how many a picture has at most.
+    Returns float32 boxes (batch, most, 4), float32 scores (batch, most), int64 classes (batch, most), and
+    int64 (batch,), how many rows count.
     """
     classes = output.shape[-1] - 5
     scores = tf.sqrt(tf.sigmoid(output[..., :classes]) * tf.sigmoid(output[..., -1:]))

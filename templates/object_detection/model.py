@@ -1,15 +1,14 @@
 """The network: a pretrained backbone, a feature pyramid, and one head that all levels of it share.
 
-The layers are plain Keras and the graph is flat, so that stages, the ledger and several devices work on it as on
-any classifier, and model.keras loads without this project. KerasCV's RetinaNet does not carry that: it nests the
-backbone, and a pyramid narrower than its 256 channels (6.8 of its 7.0 million weights on MobileNet-0.25) is not
-among what it saves.
+The layers are plain Keras and the graph is flat, so that stages, the ledger and several devices work on it
+as on any classifier, and model.keras loads without this project. KerasCV's RetinaNet does not carry that:
+it nests the backbone, and a pyramid narrower than its 256 channels (6.8 of its 7.0 million weights on
+MobileNet-0.25) is not among what it saves.
 """
 
 import math
 
 import keras
-import numpy as np
 
 from runner import backbones
 from runner.backbones import Block
@@ -45,9 +44,9 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
 def level_names(backbone: keras.Model, blocks: tuple[Block, ...], strides: tuple[int, ...]) -> list[str]:
     """For each stride, one cell for so many pixels, the name of the last block whose output has it.
 
-    Counted from the top, where every backbone of the table has stride 32: below it each step to at least half as
-    many cells again halves the stride (InceptionV3 rounds its sizes down: 3, 7 and 17 cells of 150 pixels). Raises
-    InputError for a stride that the backbone has not.
+    Counted from the top, where every backbone of the table has stride 32: below it each step to at least
+    half as many cells again halves the stride (InceptionV3 rounds its sizes down: 3, 7 and 17 cells of 150
+    pixels). Raises InputError for a stride that the backbone has not.
     """
     last, stride, above = {}, 32, None
     for block in reversed(blocks):
@@ -66,8 +65,8 @@ def level_names(backbone: keras.Model, blocks: tuple[Block, ...], strides: tuple
 
 
 def _pyramid(features: list, width: int) -> list:
-    """A feature pyramid (Lin et al. 2017, arXiv:1612.03144), finest level first: each level is its own features
-    plus the level above, enlarged.
+    """A feature pyramid (Lin et al. 2017, arXiv:1612.03144), finest level first: each level is its own
+    features plus the level above, enlarged.
     """
     levels, above = [], None
     for number, x in reversed(list(enumerate(features))):
@@ -82,8 +81,8 @@ def _pyramid(features: list, width: int) -> list:
 
 
 def _head(levels: list, config: Config, classes: int):
-    """The head of FCOS (Tian et al. 2019, arXiv:1904.01355): two towers of convolutions, one for classes and one
-    for boxes, the same on each level. GroupNorm, as its statistics are those of one picture.
+    """The head of FCOS (Tian et al. 2019, arXiv:1904.01355): two towers of convolutions, one for classes
+    and one for boxes, the same on each level. GroupNorm, as its statistics are those of one picture.
     """
     towers = {name: _tower(name, config) for name in ("class", "box")}
     of_class = keras.layers.Conv2D(
