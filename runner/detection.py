@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from runner import intervals
 from runner.errors import InputError
@@ -26,6 +26,8 @@ SMALL, LARGE = 32 / 640, 96 / 640
 pictures of mostly 640."""
 SAMPLES = 200
 """Of the bootstrap."""
+SIDE = 256
+"""Pixels a side of pictures with boxes."""
 _RECALLS = np.linspace(0, 1, 101)
 
 
@@ -250,7 +252,7 @@ def average_precision(right: np.ndarray, times: np.ndarray, objects: int) -> np.
 # ---------------------------------------------------------------- pictures
 
 
-def draw(image: np.ndarray, boxes: Sequence[tuple], side: int = 256) -> np.ndarray:
+def draw(image: np.ndarray, boxes: Sequence[tuple], side: int = SIDE) -> np.ndarray:
     """Return the picture with boxes drawn on it, uint8 (side, side, 3) for a square one.
 
     image: uint8 (h, w, 3), enlarged to `side` pixels so that lines cover little; boxes: (x_min, y_min, x_max,
@@ -259,13 +261,14 @@ def draw(image: np.ndarray, boxes: Sequence[tuple], side: int = 256) -> np.ndarr
     scale = max(1.0, side / max(image.shape[:2]))
     height, width = (round(length * scale) for length in image.shape[:2])
     picture = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
-    pen = ImageDraw.Draw(picture)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(max(10, side // 18))
     for x_min, y_min, x_max, y_max, colour, text in boxes:
         left, top = (round(place * scale) for place in (x_min, y_min))
         # The last pixel within the box; a box that is cut at the border stays in sight.
         right, bottom = round(x_max * scale) - 1, round(y_max * scale) - 1
         pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=2)
         if text:
-            place = (left + 3, max(0, top - 11) if top >= 11 else top + 2)
-            pen.text(place, text, fill=colour, stroke_width=1, stroke_fill="black")
+            above = top - font.size - 2
+            place = (left + 3, above if above >= 0 else top + 2)
+            pen.text(place, text, fill=colour, font=font, stroke_width=2, stroke_fill="black")
     return np.asarray(picture)

@@ -72,9 +72,12 @@ def _pyramid(features: list, width: int) -> list:
     for number, x in reversed(list(enumerate(features))):
         x = keras.layers.Conv2D(width, 1, name=f"pyramid_{number}_lateral")(x)
         if above is not None:
-            # Not Resizing, which lets what follows it train (keras.layers.Resizing calls with training=True).
-            enlarged = keras.ops.image.resize(above, x.shape[1:3], interpolation="nearest")
-            x = keras.layers.Add(name=f"pyramid_{number}_add")([x, enlarged])
+            # training=False: Resizing calls itself in training mode, and what follows would do as it does.
+            enlarge = keras.layers.Resizing(
+                *x.shape[1:3], interpolation="nearest", name=f"pyramid_{number}_enlarged"
+            )
+            above = enlarge(above, training=False)
+            x = keras.layers.Add(name=f"pyramid_{number}_add")([x, above])
         above = x
         levels.insert(0, keras.layers.Conv2D(width, 3, padding="same", name=f"pyramid_{number}")(x))
     return levels

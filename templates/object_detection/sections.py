@@ -30,9 +30,9 @@ def of_run(config: Config, examples: data.Data, test: Evaluation) -> list[Sectio
         ),
         Section(
             "What was found",
-            "Test pictures. White: an object that was found; yellow: one that was missed; green: a detection "
-            "that is right (IoU of at least .5 with an object of its class); red: one that is wrong. Detections "
-            f"of a score of {config.shown_score:g} or more are shown; the numbers count all.",
+            "Test pictures. White: an object that was found; yellow: one that was missed; green: a "
+            "detection that is right (IoU of at least .5 with an object of its class); red: one that is "
+            f"wrong. Detections of at least {config.shown_score:g} are shown; the numbers count all.",
             figures=[("", _sheet([answers(images[one], one, test, config.shown_score) for one in first]))],
         ),
         Section(
@@ -58,10 +58,10 @@ def by_class(config: Config, test: Evaluation) -> Section:
     said = ", ".join(f"{name} {value:.3f}" for name, value in of_size if value is not None)
     return Section(
         "By class and size",
-        f"AP is the mean over IoU .50 to .95, and mAP its mean over classes: {numbers['map']:.3f} ({low:.3f} to "
-        f"{high:.3f}). AP75: {numbers['ap75']:.3f}. By size: {said}. Small is less than the area of a square of "
-        f"{detection.SMALL * size:.1f} pixels a side, large that of {detection.LARGE * size:.1f} or more, in "
-        f"pictures of {size} pixels: COCO's 32 and 96 pixels in pictures of 640.",
+        f"AP is the mean over IoU .50 to .95, and mAP its mean over classes: {numbers['map']:.3f} ({low:.3f} "
+        f"to {high:.3f}). AP75: {numbers['ap75']:.3f}. By size: {said}. Small is less than the area of a "
+        f"square of {detection.SMALL * size:.1f} pixels a side, large of {detection.LARGE * size:.1f} or "
+        f"more, in pictures of {size} pixels: COCO's 32 and 96 pixels in pictures of 640.",
         tables=[("Test pictures", test.per_class)],
     )
 
@@ -118,4 +118,4 @@ def _single(image: np.ndarray, row: dict, truth: pd.DataFrame, colour: tuple) ->
 
 
 def _sheet(drawn: list[np.ndarray]) -> np.ndarray:
-    return pictures.sheet(drawn, columns=COLUMNS, side=220)
+    return pictures.sheet(drawn, columns=COLUMNS, side=detection.SIDE)

@@ -232,14 +232,10 @@ def evaluate(
     networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...], config: Config
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
-    step = {
-        name: tf.function(
-            lambda batch, network=network: method.decode(network(batch, training=False), iou=config.overlap)
-        )
-        for name, network in networks.items()
-    }
+    batches = split.batch(32)
+    step = {name: _step(network, batches.element_spec["image"], config) for name, network in networks.items()}
     ids, truth, found = [], [], {name: [] for name in networks}
-    for batch in split.batch(32).prefetch(tf.data.AUTOTUNE):
+    for batch in batches.prefetch(tf.data.AUTOTUNE):
         batch_ids = batch["id"].numpy()
         ids.extend(batch_ids.tolist())
         there = batch["classes"].numpy() >= 0
@@ -254,6 +250,15 @@ def evaluate(
         name: detection.evaluate(truth, pd.concat(tables, ignore_index=True), classes, ids, config.image_size)
         for name, tables in found.items()
     }
+
+
+def _step(network: keras.Model, spec: tf.TensorSpec, config: Config):
+    """From pictures to detections, compiled once (see `evaluation.predict`)."""
+
+    def step(batch):
+        return method.decode(network(batch, training=False), iou=config.overlap)
+
+    return tf.function(step, input_signature=[spec]).get_concrete_function()
 
 
 def _table(ids, where, numbers, there, classes) -> pd.DataFrame:
@@ -338,15 +343,17 @@ def write(run: Path, config: Config, examples: data.Data, network: keras.Model, 
     folder.write_csv(run / "per_class.csv", results.test.per_class)
     folder.write_csv(run / "predictions.csv", results.test.detections)
     folder.write_csv(run / "truth.csv", results.test.truth)
-    folder.write(run / "model.keras", export.any_size(network, config.resize).save)
+    # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
+    plain = keras.Model(network.input, network.output, name=network.name)
+    folder.write(run / "model.keras", export.any_size(plain, config.resize).save)
     few = "all" if config.train_examples is None else f"{config.train_examples}"
     name = Path(config.data).name
     return report.write(
         run / "report.html",
         title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
         question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
-        f"find objects of {len(examples.classes)} classes in {name} after training on {few} pictures, and what "
-        "does each way of using it bring?",
+        f"find objects of {len(examples.classes)} classes in {name} after training on {few} pictures, and "
+        "what does each way of using it bring?",
         data=examples,
         pictures=report.collect_pictures(examples),
         stages=config.stages,
