@@ -139,7 +139,7 @@ def _tower(name: str, config: Config) -> list[keras.layers.Layer]:
     return layers
 
 
-def grid(network: keras.Model, blocks: tuple[Block, ...], strides: tuple[int, ...]) -> Points:
+def grid(network: keras.Model, strides: tuple[int, ...]) -> Points:
     """The points that the network answers for, in the order of its output."""
-    cells = [network.get_layer(name).output.shape[1] for name in level_names(network, blocks, strides)]
+    cells = [network.get_layer(f"pyramid_{level}").output.shape[1] for level in range(len(strides))]
     return points(network.input.shape[1], cells)

@@ -106,7 +106,7 @@ def fit(
             jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
             steps_per_execution=config.steps_per_execution,
         )
-    target = method.target(model.grid(network, blocks, config.strides))
+    target = method.target(model.grid(network, config.strides))
     source = dict(
         examples=examples.train,
         classes=examples.classes,
@@ -165,7 +165,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
             "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
             "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
         )
-    check_boxes(config, examples, model.grid(network, blocks, config.strides))
+    check_boxes(config, examples, model.grid(network, config.strides))
     export.any_size(network, config.resize)  # what the end of the run needs is tried before hours of training
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
