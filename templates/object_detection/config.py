@@ -55,6 +55,10 @@ class Config:
     )
     batch_size: int = 16
     """Pictures per step, over all devices together (but see scale_learning_rate)."""
+    accumulate: int = 1
+    """Compute each batch in so many parts, one after another, and then take the step: a batch that does not
+    fit does, at the price of some time. Equal steps, but where BatchNorm learns it sees a part at a time.
+    """
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
 
@@ -121,6 +125,12 @@ class Config:
             ("width", self.width >= 8 and self.width % 8 == 0, "a multiple of 8 (GroupNorm has 8 groups)"),
             ("depth", self.depth >= 0, "0 or more"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 (off) to the batch_size"),
+            (
+                "jit",
+                self.jit != "on" or self.accumulate == 1,
+                "'auto' or 'off' with accumulate: XLA computes all parts at once, which saves no memory",
+            ),
             ("steps_per_execution", self.steps_per_execution >= 1, "at least 1"),
             ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
             ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),

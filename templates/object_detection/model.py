@@ -113,17 +113,21 @@ def _head(levels: list, config: Config, classes: int):
             for_class = layer(for_class)
         for layer in towers["box"]:
             for_box = layer(for_box)
-        logits.append(keras.layers.Reshape((-1, classes))(of_class(for_class)))
-        distances.append(keras.layers.Reshape((-1, 4))(of_box(for_box)))
-        central.append(keras.layers.Reshape((-1, 1))(of_centre(for_box)))
+        logits.append(of_class(for_class))
+        distances.append(of_box(for_box))
+        central.append(of_centre(for_box))
+    # Operations from here on, not layers, which under a half precision policy would round the boxes.
     logits, distances, central = (
-        keras.layers.Concatenate(axis=1)(parts) for parts in (logits, distances, central)
+        keras.ops.concatenate(
+            [keras.ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3])) for x in parts], 1
+        )
+        for parts in (logits, distances, central)
     )
     grid = points(config.image_size, [x.shape[1] for x in levels])
     distances = distances * grid.stride[None, :, None]
     low = keras.ops.subtract(grid.centre[None], distances[..., :2])
     high = keras.ops.add(grid.centre[None], distances[..., 2:])
-    return keras.layers.Concatenate(name="detections", dtype="float32")([logits, low, high, central])
+    return keras.ops.concatenate([logits, low, high, central], axis=-1)
 
 
 def _tower(name: str, config: Config) -> list[keras.layers.Layer]:

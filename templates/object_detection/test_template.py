@@ -13,7 +13,7 @@ from PIL import Image
 from runner.config import Stage
 from runner.errors import InputError
 
-from . import method, train
+from . import method, model, train
 from .config import Config
 
 
@@ -136,6 +136,24 @@ def test_all_is_compared_on_as_many_epochs(tmp_path, pictures):
     assert list(arms) == ["from scratch", "frozen backbone", "staged"]
     assert [sum(stage.epochs for stage in arm.stages) for arm in arms.values()] == [3, 3, 3]
     assert arms["frozen backbone"].stages[0].train == "head" and arms["from scratch"].weights == "none"
+
+
+def test_half_precision_leaves_the_boxes_alone():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        config = Config(weights="none", width=16, depth=1, strides=(16, 32))
+        network, _ = model.build(config, Data)
+        output = network.predict(np.random.RandomState(0).randint(0, 256, (1, 96, 96, 3)), verbose=0)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    boxes = output[..., 2:6]
+    assert output.dtype == np.float32 and (boxes != boxes.astype(tf.bfloat16.as_numpy_dtype)).any()
+
+
+class Data:
+    """What `model.build` reads of the data."""
+
+    classes = ("a", "b")
 
 
 # ---------------------------------------------------------------- the method

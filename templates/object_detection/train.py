@@ -17,7 +17,6 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner import (
+    baselines,
     boxes,
     data,
     detection,
@@ -42,7 +42,6 @@ from runner import (
     trainable,
     training,
 )
-from runner.config import Stage
 from runner.errors import InputError
 
 from . import method, model, sections
@@ -63,32 +62,8 @@ def load(config: Config) -> data.Data:
 
 
 def methods(config: Config) -> dict[str, Config]:
-    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all.
-
-    From scratch has every weight and BatchNorm statistic free from the start and no validation pick of its
-    epoch: early in training its statistics say little about its weights. They are estimated anew before it
-    is judged.
-    """
-    staged = {"staged": config}
-    if not config.baselines:
-        return staged
-    epochs = sum(stage.epochs for stage in config.stages)
-    scratch = Stage(
-        "scratch",
-        train="all",
-        epochs=epochs,
-        learning_rate=config.scratch_learning_rate,
-        schedule="cosine",
-        warmup=0.1,
-        batch_norm="train",
-        keep="last",
-    )
-    head = dataclasses.replace(config.stages[0], name="head", train="head", epochs=epochs)
-    return {
-        "from scratch": dataclasses.replace(config, weights="none", stages=(scratch,)),
-        "frozen backbone": dataclasses.replace(config, stages=(head,)),
-        **staged,
-    }
+    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all."""
+    return baselines.methods(config, frozen="frozen backbone")
 
 
 def fit(
@@ -97,7 +72,7 @@ def fit(
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
     strategy.set_deterministic(config.deterministic)
-    strategy.set_precision(precision.choose(config.precision, config.backbone)[0])
+    precision.use(config.precision, config.backbone)
     with strategy.choose(config.strategy).scope():
         network, blocks = model.build(config, examples)
         network.compile(
@@ -127,6 +102,7 @@ def fit(
         checkpoints=checkpoints,
         checkpoint_steps=config.checkpoint_steps,
         checkpoint_minutes=config.checkpoint_minutes,
+        accumulate=config.accumulate,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = training.batches(**source).map(lambda images, labels, weights: images)
@@ -152,19 +128,12 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         f"{len(examples.classes)} classes, {examples.amounts.sum()} boxes; pictures: "
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
     )
-    policy, why = precision.choose(config.precision, config.backbone)
-    strategy.set_precision(policy)
-    print(f"precision: {policy} ({why})")
+    print(precision.use(config.precision, config.backbone))
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
     strategy.check_batch_size(config.batch_size, chosen)
     network, blocks = model.build(config, examples)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
-    if config.weights == "none" and normalised and all(s.batch_norm == "frozen" for s in config.stages):
-        raise InputError(
-            "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
-            "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
-        )
+    trainable.check_batch_norm(network, config.weights, config.stages)
     check_boxes(config, examples, model.grid(network, config.strides))
     export.any_size(network, config.resize)  # what the end of the run needs is tried before hours of training
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
@@ -182,11 +151,18 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
     )
     results = evaluate(networks, test, examples.classes, config)
-    comparison = compare(networks, fits, validation, results)
-    environment = strategy.environment() | {
-        "training seconds": f"{sum(fitted.seconds for fitted in fits.values()):.0f}",
-        "peak memory": f"{strategy.peak_memory_gigabytes():.1f} GB",
-    }
+    scores = {}
+    for name, result in results.items():
+        low, high = result.metrics["ap50_interval"]
+        scores[name] = {
+            "val_ap50": validation[name].metrics["ap50"],
+            "test_ap50": result.metrics["ap50"],
+            "low": low,
+            "high": high,
+            "test_map": result.metrics["map"],
+        }
+    comparison = baselines.table(networks, fits, scores)
+    environment = strategy.environment(training_seconds=sum(fitted.seconds for fitted in fits.values()))
     page = write(
         run,
         config,
@@ -210,9 +186,11 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
 
 
 def check_boxes(config: Config, examples: data.Data, grid: method.Points) -> None:
-    """Say how many training boxes no point answers for, so that nothing learns them; InputError if all."""
+    """Say of how many boxes in the first 2,000 training pictures no point answers, so that nothing learns
+    them; InputError if of all.
+    """
     count = taken = 0
-    for batch in examples.train.batch(64):
+    for batch in examples.train.take(2000).batch(64):
         labels = method.assign(batch["boxes"], batch["classes"], grid).numpy()
         count += int((batch["classes"].numpy() >= 0).sum())
         taken += sum(len(np.unique(label[label[:, 0] >= 0, 1:5], axis=0)) for label in labels)
@@ -297,30 +275,6 @@ def detect(run: str | Path, paths: Iterable[str | Path], least_score: float = 0.
         tables.append(table.rename(columns={"id": "path"}).assign(score=scores[there]))
     columns = ["path", "class", "score", *detection.BOX]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-
-
-def compare(networks, fits, validation, results) -> pd.DataFrame:
-    """One row per method, on the same pictures: what it trained, what it took and what it reached."""
-    rows = []
-    for name, network in networks.items():
-        test = results[name].metrics
-        low, high = test["ap50_interval"]
-        rows.append(
-            {
-                "method": name,
-                "epochs": len(fits[name].history),
-                "trainable_parameters": sum(
-                    int(np.prod(variable.shape)) for variable in network.trainable_variables
-                ),
-                "seconds": round(fits[name].seconds, 1),
-                "val_ap50": validation[name].metrics["ap50"],
-                "test_ap50": test["ap50"],
-                "low": low,
-                "high": high,
-                "test_map": test["map"],
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
