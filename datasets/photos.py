@@ -204,14 +204,14 @@ def photo_pyramids() -> tuple[np.ndarray, ...]:
     return tuple(levels)
 
 
-def crops(count: int, random: np.random.RandomState) -> np.ndarray:
-    """Return random crops of the photos, half of them mirrored: uint8 (count, SIZE, SIZE, 3)."""
+def crops(count: int, random: np.random.RandomState, size: int = SIZE) -> np.ndarray:
+    """Return random crops of the photos, half of them mirrored: uint8 (count, size, size, 3); size <= 106."""
     levels = photo_pyramids()
-    cropped = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    cropped = np.empty((count, size, size, 3), np.uint8)
     for i, (level, y, x, mirrored) in enumerate(integers(random, 0, 10**6, count, 4)):
         photo = levels[level % len(levels)]
-        y, x = y % (photo.shape[0] - SIZE + 1), x % (photo.shape[1] - SIZE + 1)
-        crop = photo[y : y + SIZE, x : x + SIZE]
+        y, x = y % (photo.shape[0] - size + 1), x % (photo.shape[1] - size + 1)
+        crop = photo[y : y + size, x : x + size]
         cropped[i] = crop[:, ::-1] if mirrored % 2 else crop
     return cropped
 

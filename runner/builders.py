@@ -7,8 +7,9 @@ import importlib.util
 import io
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,32 +21,17 @@ from runner.sources import SPLIT_WORDS, Source
 
 def find(source: str, root: Path) -> Source:
     """List the examples of `tfds:NAME[/config][:version]` or of root/datasets/NAME, made if missing."""
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()  # a log file wants no thousand lines of bars
-    with _errors_only("absl"):  # TFDS warns of its own deprecated names and of folders that are not there yet
-        builder = _builder(source, root)
-        image, label, group = _keys(source, builder.info.features)  # before a download that would be in vain
-        _prepare(source, builder)
+    builder, (image, label, group), chosen = prepared(source, root, _keys)
     classes = builder.info.features[label].names
     if not classes:
         raise InputError(
             f"Received data={source!r}, whose label {label!r} has no classes; choose another dataset."
         )
 
-    counts = {name: split.num_examples for name, split in builder.info.splits.items() if split.num_examples}
-    chosen = {name: SPLIT_WORDS[name] for name in counts if name in SPLIT_WORDS}
-    if "train" not in chosen.values() and len(counts) == 1:
-        chosen = dict.fromkeys(counts, "train")
-    if "train" not in chosen.values() or len(set(chosen.values())) < len(chosen):
-        raise InputError(
-            f"Received data={source!r} with the splits {', '.join(counts) or 'none'}; expected one train "
-            "split and at most one each of validation and test."
-        )
-
     rows, problems, used = [], [], []
     for name, split in chosen.items():
         wanted = {key: builder.info.features[key] for key in (label, group) if key}
-        parts = list(_read(builder, name, tfds.decode.PartialDecoding(wanted)))
+        parts = list(read_split(builder, name, tfds.decode.PartialDecoding(wanted)))
         if all(part[label] < 0 for part in parts):  # TFDS marks labels that were never published with -1
             problems.append(
                 (f"{builder.name}/{name}", "unlabelled", f"split {name!r} has no labels and is left out")
@@ -63,13 +49,36 @@ def find(source: str, root: Path) -> Source:
 
     def read() -> Iterator[bytes]:
         for name in used:
-            for part in _read(builder, name, {image: tfds.decode.SkipDecoding()}):
+            for part in read_split(builder, name, {image: tfds.decode.SkipDecoding()}):
                 yield part[image]
 
     examples = pd.DataFrame(rows, columns=["path", "label", "split", "group"], dtype=object)
     if not given:
         examples["split"] = ""
     return Source(examples, tuple(classes), read, problems)
+
+
+def prepared(source: str, root: Path, keys: Callable) -> tuple[tfds.core.DatasetBuilder, Any, dict[str, str]]:
+    """Return the builder that `source` names, its files made or downloaded where they are missing, what
+    `keys(source, features)` returns (it may refuse them, before a download that would be in vain), and for
+    each of its splits that has examples and is used: train, val or test.
+    """
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()  # a log file wants no thousand lines of bars
+    with _errors_only("absl"):  # TFDS warns of its own deprecated names and of folders that are not there yet
+        builder = _builder(source, root)
+        chosen_keys = keys(source, builder.info.features)
+        _prepare(source, builder)
+    counts = {name: split.num_examples for name, split in builder.info.splits.items() if split.num_examples}
+    chosen = {name: SPLIT_WORDS[name] for name in counts if name in SPLIT_WORDS}
+    if "train" not in chosen.values() and len(counts) == 1:
+        chosen = dict.fromkeys(counts, "train")
+    if "train" not in chosen.values() or len(set(chosen.values())) < len(chosen):
+        raise InputError(
+            f"Received data={source!r} with the splits {', '.join(counts) or 'none'}; expected one train "
+            "split and at most one each of validation and test."
+        )
+    return builder, chosen_keys, chosen
 
 
 def _builder(source: str, root: Path) -> tfds.core.DatasetBuilder:
@@ -155,7 +164,7 @@ def _keys(source: str, features) -> tuple[str, str, str]:
     return image, label, "group" if "group" in items else ""
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str, decoders) -> Iterator[dict]:
+def read_split(builder: tfds.core.DatasetBuilder, split: str, decoders) -> Iterator[dict]:
     """Yield the examples of a split as numpy values, in the order of the files."""
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     with _errors_only("absl"):

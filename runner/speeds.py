@@ -32,12 +32,14 @@ class Speeds:
 
 
 def input_speed(batches: tf.data.Dataset) -> float:
-    """Pictures per second that (images, labels) batches come in at when nothing else runs."""
+    """Pictures per second that batches, of (images, labels) or with weights, come in at when
+    nothing else runs.
+    """
     iterator = iter(batches)
     next(iterator)  # compiles the augmentation and fills the shuffle buffer
     count, started = 0, time.perf_counter()
-    for _, labels in itertools.islice(iterator, BATCHES):
-        count += len(labels)
+    for batch in itertools.islice(iterator, BATCHES):
+        count += len(tf.nest.flatten(batch)[0])
         if time.perf_counter() - started > SECONDS:
             break
     return count / (time.perf_counter() - started)
@@ -49,22 +51,24 @@ def training_speed(network: keras.Model, batches: tf.data.Dataset, accumulate: i
     accumulate: in so many parts, of which one is measured; see `accumulation`.
     Nothing moves: the gradients are not applied, and random layers and BatchNorm run as in inference.
     """
-    images, labels = (whole[: -(-len(whole) // accumulate)] for whole in next(iter(batches)))
+    batch = next(iter(batches))
+    part = tf.nest.map_structure(lambda whole: whole[: -(-len(whole) // accumulate)], batch)
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(part)
 
     @tf.function(autograph=False)
-    def step(images, labels):
+    def step(images, labels, weights):
         with tf.GradientTape() as tape:
-            loss = network.compute_loss(images, labels, network(images, training=False))
+            loss = network.compute_loss(images, labels, network(images, training=False), weights)
         return [tf.reduce_sum(one) for one in tape.gradient(loss, network.trainable_variables)]
 
     def run() -> float:
         started = time.perf_counter()
-        [one.numpy() for one in step(images, labels)]
+        [one.numpy() for one in step(images, labels, weights)]
         return time.perf_counter() - started
 
     run()
     replicas = network.distribute_strategy.num_replicas_in_sync
-    return replicas * len(images) / min(run() for _ in range(3))
+    return replicas * len(tf.nest.flatten(images)[0]) / min(run() for _ in range(3))
 
 
 class InputWatch(keras.callbacks.Callback):

@@ -324,7 +324,7 @@ def _watch(train: tf.data.Dataset, lines: EpochLines) -> speeds.InputWatch:
         advice = "; a weaker augmentation or smaller pictures would help" if found.input_bound else ""
         lines.remark = f"{found}{advice}"
 
-    pictures = len(next(iter(train))[1])
+    pictures = len(tf.nest.flatten(next(iter(train)))[0])
     return speeds.InputWatch(speeds.input_speed(train), pictures, tell)
 
 

@@ -12,7 +12,8 @@ NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "templates")
 # Put in after the cell that makes `config`: the same work, fewer epochs.
 SHORTEN = """
 import dataclasses
-config = dataclasses.replace(config, labels_per_class=5, stages=tuple(dataclasses.replace(stage, epochs=2)
+few = {"labels_per_class": 5} if hasattr(config, "labels_per_class") else {"train_examples": 40}
+config = dataclasses.replace(config, **few, stages=tuple(dataclasses.replace(stage, epochs=2)
 for stage in config.stages))
 """
 
