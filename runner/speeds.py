@@ -51,8 +51,7 @@ def training_speed(network: keras.Model, batches: tf.data.Dataset, accumulate: i
     accumulate: in so many parts, of which one is measured; see `accumulation`.
     Nothing moves: the gradients are not applied, and random layers and BatchNorm run as in inference.
     """
-    batch = next(iter(batches))
-    part = tf.nest.map_structure(lambda whole: whole[: -(-len(whole) // accumulate)], batch)
+    part = tf.nest.map_structure(lambda whole: whole[: -(-len(whole) // accumulate)], next(iter(batches)))
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(part)
 
     @tf.function(autograph=False)

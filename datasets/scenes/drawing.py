@@ -88,12 +88,17 @@ def cover(shape: str, random: np.random.RandomState) -> np.ndarray:
     # From -90 to 90 degrees, by t = tan(half the angle) in 1/256, as photos.draw has it.
     t = turn % 513 - 256
     cos, sin = (65536 - t * t) * 256 // (65536 + t * t), 131072 * t // (65536 + t * t)
-    points = (2 * np.arange(SIZE * FINE) + 1) * UNIT // (2 * FINE)
-    across, down = points[None, :] - centre_x, points[:, None] - centre_y
+    # Only the pixels around it: nothing of a shape is farther from its centre than its radius.
+    columns, rows = (slice((at - radius) // UNIT, (at + radius) // UNIT + 1) for at in (centre_x, centre_y))
+    points = (2 * np.arange(SIZE * FINE).reshape(SIZE, FINE) + 1) * UNIT // (2 * FINE)
+    across = points[columns].reshape(1, -1) - centre_x
+    down = points[rows].reshape(-1, 1) - centre_y
     u = (cos * across + sin * down) // (192 + narrow % 65)  # from 3/4 as wide as high to as wide
     v = (cos * down - sin * across) // 256
     inside = within(shape, u, v, radius)
-    return inside.reshape(SIZE, FINE, SIZE, FINE).sum(axis=(1, 3))
+    covered = np.zeros((SIZE, SIZE), np.int64)
+    covered[rows, columns] = inside.reshape(len(down) // FINE, FINE, -1, FINE).sum(axis=(1, 3))
+    return covered
 
 
 def within(shape: str, u: np.ndarray, v: np.ndarray, radius: int) -> np.ndarray:

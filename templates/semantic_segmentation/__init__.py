@@ -1,0 +1,1 @@
+"""Semantic segmentation: a class for every pixel, from a pretrained backbone, in stages."""

@@ -1,0 +1,146 @@
+"""Every knob of this template. Each field is a flag: `--image-size 192 --stages.1.epochs 30`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.config import Stage, check_stages, check_types
+from runner.errors import InputError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Semantic segmentation: train a pretrained backbone and a decoder to give every pixel a class, stage by
+    stage, and report what they learned.
+    """
+
+    data: str = "scenes"
+    """A name from datasets/, tfds:NAME, or a folder with images/ and masks/, train/images and train/masks, or
+    train/ and trainannot/.
+    """
+    classes: str = ""
+    """A file with a line per class: name, or name,red,green,blue where masks are in colours; "" takes
+    classes.txt from the data's folder, or else the values that the masks have.
+    """
+    ignore: tuple[int, ...] = (255,)
+    """Values of the masks that count for nothing: not in the loss, not in the numbers."""
+    train_examples: int | None = None
+    """Train on this few pictures and validate on as many at most; None uses all."""
+    val_fraction: float = 0.15
+    """Share of the training pictures set aside for validation, where the data has no validation split."""
+    test_fraction: float = 0.25
+    """Share set aside for the test at the end, where the data has no test split."""
+    on_bad_data: Literal["skip", "stop"] = "skip"
+    """A picture or mask that cannot be used is named and left out, or stops the run."""
+    resize: Literal["crop", "pad", "stretch"] = "crop"
+    """How a picture becomes square: cut its long sides, pad its short ones, or stretch it."""
+
+    backbone: str = "MobileNet-0.25"
+    """A keras.applications name, with a width where it has one; `python -m runner backbones` lists them."""
+    weights: str = "letters_in_photos"
+    """imagenet, none, a name from checkpoints/, a weights file, or the folder of an earlier run."""
+    image_size: int = 96
+    """Pictures are resized to this many pixels a side, and so are the masks."""
+    decoder: Literal["unet", "deeplab"] = "unet"
+    """How the backbone's maps become a mask: U-Net joins all resolutions, DeepLabV3+ two of them."""
+    decoder_channels: int = 16
+    """Width of the decoder at the resolution of the picture; up to eight times as wide below."""
+    dropout: float = 0.1
+    """Share of the decoder's last features that training hides."""
+
+    class_weights: Literal["none", "median", "inverse"] = "none"
+    """Weigh pixels by how rare their class is: not, by its share of the pictures that show it (median
+    frequency), or by its share of all pixels.
+    """
+    augment: Literal["none", "light", "medium", "strong"] = "light"
+    flip: bool = True
+    """Also mirror pictures left to right: right for streets, wrong for text."""
+
+    stages: tuple[Stage, ...] = (
+        Stage("decoder", train="head", epochs=4, learning_rate=1e-2, schedule="cosine"),
+        Stage("all", train="all", epochs=36, learning_rate=5e-3, schedule="cosine", warmup=0.05),
+    )
+    monitor: str = "val_loss"
+    """The number, measured on validation, that decides which epoch of a stage is best."""
+    batch_size: int = 16
+    """Pictures per step, over all devices together (but see scale_learning_rate)."""
+    accumulate: int = 1
+    """Compute each batch in so many parts, one after another, and then take the step: a batch that does not
+    fit does, at the price of some time. Equal steps, but BatchNorm, which the decoder has, sees a part at a
+    time.
+    """
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
+
+    baselines: bool = True
+    """Also train from scratch and with a frozen backbone, on the same pictures for as many epochs, to
+    compare.
+    """
+    scratch_learning_rate: float = 5e-3
+    """Peak learning rate of the training from scratch, which has its own best value."""
+
+    seed: int = 0
+    """Decides the split, the first weights of the decoder, the order and the augmentation."""
+    strategy: Literal["auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu"] = "auto"
+    """Where to train; auto takes the workers that were started together, else every GPU it finds, else the
+    CPU.
+    """
+    scale_learning_rate: Literal["no", "linear", "square_root"] = "no"
+    """Not "no": `batch_size` is for each device, and all learning rates are multiplied by the number of
+    devices (linear, the rule for SGD) or its square root (that for Adam).
+    """
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    """What the network computes in; auto takes half precision where device and backbone gain from it.
+    Weights, logits and loss are float32 in each.
+    """
+    jit: Literal["auto", "on", "off"] = "auto"
+    """Compile the training step with XLA; auto leaves it to Keras, which does so on GPUs."""
+    steps_per_execution: int = 1
+    """Steps that run before Python is asked again; more saves time where a step is short. The learning rate
+    is then set, and checkpoints are written, that often only.
+    """
+    deterministic: bool = False
+    """Repeat to the bit, at some cost in speed: operations with one order of summation."""
+    checkpoint_steps: int | None = None
+    """Within an epoch, also keep the state after every so many steps; None leaves it to the minutes."""
+    checkpoint_minutes: float | None = 10.0
+    """Within an epoch, also keep the state when so many minutes have passed since the last time."""
+    run_dir: str = ""
+    """Folder for the results; "" makes runs/semantic_segmentation/<date and time>, or goes on with an
+    unfinished run of the same settings there. So does a folder given here that holds one.
+    """
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_stages(self.stages)
+        for field, fine, rule in (
+            ("data", bool(self.data.strip()), "the name or path of a data set"),
+            ("ignore", all(0 <= value <= 255 for value in self.ignore), "values from 0 to 255"),
+            ("train_examples", self.train_examples is None or self.train_examples >= 1, "None or at least 1"),
+            ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
+            ("decoder_channels", 1 <= self.decoder_channels <= 1024, "1 to 1024"),
+            ("dropout", 0 <= self.dropout < 1, "a share from 0 to below 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 (off) to the batch_size"),
+            (
+                "jit",
+                self.jit != "on" or self.accumulate == 1,
+                "'auto' or 'off' with accumulate: XLA computes all parts at once, which saves no memory",
+            ),
+            ("steps_per_execution", self.steps_per_execution >= 1, "at least 1"),
+            ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
+            ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),
+            ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
+            (
+                "checkpoint_steps",
+                self.checkpoint_steps is None or self.checkpoint_steps >= 1,
+                "None or at least 1",
+            ),
+            (
+                "checkpoint_minutes",
+                self.checkpoint_minutes is None or self.checkpoint_minutes > 0,
+                "None or a number above 0",
+            ),
+            ("seed", 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647"),
+        ):
+            if not fine:
+                raise InputError(f"{field}={getattr(self, field)!r} cannot be used; give {rule}.")

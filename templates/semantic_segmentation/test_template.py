@@ -1,0 +1,152 @@
+"""This template on two dozen drawn pictures: it learns, moves what it says it moves, and leaves a
+complete run folder.
+"""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from runner import predict, segmentation
+from runner.config import Stage
+from runner.errors import InputError
+
+from . import model, train
+from .config import Config
+
+
+@pytest.fixture
+def folder_of_pictures(tmp_path):
+    """24 noisy pictures of 48 x 40 with a reddish square (1) on blue (0); their frame is ignored (9)."""
+    random = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+    for number in range(24):
+        mask = np.zeros((40, 48), np.uint8)
+        top, left = random.integers(4, 16, 2)
+        mask[top : top + 18, left : left + 18] = 1
+        colours = np.array([(60, 60, 190), (190, 60, 60)])[mask]
+        noisy = random.normal(colours, 25).clip(0, 255).astype("uint8")
+        mask[[0, -1]] = mask[:, [0, -1]] = 9
+        Image.fromarray(noisy).save(tmp_path / "pictures" / "images" / f"{number:02}.png")
+        Image.fromarray(mask).save(tmp_path / "pictures" / "masks" / f"{number:02}.png")
+    (tmp_path / "pictures" / "classes.txt").write_text("ground\nsquare\n")
+    return tmp_path / "pictures"
+
+
+def small_config(tmp_path, pictures, **changes) -> Config:
+    config = Config(
+        data=str(pictures),
+        ignore=(9,),
+        resize="pad",
+        backbone="MobileNet-0.25",
+        weights="none",
+        image_size=32,
+        decoder_channels=4,
+        batch_size=4,
+        stages=(
+            Stage("decoder", train="head", epochs=2, learning_rate=0.01),
+            Stage("all", train="all", epochs=8, learning_rate=0.01, batch_norm="train", keep="last"),
+        ),
+        run_dir=str(tmp_path / "run"),
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
+    config = small_config(tmp_path, folder_of_pictures)
+    run = train.main(config)
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "environment.json",
+        "manifest.csv",
+        "problems.csv",
+        "history.csv",
+        "ledger.csv",
+        "comparison.csv",
+        "pictures.csv",
+        "classes.csv",
+        "model.keras",
+        "metrics.json",
+        "report.html",
+        "test_readings.csv",
+    }
+    metrics = json.loads((run / "metrics.json").read_text())
+    manifest = pd.read_csv(run / "manifest.csv")
+    tested = pd.read_csv(run / "pictures.csv")
+    readings = pd.read_csv(run / "test_readings.csv")
+    assert metrics["classes"] == ["ground", "square"]
+    assert len(readings) == 1 and readings["pictures"].tolist() == [len(tested)]
+    assert metrics["test"]["examples"] == len(tested) == (manifest["split"] == "test").sum()
+    assert metrics["test"]["miou"] > 0.6  # all ground would have .35
+    assert set(metrics["baselines"]) == {"from scratch", "feature extraction"}
+    ledger = pd.read_csv(run / "ledger.csv")
+    frozen = ledger.query("stage == 'decoder' and block != 'head'")
+    assert len(frozen) and frozen[["moved", "relative_change", "statistics_moved"]].to_numpy().sum() == 0
+    assert len(pd.read_csv(run / "history.csv")) == 10
+
+    # The saved model takes raw pictures of any size and finds what it was tested with.
+    saved = keras.models.load_model(run / "model.keras", compile=False)
+    examples = train.load(config)
+    counts = train.judge({"saved": saved}, examples.test.open(None, "to compare"), examples.classes)["saved"]
+    assert counts.ids.tolist() == tested["id"].tolist()
+    assert segmentation.per_picture(counts)["miou"].tolist() == pytest.approx(tested["miou"].tolist())
+    file = folder_of_pictures / manifest["path"][tested["id"][0]]
+    (mask,) = train.predict(run, [file]).values()
+    assert mask.shape == (40, 48) and set(np.unique(mask)) <= {0, 1}
+    with Image.open(file) as picture:
+        red = np.asarray(picture).astype(int)
+    agrees = ((red[..., 0] > red[..., 2]) == mask)[1:-1, 1:-1].mean()
+    assert agrees > 0.6
+    with pytest.raises(InputError, match="cannot be used"):
+        train.predict(run, [run / "metrics.json"])
+    with pytest.raises(InputError, match="no single class for a picture but an output of shape"):
+        predict.load(run)
+
+
+def test_mistakes_are_found_before_anything_is_written(tmp_path, folder_of_pictures):
+    with pytest.raises(InputError, match="image_size=8"):
+        small_config(tmp_path, folder_of_pictures, image_size=8)
+    with pytest.raises(InputError, match=r"ignore=\(256,\)"):
+        small_config(tmp_path, folder_of_pictures, ignore=(256,))
+    with pytest.raises(InputError, match="this backbone has"):
+        train.main(small_config(tmp_path, folder_of_pictures, stages=(Stage("top", train="top:99"),)))
+    frozen = (Stage("all", train="all"),)
+    with pytest.raises(InputError, match="random weights, whose BatchNorm statistics no stage lets learn"):
+        train.main(small_config(tmp_path, folder_of_pictures, stages=frozen))
+    with pytest.raises(InputError, match="one class that counts, 'ground'"):
+        train.main(small_config(tmp_path, folder_of_pictures, ignore=(1, 9)))
+    with pytest.raises(InputError):
+        train.main(small_config(tmp_path, tmp_path / "nowhere"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_ignored_has_no_weight_and_rare_classes_have_more(tmp_path, folder_of_pictures):
+    config = small_config(tmp_path, folder_of_pictures, class_weights="inverse")
+    examples = train.load(config)
+    mask = np.array([[[0, 1, 255, 0]]], np.uint8)
+    image = np.zeros((1, 1, 4, 3), np.uint8)
+    batch = train.targets(config, examples)({"id": [0], "image": image, "mask": tf.constant(mask)})
+    assert batch["label"].numpy().tolist() == [[[0, 1, 0, 0]]]
+    weights = batch["weight"].numpy()[0, 0]
+    pixels = examples.amounts[(examples.manifest["split"] == "train").to_numpy()].sum(axis=0)
+    assert weights[2] == 0 and weights[1] / weights[0] == pytest.approx(pixels[0] / pixels[1])
+
+
+@pytest.mark.parametrize("decoder", ["unet", "deeplab"])
+def test_every_pixel_gets_logits_and_the_decoder_is_what_trains_first(tmp_path, folder_of_pictures, decoder):
+    config = small_config(
+        tmp_path, folder_of_pictures, decoder=decoder, image_size=40
+    )  # odd maps: 20, 10, 5, 3, 2
+    examples = train.load(config)
+    network, blocks = model.build(config, examples)
+    logits = network(np.zeros((2, 40, 40, 3), np.uint8), training=False)
+    assert logits.shape == (2, 40, 40, 2) and logits.dtype == "float32"
+    of_backbone = {name for block in blocks for name in block.layers}
+    rest = [layer.name for layer in network.layers if layer.weights and layer.name not in of_backbone]
+    assert rest and all(name.startswith("decoder") or name == "head" for name in rest)
