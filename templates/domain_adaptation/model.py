@@ -110,7 +110,7 @@ class Adapting(keras.Model):
         return self.features_and_logits(images, training=training)[1]
 
     def train_step(self, data):
-        images, labels = data
+        images, labels = data[:2]
         replicas = self.distribute_strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
             source = self.features_and_logits(images["source"], training=True)

@@ -108,9 +108,9 @@ def batches(config: Config, domains: Domains, name: str, start: int = 0) -> tf.d
     """What a method trains on after `start` steps, without end: dicts of "id", "image" and "label".
 
     "image": {"source", "target"}, uint8 (batch_size, size, size, 3) each, and for pseudo-labels "strong", a
-    second view of the same target pictures (moved as the first is, and further). "label": float32 (batch_size, classes), of the source. "id": rows
-    of the manifest, of the target and then of the source. Each domain goes through its own epochs, of full
-    batches only.
+    second view of the same target pictures (moved as the first is, and further). "label": float32
+    (batch_size, classes), of the source. "id": rows of the manifest, of the target and then of the source.
+    Each domain goes through its own epochs, of full batches only.
     """
 
     def part(examples: tf.data.Dataset, seed: int, strength: str) -> tf.data.Dataset:
@@ -192,7 +192,7 @@ def fit(
 def fit_all(
     config: Config, domains: Domains, checkpoints: Path | None = None
 ) -> tuple[dict[str, keras.Model], dict[str, training.Fit]]:
-    """Train every method of the config; "AdaBN" is what "source only" trained, with the target's statistics."""
+    """Train every method of the config; "AdaBN" is what "source only" trained, with other statistics."""
     networks, fits = {}, {}
     for name in sorted(config.methods, key=lambda name: name != "source only"):
         if name == "AdaBN":
