@@ -117,31 +117,25 @@ def gap(source: Seen, target: Seen, seed: int = 0) -> dict[str, float]:
     }
 
 
-def gap_figure(sides: dict[str, tuple[Seen, Seen]], gaps: dict[str, dict[str, float]]) -> Figure:
+def gap_figure(sides: dict[str, tuple[Seen, Seen]]) -> Figure:
     """Draw the features of both domains in the plane of their two first principal components, a panel per
     network.
 
-    sides: title -> (source, target); gaps: title -> what `gap` gave.
+    sides: title -> (source, target).
     """
-    figure = Figure(figsize=(4.4 * len(sides), 4.6), layout="constrained")
+    figure = Figure(figsize=(5.0 * len(sides), 4.6), layout="constrained")
     for number, (title, (source, target)) in enumerate(sides.items()):
         axes = figure.add_subplot(1, len(sides), number + 1)
-        every = np.concatenate([source.features[:SAMPLE], target.features[:SAMPLE]])
-        places = PCA(2, random_state=0).fit_transform(every)
-        count = len(source.features[:SAMPLE])
+        parts = source.features[:SAMPLE], target.features[:SAMPLE]
+        places = PCA(2, random_state=0).fit_transform(np.concatenate(parts))
+        split = len(parts[0])
         for label, part, colour in (
-            ("source", places[:count], figures.COLOURS["accent"]),
-            ("target", places[count:], figures.COLOURS["second"]),
+            ("source", places[:split], figures.COLOURS["accent"]),
+            ("target", places[split:], figures.COLOURS["second"]),
         ):
-            axes.scatter(part[:, 0], part[:, 1], s=8, alpha=0.5, color=colour, label=label, linewidths=0)
-        axes.set_title(
-            f"{title}\nMMD² {gaps[title]['mmd']:.3f} (without a difference below "
-            f"{gaps[title]['mmd_yardstick']:.3f}),\n"
-            f"proxy A-distance {gaps[title]['proxy_a_distance']:.2f} of 2",
-            fontsize=10,
-            parse_math=False,
-        )
+            axes.scatter(part[:, 0], part[:, 1], s=9, alpha=0.5, color=colour, label=label, linewidths=0)
+        axes.set_title(title, fontsize=13, parse_math=False, color=figures.COLOURS["ink"])
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.legend(frameon=False, markerscale=2)
+        axes.legend(frameon=False, markerscale=2, labelcolor=figures.COLOURS["ink"])
     return figure

@@ -74,7 +74,6 @@ class Config:
     """Share of each source label's mass that is spread over all classes."""
 
     stages: tuple[Stage, ...] = (
-        Stage("head", train="head", epochs=2, learning_rate=1e-2),
         Stage("all", train="all", epochs=8, learning_rate=3e-3, schedule="cosine", warmup=0.1, keep="last"),
     )
     monitor: str = "val_loss"
