@@ -39,16 +39,23 @@ class Seen:
     labels: np.ndarray
 
 
-def look(network: keras.Model, examples: tf.data.Dataset, most: int | None = None) -> Seen:
-    """Run the network over the first `most` examples of an unbatched dataset, in its order."""
+def look(network: keras.Model, parts: dict[str, tf.data.Dataset]) -> dict[str, Seen]:
+    """Run the network over unbatched datasets, each in its order."""
     extractor = reference.extractor(network, "head")
-    step = tf.function(lambda images: extractor(images, training=False), autograph=False)
-    parts = [], [], []
-    for batch in (examples if most is None else examples.take(most)).batch(250):
-        for part, values in zip(parts, (*step(batch["image"]), batch["label"]), strict=True):
-            part.append(np.asarray(tf.cast(values, tf.float32)))
-    features, logits, labels = (np.concatenate(part) for part in parts)
-    return Seen(features, logits, labels.astype(int))
+    # Concrete, or TensorFlow takes the networks of a comparison for one function that is traced anew.
+    step = tf.function(
+        lambda images: extractor(images, training=False),
+        input_signature=[tf.TensorSpec((None, *network.input.shape[1:]), network.input.dtype)],
+        autograph=False,
+    ).get_concrete_function()
+    found = {}
+    for name, examples in parts.items():
+        rows = [
+            (*(tf.cast(one, tf.float32).numpy() for one in step(batch["image"])), batch["label"].numpy())
+            for batch in examples.batch(250)
+        ]
+        found[name] = Seen(*(np.concatenate(part) for part in zip(*rows, strict=True)))
+    return found
 
 
 def source_risk(source: Seen) -> float:

@@ -51,17 +51,19 @@ class Config:
     """What is trained and compared, each for the same epochs; "source only" is always among them."""
     choose_by: Literal["infomax", "source_risk", "weighted_risk"] = "infomax"
     """What chooses among them without a target label; see choice.py. All three are reported."""
-    dann: float = 1.0
+    dann: float = 0.3
     """How much DANN's loss of the domain classifier counts beside the classification loss; 0 turns it off. So
     do the next ones for their methods.
     """
     cdan: float = 1.0
-    mmd: float = 1.0
+    mmd: float = 10.0
     coral: float = 10.0
     mcc: float = 1.0
     pseudo_labels: float = 1.0
-    threshold: float = 0.95
-    """A pseudo-label counts when the network gives it at least this probability."""
+    threshold: float = 0.8
+    """A pseudo-label counts when the network gives it at least this probability; the label smoothing s keeps
+    it from going far beyond 1 - s.
+    """
     ramp: float = 1.0
     """Epochs of a stage over which these weights grow from 0 to their full value."""
 

@@ -314,15 +314,19 @@ def check_batch_norm(config: Config, network: keras.Model) -> None:
         )
 
 
+def validation_parts(domains: Domains) -> dict[str, tf.data.Dataset]:
+    return {"source": domains.source.val, "target": domains.target.val}
+
+
 def compare(config: Config, domains: Domains, networks, fits) -> pd.DataFrame:
     """One row per method: what it took, and everything that can be known of it without a target label."""
     rows = []
     for name, network in networks.items():
-        source, target = (choice.look(network, one.val) for one in (domains.source, domains.target))
-        source_train, target_train = (
-            choice.look(network, one.train.shuffle(10_000, seed=config.seed), choice.SAMPLE)
-            for one in (domains.source, domains.target)
-        )
+        parts = validation_parts(domains)
+        for side, examples in (("source_train", domains.source), ("target_train", domains.target)):
+            parts[side] = examples.train.shuffle(10_000, seed=config.seed).take(choice.SAMPLE)
+        seen = choice.look(network, parts)
+        source, target = seen["source"], seen["target"]
         risk = choice.source_risk(source)
         rows.append(
             {
@@ -332,7 +336,9 @@ def compare(config: Config, domains: Domains, networks, fits) -> pd.DataFrame:
                 "val_accuracy": 1 - risk,
                 "source_risk": risk,
                 "infomax": choice.infomax(target),
-                "weighted_risk": choice.weighted_risk(source_train, target_train, source, config.seed),
+                "weighted_risk": choice.weighted_risk(
+                    seen["source_train"], seen["target_train"], source, config.seed
+                ),
                 **choice.gap(source, target, config.seed),
             }
         )
@@ -406,10 +412,10 @@ def shift_section(domains: Domains, networks, results: Results) -> report.Sectio
         {"source only": "Before adaptation (source only)"}.get(name, f"After ({name})"): name
         for name in dict.fromkeys(("source only", results.method))
     }
-    sides = {
-        title: tuple(choice.look(networks[name], one.val) for one in (domains.source, domains.target))
-        for title, name in shown.items()
-    }
+    sides = {}
+    for title, name in shown.items():
+        seen = choice.look(networks[name], validation_parts(domains))
+        sides[title] = seen["source"], seen["target"]
     drawn = figures.inline_svg(
         choice.gap_figure(sides), "Scatter plots of source and target features, before and after.", "shift"
     )
