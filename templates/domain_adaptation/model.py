@@ -22,10 +22,11 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
     model's layers.
     """
     if config.backbone in SMALL_CNNS:
+        normalise = config.backbone == "small_cnn"
         backbone, blocks = small_cnn(config.backbone, config.image_size)
         x = keras.layers.Flatten(name="flatten")(backbone.output)
-        x = keras.layers.Dense(128, name="hidden")(x)
-        x = _normalised(x, "hidden") if config.backbone == "small_cnn" else x
+        x = keras.layers.Dense(128, use_bias=not normalise, name="hidden")(x)
+        x = _normalised(x, "hidden") if normalise else x
         x = keras.layers.ReLU(name="hidden_relu")(x)
     else:
         backbone = backbones.build(config.backbone, config.image_size, config.weights)
@@ -43,16 +44,17 @@ def small_cnn(name: str, image_size: int) -> tuple[keras.Model, tuple[Block, ...
     Its weights are random, so the BatchNorm layers of "small_cnn" must train (`batch_norm="train"`);
     "small_cnn_plain" has none.
     """
+    normalise = name == "small_cnn"
     image = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
     x = ops.cast(image, "float32")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="rescaling")(x)
     blocks = []
     for block, filters in (("block1", 16), ("block2", 32)):
-        x = keras.layers.Conv2D(filters, 5, padding="same", name=f"{block}_conv")(x)
-        x = _normalised(x, block) if name == "small_cnn" else x
+        x = keras.layers.Conv2D(filters, 5, padding="same", use_bias=not normalise, name=f"{block}_conv")(x)
+        x = _normalised(x, block) if normalise else x
         x = keras.layers.ReLU(name=f"{block}_relu")(x)
         x = keras.layers.MaxPooling2D(name=f"{block}_pool")(x)
-        parts = ("conv", "bn", "relu", "pool") if name == "small_cnn" else ("conv", "relu", "pool")
+        parts = ("conv", "bn", "relu", "pool") if normalise else ("conv", "relu", "pool")
         blocks.append(Block(f"{block}_pool", tuple(f"{block}_{part}" for part in parts)))
     return keras.Model(image, x, name=name), tuple(blocks)
 
