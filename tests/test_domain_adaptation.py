@@ -145,7 +145,7 @@ def test_plain_digits_are_dark_on_white_and_lie_elsewhere_than_over_the_photos(b
         image = plain[int(row)]["image"]
         assert image.dtype == np.uint8 and image.shape == (64, 64, 3) and np.ptp(image, axis=-1).max() == 0
         assert plain[int(row)]["label"] == load_digits().target[row]
-        assert image.max() == 255 and image.min() < 20 and image.mean() > 128
+        assert image.max() > 200 and image.min() < 20 and image.mean() > 128
         drawn, over_photo = image[..., 0] < 128, mask > 127
         overlaps.append((drawn & over_photo).sum() / (drawn | over_photo).sum())
     assert np.median(overlaps) < 0.6
