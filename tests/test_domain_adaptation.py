@@ -63,19 +63,17 @@ def test_two_replicas_train_dann_as_one_does(folders):
     domains = train.load(config)
     one, alone = train.fit(dataclasses.replace(config, strategy="cpu"), domains, "DANN")
     two, together = train.fit(dataclasses.replace(config, strategy="mirrored"), domains, "DANN")
-    # A last batch of one part only would make the parts differ: there are full batches alone.
     np.testing.assert_allclose(together.history["loss"], alone.history["loss"], rtol=1e-4)
     for first, second in zip(one.weights, two.weights, strict=True):
         np.testing.assert_allclose(first.numpy(), second.numpy(), atol=2e-4, err_msg=first.path)
 
 
+@pytest.mark.slow
 def test_two_replicas_run_every_method(folders):
-    stages = (dataclasses.replace(small_config(folders).stages[0], epochs=1),)
-    config = small_config(folders, strategy="mirrored", stages=stages)
-    domains = train.load(config)
-    for name in ("CDAN", "pseudo-labels"):
-        _, fitted = train.fit(config, domains, name)
-        assert np.isfinite(fitted.history["loss"]).all()
+    config = small_config(folders, strategy="mirrored")
+    networks, fits = train.fit_all(config, train.load(config))
+    assert tuple(networks) == config.methods
+    assert all(np.isfinite(fitted.history["loss"]).all() for fitted in fits.values())
 
 
 def test_a_run_that_is_cut_goes_on_to_the_same_weights(folders, tmp_path, monkeypatch):
@@ -86,7 +84,7 @@ def test_a_run_that_is_cut_goes_on_to_the_same_weights(folders, tmp_path, monkey
         whole = functools.partial(training.fit, callbacks=[CutAt(*cut_at)])
         with monkeypatch.context() as patched:
             patched.setattr(train.training, "fit", whole)
-            return train.fit(config, domains, "pseudo-labels", place)
+            return train.fit(config, domains, "DANN", place)
 
     never = (99, 0)
     network, fitted = fit(tmp_path / "whole", never)
