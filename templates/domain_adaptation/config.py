@@ -23,6 +23,10 @@ class Config:
     """The same classes in another domain, given likewise. Its training and validation pictures are used
     without their labels; those of its test pictures are read once, at the end.
     """
+    target_unlabelled: str = ""
+    """A folder of more target pictures, in any folders below it, that are added to the target's training
+    pictures and kept in memory; "" for none.
+    """
     labels_per_class: int | None = None
     """Train on this few labelled source pictures per class and validate on as many at most; None uses all."""
     val_fraction: float = 0.15

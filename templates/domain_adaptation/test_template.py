@@ -296,6 +296,26 @@ def test_no_label_of_the_target_is_there_before_the_test(domains):
     assert loaded.manifest.loc[source, "label"].tolist() == classes.tolist()
 
 
+def test_unlabelled_pictures_join_the_targets_training_pictures(domains, random):
+    (domains / "scans" / "monday").mkdir(parents=True)
+    pictures = random.integers(0, 256, (5, 16, 16, 3)).astype("uint8")
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(domains / "scans" / "monday" / f"{number}.png")
+    (domains / "scans" / "broken.png").write_bytes(b"no picture")
+    config = small_config(domains, target_unlabelled=str(domains / "scans"))
+    loaded = train.load(config)
+    added = list(loaded.target.train.as_numpy_iterator())[-5:]
+    rows = loaded.manifest.loc[[int(one["id"]) for one in added]]
+    assert (rows["domain"] == "unlabelled").all() and {int(one["label"]) for one in added} == {-1}
+    for one, path in zip(added, rows["path"], strict=True):
+        np.testing.assert_array_equal(one["image"], np.asarray(Image.open(path)))
+    assert (
+        loaded.manifest["path"][loaded.manifest["split"] == "skipped"].str.endswith("broken.png").sum() == 1
+    )
+    with pytest.raises(InputError, match="1 of 6 files are no pictures"):
+        train.load(dataclasses.replace(config, on_bad_data="stop"))
+
+
 def test_batches_go_on_from_any_step_and_the_strong_view_is_of_the_same_pictures(domains):
     loaded, config = train.load(small_config(domains)), small_config(domains)
     # 30 source and 30 target pictures: three full batches of 8 an epoch.

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 from markupsafe import Markup
@@ -35,6 +36,7 @@ from runner import (
     gradcam,
     multi_worker,
     precision,
+    predict,
     reference,
     report,
     strategy,
@@ -52,6 +54,8 @@ class Domains:
 
     source: data.Data
     target: data.Data
+    unlabelled: pd.DataFrame
+    """The manifest's rows of the pictures in `target_unlabelled`, which are in `target.train`."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -59,8 +63,12 @@ class Domains:
 
     @property
     def manifest(self) -> pd.DataFrame:
-        """A row per picture, those of the target first: the ids of the source go on where they end."""
-        parts = {"target": self.target.manifest, "source": self.source.manifest}
+        """A row per picture: target, source, unlabelled; the ids of each go on where those before end."""
+        parts = {
+            "target": self.target.manifest,
+            "source": self.source.manifest,
+            "unlabelled": self.unlabelled,
+        }
         return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
 
 
@@ -91,6 +99,11 @@ def load(config: Config) -> Domains:
             f"the source: {', '.join(only[0][:5]) or 'none'}; only in the target: "
             f"{', '.join(only[1][:5]) or 'none'}); give the same classes under the same names."
         )
+    target = dataclasses.replace(target, train=hide(target.train), val=hide(target.val))
+    more = pd.DataFrame()
+    if config.target_unlabelled:
+        pictures, more = unlabelled(config, len(target.manifest) + len(source.manifest))
+        target = dataclasses.replace(target, train=target.train.concatenate(pictures))
     for name, examples in (("source", source), ("target", target)):
         count = int(examples.train.cardinality())
         if count < config.batch_size:
@@ -98,12 +111,33 @@ def load(config: Config) -> Domains:
                 f"batch_size={config.batch_size} is more than the {count} training pictures of the {name}; "
                 "give a smaller batch_size or more pictures."
             )
-    return Domains(source, dataclasses.replace(target, train=hide(target.train), val=hide(target.val)))
+    return Domains(source, target, more)
 
 
 def hide(examples: tf.data.Dataset) -> tf.data.Dataset:
     """The same examples with -1 for each label, which is no class: its one-hot form is all 0."""
     return examples.map(lambda example: example | {"label": tf.constant(-1, tf.int64)})
+
+
+def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataFrame]:
+    """The pictures of `target_unlabelled` as examples with the label -1, and their rows for the manifest."""
+    paths = predict.files([config.target_unlabelled])
+    read = list(predict.batches(paths, config.image_size, config.resize, batch_size=64))
+    notes = [row for batch in read for row in zip(batch.paths, batch.readable, batch.notes, strict=True)]
+    unreadable = [(path, note) for path, readable, note in notes if not readable]
+    if len(unreadable) == len(notes) or (unreadable and config.on_bad_data == "stop"):
+        reason = ": ".join(unreadable[0]) if unreadable else "there are no files"
+        raise InputError(
+            f"target_unlabelled={config.target_unlabelled!r}: {len(unreadable)} of {len(notes)} files are no "
+            f"pictures ({reason}); give a folder of pictures, or skip such files with on_bad_data='skip'."
+        )
+    rows = pd.DataFrame(notes, columns=["path", "readable", "problem"])
+    rows["split"] = np.where(rows["readable"], "train", "skipped")
+    ids = first_id + np.flatnonzero(rows["readable"])
+    pictures = np.concatenate([batch.pictures for batch in read])
+    labels = np.full(len(ids), -1, np.int64)
+    examples = tf.data.Dataset.from_tensor_slices({"id": ids, "image": pictures, "label": labels})
+    return examples, rows[["path", "split"]].assign(label="")
 
 
 def batches(config: Config, domains: Domains, name: str, start: int = 0) -> tf.data.Dataset:
