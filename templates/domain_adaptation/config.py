@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from runner.config import Stage, check_stages, check_types
-from runner.errors import InputError
+from runner.config import Stage, check_fields, check_stages, check_types
 
 Method = Literal["source only", "AdaBN", "DANN", "CDAN", "MMD", "CORAL", "MCC", "pseudo-labels"]
 
@@ -127,42 +126,21 @@ class Config:
         check_stages(self.stages)
         weights = ("dann", "cdan", "mmd", "coral", "mcc", "pseudo_labels")
         twice = [name for name in self.methods if self.methods.count(name) > 1]
-        for field, fine, rule in (
+        check_fields(
+            self,
             ("source", bool(self.source.strip()), "the name or path of a data set"),
             ("target", bool(self.target.strip()), "the name or path of a data set"),
-            (
-                "labels_per_class",
-                self.labels_per_class is None or self.labels_per_class >= 1,
-                "None or at least 1",
-            ),
             ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
             (
                 "weights",
                 self.weights == "none" or not self.backbone.startswith("small_cnn"),
                 f"none with the backbone {self.backbone}",
             ),
-            ("dropout", 0 <= self.dropout < 1, "a share from 0 to below 1"),
             ("methods", "source only" in self.methods, "'source only' too, the others are compared with it"),
             ("methods", not twice, "each method once"),
             *((name, 0 <= getattr(self, name) < 1e6, "0 (off) or a number above 0") for name in weights),
             ("threshold", 0 <= self.threshold <= 1, "a probability from 0 to 1"),
             ("ramp", 0 <= self.ramp < float("inf"), "0 or a number of epochs"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "a share from 0 to below 1"),
             ("batch_size", self.batch_size >= 2, "at least 2"),
-            ("steps_per_execution", self.steps_per_execution >= 1, "at least 1"),
-            ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
-            (
-                "checkpoint_steps",
-                self.checkpoint_steps is None or self.checkpoint_steps >= 1,
-                "None or at least 1",
-            ),
-            (
-                "checkpoint_minutes",
-                self.checkpoint_minutes is None or self.checkpoint_minutes > 0,
-                "None or a number above 0",
-            ),
-            ("seed", 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647"),
-        ):
-            if not fine:
-                raise InputError(f"{field}={getattr(self, field)!r} cannot be used; give {rule}.")
+        )

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from runner.config import Stage, check_stages, check_types
-from runner.errors import InputError
+from runner.config import Stage, check_fields, check_stages, check_types
 
 
 @dataclass(frozen=True)
@@ -109,44 +108,21 @@ class Config:
         check_types(self)
         check_stages(self.stages)
         doubling = [stride * 2 for stride in self.strides[:-1]] == list(self.strides[1:])
-        for field, fine, rule in (
+        check_fields(
+            self,
             ("data", bool(self.data.strip()), "the name or path of a data set"),
-            (
-                "train_examples",
-                self.train_examples is None or self.train_examples >= 1,
-                "None or at least 1",
-            ),
             ("image_size", 32 <= self.image_size <= 4096, "32 to 4096 pixels"),
             (
                 "strides",
                 bool(self.strides) and doubling and {*self.strides} <= {4, 8, 16, 32},
                 "one or more of 4 8 16 32 in a row, such as 8 16 32",
             ),
-            ("width", self.width >= 8 and self.width % 8 == 0, "a multiple of 8 (GroupNorm has 8 groups)"),
-            ("depth", self.depth >= 0, "0 or more"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 (off) to the batch_size"),
             (
-                "jit",
-                self.jit != "on" or self.accumulate == 1,
-                "'auto' or 'off' with accumulate: XLA computes all parts at once, which saves no memory",
+                "width",
+                self.width >= 8 and self.width % 8 == 0,
+                "a multiple of 8 (GroupNorm has 8 groups)",
             ),
-            ("steps_per_execution", self.steps_per_execution >= 1, "at least 1"),
-            ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
-            ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),
+            ("depth", self.depth >= 0, "0 or more"),
             ("overlap", 0 < self.overlap < 1, "a share between 0 and 1"),
             ("shown_score", 0 <= self.shown_score <= 1, "a number from 0 to 1"),
-            (
-                "checkpoint_steps",
-                self.checkpoint_steps is None or self.checkpoint_steps >= 1,
-                "None or at least 1",
-            ),
-            (
-                "checkpoint_minutes",
-                self.checkpoint_minutes is None or self.checkpoint_minutes > 0,
-                "None or a number above 0",
-            ),
-            ("seed", 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647"),
-        ):
-            if not fine:
-                raise InputError(f"{field}={getattr(self, field)!r} cannot be used; give {rule}.")
+        )
