@@ -106,6 +106,40 @@ def check_types(record: Any) -> None:
             )
 
 
+_RULES = {
+    "labels_per_class": (lambda value: value is None or value >= 1, "None or at least 1"),
+    "train_examples": (lambda value: value is None or value >= 1, "None or at least 1"),
+    "dropout": (lambda value: 0 <= value < 1, "a share from 0 to below 1"),
+    "label_smoothing": (lambda value: 0 <= value < 1, "a share from 0 to below 1"),
+    "batch_size": (lambda value: value >= 1, "at least 1"),
+    "steps_per_execution": (lambda value: value >= 1, "at least 1"),
+    "weight_decay": (lambda value: 0 <= value < 1, "0 (off) or a number below 1"),
+    "scratch_learning_rate": (lambda value: 0 < value < float("inf"), "a number above 0"),
+    "checkpoint_steps": (lambda value: value is None or value >= 1, "None or at least 1"),
+    "checkpoint_minutes": (lambda value: value is None or value > 0, "None or a number above 0"),
+    "seed": (lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647"),
+}
+"""What the fields may hold that templates have in common."""
+
+
+def check_fields(record: Any, *rules: tuple[str, bool, str]) -> None:
+    """Raise InputError for the first field of a Config that cannot be used.
+
+    rules: of the template, (field, whether its value is fine, what is allowed). Those of the fields that
+    templates have in common, such as batch_size, come by themselves.
+    """
+    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    common = [(name, fine(fields[name]), rule) for name, (fine, rule) in _RULES.items() if name in fields]
+    if "accumulate" in fields:
+        parts = fields["accumulate"]
+        no_xla = "'auto' or 'off' with accumulate: XLA computes all parts at once, which saves no memory"
+        common.append(("accumulate", 1 <= parts <= fields["batch_size"], "1 (off) to the batch_size"))
+        common.append(("jit", parts == 1 or fields["jit"] != "on", no_xla))
+    for field, fine, rule in (*rules, *common):
+        if not fine:
+            raise InputError(f"{field}={fields[field]!r} cannot be used; give {rule}.")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:

@@ -167,6 +167,11 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
     """The model of a complete run, its class names, and its temperature (1 where none was fitted)."""
     run_folder = Path(os.path.expanduser(run_folder))
     model, _ = export.load(run_folder)
+    if len(model.output.shape) != 2:
+        raise InputError(
+            f"{run_folder}: its network gives {model.output.shape[1:]} for a picture and not a class; the "
+            "template that trained it has a function for new pictures (its README names it)."
+        )
     try:
         record = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))
         classes, temperature = (

@@ -145,3 +145,13 @@ def test_the_command_line(run, photos, tmp_path):
         assert len(list(csv.reader(file))) == 8
     again = call(run, photos)
     assert again.returncode == 2 and len(again.stderr.splitlines()) == 1 and "exists" in again.stderr
+
+
+def test_a_network_of_boxes_or_masks_is_refused(tmp_path):
+    image = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="image")
+    masks = keras.layers.Conv2D(2, 1)(keras.ops.cast(image, "float32"))
+    export.any_size(keras.Model(image, masks), "crop").save(tmp_path / "model.keras")
+    (tmp_path / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
+    (tmp_path / "metrics.json").write_text(json.dumps({"classes": ["a", "b"]}))
+    with pytest.raises(InputError, match="not a class; the template that trained it has a function"):
+        predict.load(tmp_path)

@@ -45,6 +45,7 @@ ALLOWED = {
     ("runner/builders.py", "exec_module"),
     ("checkpoints/train.py", "exec_module"),
     ("datasets/digits_in_photos/digits_in_photos_dataset_builder.py", "exec_module"),
+    ("datasets/digits_plain/digits_plain_dataset_builder.py", "exec_module"),
     ("datasets/letters_in_photos/letters_in_photos_dataset_builder.py", "exec_module"),
     ("tests/test_datasets.py", "exec_module"),
     ("tests/test_gradcam.py", "exec_module"),

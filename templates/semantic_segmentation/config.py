@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from runner.config import Stage, check_stages, check_types
-from runner.errors import InputError
+from runner.config import Stage, check_fields, check_stages, check_types
 
 
 @dataclass(frozen=True)
@@ -112,35 +111,11 @@ class Config:
     def __post_init__(self) -> None:
         check_types(self)
         check_stages(self.stages)
-        for field, fine, rule in (
+        check_fields(
+            self,
             ("data", bool(self.data.strip()), "the name or path of a data set"),
             ("ignore", all(0 <= value <= 255 for value in self.ignore), "values from 0 to 255"),
-            ("train_examples", self.train_examples is None or self.train_examples >= 1, "None or at least 1"),
             ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
             ("decoder_channels", 1 <= self.decoder_channels <= 1024, "1 to 1024"),
-            ("dropout", 0 <= self.dropout < 1, "a share from 0 to below 1"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("accumulate", 1 <= self.accumulate <= self.batch_size, "1 (off) to the batch_size"),
-            (
-                "jit",
-                self.jit != "on" or self.accumulate == 1,
-                "'auto' or 'off' with accumulate: XLA computes all parts at once, which saves no memory",
-            ),
-            ("steps_per_execution", self.steps_per_execution >= 1, "at least 1"),
-            ("weight_decay", 0 <= self.weight_decay < 1, "0 (off) or a number below 1"),
-            ("scratch_learning_rate", 0 < self.scratch_learning_rate < float("inf"), "a number above 0"),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
-            (
-                "checkpoint_steps",
-                self.checkpoint_steps is None or self.checkpoint_steps >= 1,
-                "None or at least 1",
-            ),
-            (
-                "checkpoint_minutes",
-                self.checkpoint_minutes is None or self.checkpoint_minutes > 0,
-                "None or a number above 0",
-            ),
-            ("seed", 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647"),
-        ):
-            if not fine:
-                raise InputError(f"{field}={getattr(self, field)!r} cannot be used; give {rule}.")
+        )

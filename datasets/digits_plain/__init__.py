@@ -1,0 +1,1 @@
+"""The digits_plain dataset: scikit-learn's handwritten digits, dark on white."""

@@ -1,0 +1,1 @@
+"""Domain adaptation: labelled pictures of one domain, unlabelled ones of another, the same classes."""

@@ -1,0 +1,146 @@
+"""Every knob of this template. Each field is a flag: `--target ~/scans --methods "source only" MCC`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.config import Stage, check_fields, check_stages, check_types
+
+Method = Literal["source only", "AdaBN", "DANN", "CDAN", "MMD", "CORAL", "MCC", "pseudo-labels"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Domain adaptation: learn from labelled pictures of one kind (the source) to classify pictures of
+    another (the target), of which no label is used before the test at the end.
+    """
+
+    source: str = "digits_plain"
+    """Labelled pictures: a name from datasets/, tfds:NAME, a folder of pictures (a folder per class), or a
+    CSV file with path,label.
+    """
+    target: str = "digits_in_photos"
+    """The same classes in another domain, given likewise. Its training and validation pictures are used
+    without their labels; those of its test pictures are read once, at the end.
+    """
+    target_unlabelled: str = ""
+    """A folder of more target pictures, in any folders below it, that are added to the target's training
+    pictures and kept in memory; "" for none.
+    """
+    labels_per_class: int | None = None
+    """Train on this few labelled source pictures per class and validate on as many at most; None uses all."""
+    val_fraction: float = 0.15
+    """Share of a domain's pictures set aside for validation, where it has no validation split."""
+    test_fraction: float = 0.25
+    """Share set aside for the test at the end, where it has no test split. That of the source is not read."""
+    on_bad_data: Literal["skip", "stop"] = "skip"
+    """A picture that cannot be read is named and left out, or stops the run."""
+    resize: Literal["crop", "pad", "stretch"] = "crop"
+    """How a picture becomes square: cut its long sides, pad its short ones, or stretch it."""
+
+    backbone: str = "MobileNet-0.25"
+    """A keras.applications name, with a width where it has one, or for digits small_cnn or, without
+    BatchNorm, small_cnn_plain (both with weights none).
+    """
+    weights: str = "letters_in_photos"
+    """imagenet, none, a name from checkpoints/, a weights file, or the folder of an earlier run."""
+    image_size: int = 64
+    """Pictures are resized to this many pixels a side."""
+    dropout: float = 0.2
+    """Share of the features that training hides from the head."""
+
+    methods: tuple[Method, ...] = (
+        "source only", "AdaBN", "DANN", "CDAN", "MMD", "CORAL", "MCC", "pseudo-labels"
+    )  # fmt: skip
+    """What is trained and compared, each for the same epochs; "source only" is always among them."""
+    choose_by: Literal["infomax", "source_risk", "weighted_risk"] = "infomax"
+    """What chooses among them without a target label; see choice.py. All three are reported."""
+    dann: float = 0.3
+    """How much DANN's loss of the domain classifier counts beside the classification loss; 0 turns it off. So
+    do the next ones for their methods.
+    """
+    cdan: float = 1.0
+    mmd: float = 10.0
+    coral: float = 10.0
+    mcc: float = 1.0
+    pseudo_labels: float = 1.0
+    threshold: float = 0.8
+    """A pseudo-label counts when the network gives it at least this probability; the label smoothing s keeps
+    it from going far beyond 1 - s.
+    """
+    ramp: float = 1.0
+    """Epochs of a stage over which these weights grow from 0 to their full value."""
+
+    augment: Literal["none", "light", "medium", "strong"] = "light"
+    augment_strong: Literal["light", "medium", "strong"] = "strong"
+    """The second view of a target picture, for pseudo-labels alone."""
+    flip: bool = False
+    """Also mirror pictures left to right: right for flowers, wrong for digits."""
+    label_smoothing: float = 0.1
+    """Share of each source label's mass that is spread over all classes."""
+
+    stages: tuple[Stage, ...] = (
+        Stage("all", train="all", epochs=8, learning_rate=3e-3, schedule="cosine", warmup=0.1, keep="last"),
+    )
+    monitor: str = "val_loss"
+    """The number, measured on validation pictures of the source, by which a stage with keep="best" picks its
+    epoch.
+    """
+    batch_size: int = 32
+    """Pictures of each domain per step, over all devices together (but see scale_learning_rate)."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
+
+    seed: int = 0
+    """Decides the splits, the first weights, the order and the augmentation."""
+    strategy: Literal["auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu"] = "auto"
+    """Where to train; auto takes the workers that were started together, else every GPU it finds, else the
+    CPU.
+    """
+    scale_learning_rate: Literal["no", "linear", "square_root"] = "no"
+    """Not "no": `batch_size` is for each device, and all learning rates are multiplied by the number of
+    devices (linear, the rule for SGD) or its square root (that for Adam).
+    """
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    """What the network computes in; auto takes half precision where device and backbone gain from it.
+    Weights, head and loss are float32 in each.
+    """
+    jit: Literal["auto", "on", "off"] = "auto"
+    """Compile the training step with XLA; auto leaves it to Keras, which does so on GPUs."""
+    steps_per_execution: int = 1
+    """Steps that run before Python is asked again; more saves time where a step is short. The learning rate
+    is then set, and checkpoints are written, that often only.
+    """
+    deterministic: bool = False
+    """Repeat to the bit, at some cost in speed: operations with one order of summation."""
+    checkpoint_steps: int | None = None
+    """Within an epoch, also keep the state after every so many steps; None leaves it to the minutes."""
+    checkpoint_minutes: float | None = 10.0
+    """Within an epoch, also keep the state when so many minutes have passed since the last time."""
+    run_dir: str = ""
+    """Folder for the results; "" makes runs/domain_adaptation/<date and time>, or goes on with an unfinished
+    run of the same settings there. So does a folder given here that holds one.
+    """
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_stages(self.stages)
+        weights = ("dann", "cdan", "mmd", "coral", "mcc", "pseudo_labels")
+        twice = [name for name in self.methods if self.methods.count(name) > 1]
+        check_fields(
+            self,
+            ("source", bool(self.source.strip()), "the name or path of a data set"),
+            ("target", bool(self.target.strip()), "the name or path of a data set"),
+            ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
+            (
+                "weights",
+                self.weights == "none" or not self.backbone.startswith("small_cnn"),
+                f"none with the backbone {self.backbone}",
+            ),
+            ("methods", "source only" in self.methods, "'source only' too, the others are compared with it"),
+            ("methods", not twice, "each method once"),
+            *((name, 0 <= getattr(self, name) < 1e6, "0 (off) or a number above 0") for name in weights),
+            ("threshold", 0 <= self.threshold <= 1, "a probability from 0 to 1"),
+            ("ramp", 0 <= self.ramp < float("inf"), "0 or a number of epochs"),
+            ("batch_size", self.batch_size >= 2, "at least 2"),
+            ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
+        )

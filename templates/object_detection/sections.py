@@ -1,0 +1,121 @@
+"""What the report shows of detections: numbers by class, training pictures, what was found, the worst
+misses."""
+
+import numpy as np
+import pandas as pd
+
+from runner import data, detection, pictures, training
+from runner.detection import BOX, Evaluation
+from runner.report import Section
+
+from .config import Config
+
+FOUND, MISSED, RIGHT, WRONG = (255, 255, 255), (255, 208, 0), (64, 224, 96), (255, 64, 64)
+SHOWN, WORST, COLUMNS = 16, 12, 4
+
+
+def of_run(config: Config, examples: data.Data, test: Evaluation) -> list[Section]:
+    """All sections, in the order of the page; `examples.test` must be open."""
+    boxed = examples.manifest.index.isin(test.truth["id"])
+    first = examples.manifest.index[boxed][:SHOWN].tolist()
+    wrong, missed = worst(test, config.shown_score)
+    wanted = {*first, *wrong["id"], *missed["id"]}
+    images = {int(one["id"]): one["image"].numpy() for one in examples.test if int(one["id"]) in wanted}
+    return [
+        by_class(config, test),
+        Section(
+            "Training pictures after augmentation",
+            "The boxes that the network is trained on, moved and cut with their picture.",
+            figures=[("", _sheet(training_pictures(config, examples)))],
+        ),
+        Section(
+            "What was found",
+            "Test pictures. White: an object that was found; yellow: one that was missed; green: a "
+            "detection that is right (IoU of at least .5 with an object of its class); red: one that is "
+            f"wrong. Detections of at least {config.shown_score:g} are shown; the numbers count all.",
+            figures=[("", _sheet([answers(images[one], one, test, config.shown_score) for one in first]))],
+        ),
+        Section(
+            "Worst misses",
+            "" if len(wrong) or len(missed) else "None.",
+            figures=[
+                (caption, _sheet([_single(images[row["id"]], row, test.truth, colour) for row in rows]))
+                for caption, rows, colour in (
+                    ("Wrong detections, surest first", wrong.to_dict("records"), WRONG),
+                    ("Missed objects, largest first", missed.to_dict("records"), MISSED),
+                )
+                if rows
+            ],
+        ),
+    ]
+
+
+def by_class(config: Config, test: Evaluation) -> Section:
+    """Average precision by class and by size."""
+    numbers, size = test.metrics, config.image_size
+    low, high = numbers["map_interval"]
+    of_size = [(name, numbers[f"ap_{name}"]) for name in ("small", "medium", "large")]
+    said = ", ".join(f"{name} {value:.3f}" for name, value in of_size if value is not None)
+    return Section(
+        "By class and size",
+        f"AP is the mean over IoU .50 to .95, and mAP its mean over classes: {numbers['map']:.3f} ({low:.3f} "
+        f"to {high:.3f}). AP75: {numbers['ap75']:.3f}. By size: {said}. Small is less than the area of a "
+        f"square of {detection.SMALL * size:.1f} pixels a side, large of {detection.LARGE * size:.1f} or "
+        f"more, in pictures of {size} pixels: COCO's 32 and 96 pixels in pictures of 640.",
+        tables=[("Test pictures", test.per_class)],
+    )
+
+
+def worst(test: Evaluation, least_score: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The surest detections that are wrong, and the largest objects that none of at least `least_score`
+    found.
+    """
+    wrong = test.detections[~test.detections["right"]].nlargest(WORST, "score")
+    missed = test.truth[~(test.truth["score"] >= least_score)]
+    area = (missed["x_max"] - missed["x_min"]) * (missed["y_max"] - missed["y_min"])
+    return wrong, missed.loc[area.nlargest(WORST).index]
+
+
+def training_pictures(config: Config, examples: data.Data, count: int = 8) -> list[np.ndarray]:
+    """Augmented training pictures with their boxes drawn, uint8 (side, side, 3)."""
+    batches = training.named_batches(
+        examples.train,
+        examples.classes,
+        count,
+        shuffle=True,
+        seed=config.seed,
+        strength=config.augment,
+        flip=config.flip,
+        target=lambda batch: batch,
+    )
+    batch, drawn = next(batches.as_numpy_iterator()), []
+    for image, boxes, numbers in zip(batch["image"], batch["boxes"], batch["classes"]):
+        there = numbers >= 0
+        names = [examples.classes[number] for number in numbers[there]]
+        drawn.append(detection.draw(image, [(*box, FOUND, name) for box, name in zip(boxes[there], names)]))
+    return drawn
+
+
+def answers(image: np.ndarray, number: int, evaluation: Evaluation, least_score: float) -> np.ndarray:
+    """A picture with what is there and what was found, in the colours that the section explains."""
+    truth, found = (table[table["id"] == number] for table in (evaluation.truth, evaluation.detections))
+    boxes = []
+    for row in truth.to_dict("records"):
+        seen = row["score"] >= least_score
+        boxes.append((*(row[side] for side in BOX), FOUND if seen else MISSED, "" if seen else row["class"]))
+    for row in found[found["score"] >= least_score].to_dict("records"):
+        colour = RIGHT if row["right"] else WRONG
+        boxes.append((*(row[side] for side in BOX), colour, f"{row['class']} {row['score']:.2f}"))
+    return detection.draw(image, boxes)
+
+
+def _single(image: np.ndarray, row: dict, truth: pd.DataFrame, colour: tuple) -> np.ndarray:
+    """A picture with one box in question, over the objects that are there."""
+    there = truth.loc[truth["id"] == row["id"], BOX]
+    text = row["class"] if np.isnan(row["score"]) else f"{row['class']} {row['score']:.2f}"
+    boxes = [(*box, FOUND, "") for box in there.itertuples(index=False)]
+    return detection.draw(image, [*boxes, (*(row[side] for side in BOX), colour, text)])
+
+
+def _sheet(drawn: list[np.ndarray]) -> np.ndarray:
+    return pictures.sheet(drawn, columns=COLUMNS, side=detection.SIDE)

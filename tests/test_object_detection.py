@@ -1,0 +1,161 @@
+"""The detector on two replicas, after a kill, under every kind of backbone, and copied out."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from runner import multi_worker, new
+from templates.object_detection import method, model
+from templates.object_detection.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Classes:
+    """What `model.build` reads of the data."""
+
+    classes = ("a", "b", "c")
+
+
+def batch(random, pictures: int):
+    """Pictures with 0 to 3 boxes: of several replicas each has another number."""
+    low = random.uniform(0, 30, (pictures, 3, 2))
+    boxes = np.concatenate([low, low + random.uniform(8, 34, low.shape)], axis=2).astype("float32")
+    numbers = random.randint(-1, 3, (pictures, 3))
+    boxes[numbers < 0] = -1
+    images = random.randint(0, 256, (pictures, 64, 64, 3)).astype("uint8")
+    return {"image": images, "boxes": boxes, "classes": numbers}
+
+
+def test_two_replicas_train_as_one():
+    """The loss is divided by the points with a box of the whole batch, however it is divided."""
+
+    def trained(strategy):
+        keras.utils.set_random_seed(3)
+        with strategy.scope():
+            image = keras.Input((64, 64, 3), dtype="uint8")
+            fine = keras.layers.Conv2D(8, 8, strides=8)(keras.ops.cast(image, "float32") / 255)
+            coarse = keras.layers.MaxPooling2D(2)(fine)
+            config = Config(image_size=64, width=16, depth=1, strides=(8, 16))
+            outputs = model._head(model._pyramid([fine, coarse], config.width), config, 3)
+            network = keras.Model(image, outputs)
+            network.compile(optimizer=keras.optimizers.SGD(0.05), loss=method.loss)
+        multi_worker.prepare(network)
+        data = tf.data.Dataset.from_tensor_slices(batch(np.random.RandomState(0), 11)).batch(4)
+        pairs = data.map(method.target(model.grid(network, config.strides))).map(
+            lambda one: (one["image"], one["label"], one["weight"])
+        )
+        history = network.fit(multi_worker.distribute(pairs, strategy), verbose=0, shuffle=False)
+        return history.history["loss"], network.get_weights()
+
+    alone = trained(tf.distribute.get_strategy())
+    pair = trained(tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"]))
+    assert pair[0] == pytest.approx(alone[0], rel=1e-5)
+    for one, other in zip(alone[1], pair[1]):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["VGG16", "ResNet50", "InceptionV3", "MobileNetV2", "EfficientNetB0", "ConvNeXtTiny"]
+)
+def test_any_backbone_has_the_levels(name, tmp_path):
+    """Also where sizes are not whole numbers of cells; what is saved loads without this project."""
+    config = Config(backbone=name, weights="none", image_size=100, width=16, depth=1)
+    network, blocks = model.build(config, Classes)
+    grid = model.grid(network, config.strides)
+    assert network.output.shape == (None, len(grid.centre), 8)
+    assert grid.stride[[0, -1]] == pytest.approx([8, 32], rel=0.6) and set(grid.level) == {0, 1, 2}
+    assert {layer for block in blocks for layer in block.layers} >= {
+        layer.name
+        for layer in network.layers
+        if layer.weights and not layer.name.startswith(("head_", "pyramid_"))
+    }
+    images = np.random.RandomState(0).randint(0, 256, (2, 100, 100, 3)).astype("uint8")
+    network.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import keras, numpy as np, sys\n"
+        "model = keras.models.load_model('model.keras')\n"
+        "np.save('outputs.npy', model.predict(np.load('images.npy'), verbose=0))\n"
+        "assert not any(name.startswith(('runner', 'templates')) for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
+    outputs = network.predict(images, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), outputs, rtol=1e-4, atol=1e-3)
+
+
+def train(run: Path) -> subprocess.Popen:
+    command = [
+        *(sys.executable, "-m", "templates.object_detection.train", "--run-dir", str(run)),
+        *("--no-baselines", "--deterministic", "--train-examples", "48", "--checkpoint-steps", "2"),
+        *("--stages.0.epochs", "2", "--stages.1.epochs", "3", "--width", "16", "--depth", "1"),
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path):
+    for name in ("whole", "killed"):
+        process, states = train(tmp_path / name), tmp_path / name / "checkpoints" / "staged"
+        while name == "killed" and process.poll() is None:
+            if len(list(states.glob("*.npz"))) and any("epoch-003" in path.name for path in states.iterdir()):
+                process.kill()
+            threading.Event().wait(0.01)
+        output = process.communicate(timeout=600)[0]
+        if name == "killed":
+            assert process.returncode == -9, output
+            process = train(tmp_path / name)
+            output = process.communicate(timeout=600)[0]
+            assert "an unfinished run, which goes on" in output
+        assert process.returncode == 0, output
+    for file in ("history.csv", "ledger.csv", "predictions.csv", "truth.csv"):
+        tables = [
+            pd.read_csv(tmp_path / name / file).drop(columns="seconds", errors="ignore")
+            for name in ("whole", "killed")
+        ]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_the_copy_has_all_it_needs(tmp_path):
+    made = new.new("object_detection", tmp_path / "my-cells", backbone="ResNet50")
+    copied = {path.name for path in (made / "my_cells").iterdir()}
+    assert copied == {
+        path.name
+        for path in (ROOT / "templates" / "object_detection").iterdir()
+        if path.name != "__pycache__"
+    }
+    assert (made / "datasets" / "scenes" / "scenes_dataset_builder.py").is_file()
+    assert (made / "runner" / "boxes.py").is_file() and (made / "datasets" / "photos.py").is_file()
+    config = (made / "my_cells" / "config.py").read_text()
+    assert 'weights: str = "imagenet"' in config and "image_size: int = 224" in config
+    for path in (made / "my_cells").glob("*.*"):
+        assert "templates" not in path.read_text(), path.name
+
+
+@pytest.mark.slow
+def test_the_copy_trains(tmp_path):
+    made = new.new("object_detection", tmp_path / "my_cells")
+    short = ("--no-baselines", "--train-examples", "32", "--stages.0.epochs", "1", "--stages.1.epochs", "1")
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "my_cells.train", "--run-dir", "runs/short", *short]
+    ended = subprocess.run(command, cwd=made, env=variables, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    metrics = json.loads((made / "runs" / "short" / "metrics.json").read_text())
+    assert metrics["test"]["examples"] == 400 and 0 <= metrics["test"]["ap50"] <= 1
