@@ -180,11 +180,6 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{run_folder / 'metrics.json'} is damaged ({error}); give another run.") from error
-    if len(model.output.shape) != 2:
-        raise InputError(
-            f"{run_folder}: this run's network gives no single class for a picture but an output of shape "
-            f"{model.output.shape[1:]}; use the `predict` of its template's train.py."
-        )
     if len(classes) != model.output.shape[-1] or not (0 < temperature < math.inf):
         raise InputError(
             f"{run_folder}: metrics.json names {len(classes)} classes and a temperature of {temperature}, "
