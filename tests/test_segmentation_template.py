@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,11 +14,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from runner import backbones, export, training
+from runner import backbones, export, images, new, training
 from runner.config import Stage
 from templates.semantic_segmentation import model, train
 from templates.semantic_segmentation.config import Config
 
+TEMPLATE = Path(train.__file__).parent
 CLASSES = types.SimpleNamespace(classes=("ground", "road", "sky"))
 
 
@@ -79,8 +82,6 @@ def test_the_model_of_any_size_is_the_network_on_resized_pictures(decoder, resiz
     np.testing.assert_allclose(whole(square, training=False), network(square, training=False), atol=1e-6)
     # Smooth, so that a pixel's rounding in the resize counts for little.
     smooth = np.tile(np.linspace(30, 220, 128)[None, :, None, None], (1, 1, 96, 3)).astype(np.uint8)
-    from runner import images
-
     resized = images.resize(Image.fromarray(smooth[0]), 64, resize)[None]
     expected = network(resized, training=False)
     scale = np.abs(expected).max()
@@ -170,3 +171,19 @@ def test_two_replicas_train_as_one_does(pictures, tmp_path):
         assert ledger["moved"].sum() == 0
     # BatchNorm normalises each replica's half of a batch by itself, so that they are near and not the same.
     assert losses[1] == pytest.approx(losses[0], rel=0.25)
+
+
+@pytest.mark.slow
+def test_a_copy_has_these_files_and_stands_alone(tmp_path):
+    made = new.new("semantic_segmentation", tmp_path / "my_streets")
+    copied = {path.name for path in (made / "my_streets").iterdir()}
+    assert copied == {path.name for path in TEMPLATE.iterdir() if path.name != "__pycache__"}
+    for name in ("runner/masks.py", "datasets/photos.py", "datasets/scenes/drawing.py"):
+        assert (made / name).is_file()
+    assert (made / "checkpoints" / "letters_in_photos" / "backbone.weights.h5").is_file()
+    for path in (made / "my_streets").glob("*.*"):
+        assert "templates" not in path.read_text(), path.name
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "pytest", "-q", "my_streets"]
+    done = subprocess.run(command, cwd=made, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -105,7 +105,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     assert agrees > 0.6
     with pytest.raises(InputError, match="cannot be used"):
         train.predict(run, [run / "metrics.json"])
-    with pytest.raises(InputError, match="no single class for a picture but an output of shape"):
+    with pytest.raises(InputError, match="for a picture and not a class"):
         predict.load(run)
 
 
