@@ -3,6 +3,7 @@
 No entity of an XML file is expanded, and no name in an annotation leaves the folder it stands in.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -92,16 +93,12 @@ def coco(root: Path, files: list[Path]) -> Found:
             problems.append(
                 (file.name, "box", f"{found.crowds} crowds (iscrowd) left out, which are no single objects")
             )
-        places = [file.parent, file.parent / "images", root / "images", root / _image_folder(file)]
-        places += [root.parent / "images", root.parent / _image_folder(file)] * (
-            root.name.lower() == "annotations"
-        )
-        for name, picture in found.pictures:
-            paths.append(_picture_file(name, places, file))
-            shown = paths[-1].relative_to(root) if paths[-1].is_relative_to(root) else paths[-1]
-            pictures.append(
-                Annotated(sources.printable(str(shown)), split, picture.boxes, picture.classes, picture.size)
-            )
+        called_alike = re.sub(r"^(instances|annotations)_", "", file.stem)
+        places = [file.parent, file.parent / "images", root / "images", root / called_alike]
+        for picture in found.pictures:
+            paths.append(_picture_file(picture.path, places, file))
+            shown = sources.printable(str(paths[-1].relative_to(root)))
+            pictures.append(dataclasses.replace(picture, path=shown, split=split))
     return Found(pictures, [str(path) for path in paths], tuple(categories.values()), problems)
 
 
@@ -113,11 +110,6 @@ def _split_of(file: Path, root: Path) -> str:
             if word in SPLIT_WORDS:
                 return SPLIT_WORDS[word]
     return ""
-
-
-def _image_folder(file: Path) -> str:
-    """train2017 of instances_train2017.json."""
-    return re.sub(r"^(instances|annotations)_", "", file.stem)
 
 
 def _picture_file(name: str, places: list[Path], file: Path) -> Path:
@@ -136,10 +128,9 @@ def _picture_file(name: str, places: list[Path], file: Path) -> Path:
     )
 
 
-@dataclass
-class _CocoFile:
+class _CocoFile(NamedTuple):
     categories: dict[int, str]
-    pictures: list[tuple[str, Annotated]]
+    pictures: list[Annotated]
     crowds: int
 
 
@@ -150,14 +141,15 @@ def _read_coco(file: Path) -> _CocoFile:
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}, which cannot be read as JSON ({reason}); save it anew.") from None
-    parts = [record.get(name) for name in ("images", "annotations", "categories")] if _is(record) else []
-    if not parts or not all(isinstance(part, list) and all(map(_is, part)) for part in parts):
+    names = ("images", "annotations", "categories")
+    parts = [record.get(name) for name in names] if isinstance(record, dict) else [None]
+    if not all(isinstance(part, list) and all(isinstance(one, dict) for one in part) for part in parts):
         raise InputError(
             f"{where}, which is no COCO file of boxes; it needs the lists images, annotations and categories."
         )
     raw_images, raw_annotations, raw_categories = parts
 
-    def value(entry: dict, name: str, kind: type | tuple, of: str):
+    def value(entry: dict, name: str, kind: type, of: str):
         found = entry.get(name)
         if not isinstance(found, kind) or isinstance(found, bool):
             text = json.dumps(entry)
@@ -180,6 +172,8 @@ def _read_coco(file: Path) -> _CocoFile:
         number: value(entry, "name", str, "a category")
         for number, entry in sorted(unique(raw_categories, "a category").items())
     }
+    if len(set(categories.values())) < len(categories):
+        raise InputError(f"{where} with two categories of one name; give each its own.")
     by_id = unique(raw_images, "an image")
     boxes, classes, crowds = {number: [] for number in by_id}, {number: [] for number in by_id}, 0
     place = {number: index for index, number in enumerate(categories)}
@@ -197,20 +191,10 @@ def _read_coco(file: Path) -> _CocoFile:
     pictures = []
     for number, entry in by_id.items():
         name = value(entry, "file_name", str, "an image")
-        size = tuple(
-            entry.get(side) if isinstance(entry.get(side), int) else 0 for side in ("width", "height")
-        )
-        pictures.append(
-            (
-                name,
-                Annotated(name, "", *_arrays(boxes[number], classes[number]), size if all(size) else (0, 0)),
-            )
-        )
+        size = (entry.get("width"), entry.get("height"))
+        size = size if all(isinstance(side, int) and side > 0 for side in size) else (0, 0)
+        pictures.append(Annotated(name, "", *_arrays(boxes[number], classes[number]), size))
     return _CocoFile(categories, pictures, crowds)
-
-
-def _is(entry) -> bool:
-    return isinstance(entry, dict)
 
 
 def _four(numbers: list, where: str) -> list[float]:
@@ -250,13 +234,15 @@ def voc(root: Path) -> Found:
             problems.append(
                 ("ImageSets/Main", "missing", f"{left} annotated pictures are in no split and left out")
             )
-    by_stem = {Path(name).stem: name for name in reversed(sources.children(root / "JPEGImages")[1])}
+    there = sources.children(root / "JPEGImages")[1]
+    by_stem = {Path(name).stem: name for name in reversed(there)}
+    there = set(there)
     described, names, files = [], set(), []
     for stem in stems:
         file = root / "Annotations" / f"{stem}.xml"
         said, size, found = _read_voc(file)
         picture = by_stem.get(stem) or os.path.basename(said)
-        if picture not in by_stem.values():
+        if picture not in there:
             raise InputError(
                 f"Received data={str(file)!r}, whose picture {said or stem!r} is not in JPEGImages; add it, "
                 "or remove the annotation."

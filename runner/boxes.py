@@ -50,14 +50,15 @@ def find(source: str | Path) -> Source:
     if source.startswith("tfds:") or source in sources.datasets():
         return _tfds(source)
     path = Path(os.path.expanduser(source))
+    folder = path if os.path.isdir(path) else path.parent
+    root = folder.parent if folder.name.lower() == "annotations" else folder
     if source and os.path.isfile(path) and path.suffix.lower() == ".json":
-        root = path.parent.parent if path.parent.name.lower() == "annotations" else path.parent
         return _of_files(annotations.coco(root, [path]), source)
     if source and os.path.isdir(path):
         if os.path.isdir(path / "Annotations"):
             return _of_files(annotations.voc(path), source)
         if files := annotations.coco_files(path):
-            return _of_files(annotations.coco(path, files), source)
+            return _of_files(annotations.coco(root, files), source)
         inner = [name for name in sources.children(path)[0] if os.path.isdir(path / name / "Annotations")]
         hint = f" Did you mean {str(path / inner[0])!r}?" if inner else ""
         raise InputError(f"Received data={source!r}, a folder without annotations; give {LAYOUT}.{hint}")
@@ -77,7 +78,8 @@ def _tfds(source: str) -> Source:
 
     builder, (image, objects), chosen = builders.prepared(source, sources.ROOT, _features_with_boxes)
     features = builder.info.features
-    wanted = tfds.decode.PartialDecoding({objects: {name: features[objects][name] for name in _OBJECT}})
+    names = [name for name in (*_OBJECT, "is_crowd") if name in features[objects].feature]
+    wanted = tfds.decode.PartialDecoding({objects: {name: features[objects][name] for name in names}})
     pictures = []
     given = len(chosen) > 1
     for name, split in chosen.items():
@@ -85,6 +87,9 @@ def _tfds(source: str) -> Source:
             y_min, x_min, y_max, x_max = np.asarray(example[objects]["bbox"], np.float64).reshape(-1, 4).T
             boxes = np.stack([x_min, y_min, x_max, y_max], axis=1)
             classes = np.asarray(example[objects]["label"], np.int64)
+            if "is_crowd" in names:
+                single = ~np.asarray(example[objects]["is_crowd"], bool)
+                boxes, classes = boxes[single], classes[single]
             place = f"{builder.name}/{name}[{number}]"
             pictures.append(Annotated(place, split * given, boxes, classes, None))
 

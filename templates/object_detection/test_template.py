@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner import predict
 from runner.config import Stage
 from runner.errors import InputError
 
@@ -115,6 +116,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, pictures):
     moved = found[["y_min", "y_max"]].to_numpy() - 8
     assert again["score"].to_numpy() == pytest.approx(found["score"].to_numpy(), abs=1e-3)
     assert again[["y_min", "y_max"]].to_numpy() == pytest.approx(moved.clip(0, 48), abs=0.1)
+    with pytest.raises(InputError, match="not a class"):
+        predict.load(run)
 
 
 def test_mistakes_are_found_before_anything_is_written(tmp_path, pictures):
@@ -141,7 +144,7 @@ def test_all_is_compared_on_as_many_epochs(tmp_path, pictures):
 def test_half_precision_leaves_the_boxes_alone():
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        config = Config(weights="none", width=16, depth=1, strides=(16, 32))
+        config = Config(width=16, depth=1, strides=(16, 32))
         network, _ = model.build(config, Data)
         output = network.predict(np.random.RandomState(0).randint(0, 256, (1, 96, 96, 3)), verbose=0)
     finally:
