@@ -93,7 +93,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     # The saved model takes raw pictures of any size and finds what it was tested with.
     saved = keras.models.load_model(run / "model.keras", compile=False)
     examples = train.load(config)
-    counts = train.judge({"saved": saved}, examples.test.open(None, "to compare"), examples.classes)["saved"]
+    find = {"saved": train.masks_of(saved)}
+    counts = train.judge(find, examples.test.open(None, "to compare"), examples.classes)["saved"]
     assert counts.ids.tolist() == tested["id"].tolist()
     assert segmentation.per_picture(counts)["miou"].tolist() == pytest.approx(tested["miou"].tolist())
     file = folder_of_pictures / manifest["path"][tested["id"][0]]

@@ -161,13 +161,12 @@ def masks_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def judge(
-    networks: dict[str, keras.Model], split: tf.data.Dataset, classes: Sequence[str], batch_size: int = 32
+    find: dict[str, Callable], split: tf.data.Dataset, classes: Sequence[str], batch_size: int = 32
 ) -> dict[str, segmentation.Counts]:
-    """What each network gets right on a split, which is read once."""
-    find = {name: masks_of(network) for name, network in networks.items()}
-    counted = {name: [] for name in networks}
+    """What each network, given as `masks_of` it, gets right on a split, which is read once."""
+    counted = {name: [] for name in find}
     for batch in split.batch(batch_size).prefetch(tf.data.AUTOTUNE):
-        for name in networks:
+        for name in find:
             found = find[name](batch["image"]).numpy()
             counted[name].append(
                 segmentation.count(batch["id"].numpy(), batch["mask"].numpy(), found, len(classes))
@@ -230,12 +229,13 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         multi_worker.wait(chosen)
         return run
 
-    validation = judge(networks, examples.val, examples.classes)
+    find = {name: masks_of(network) for name, network in networks.items()}
+    validation = judge(find, examples.val, examples.classes)
     # The test split is opened here, once, when nothing is left to choose.
     test = examples.test.open(
         run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
     )
-    counts = judge(networks, test, examples.classes)
+    counts = judge(find, test, examples.classes)
     metrics = {name: segmentation.metrics(counted) for name, counted in counts.items()}
     scores = {}
     for name, numbers in metrics.items():
@@ -250,7 +250,8 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     comparison = baselines.table(networks, fits, scores)
     environment = strategy.environment(training_seconds=sum(fitted.seconds for fitted in fits.values()))
     results = Results(fits["staged"], comparison, counts["staged"], metrics["staged"], environment)
-    page = write(run, config, examples, networks["staged"], test, results)
+    folder.write(run / "model.keras", export.any_size(networks["staged"], config.resize).save)
+    page = write(run, config, examples, find["staged"], test, results)
     folder.write_json(
         run / "metrics.json",
         {"classes": list(examples.classes), "test": metrics["staged"]}
@@ -278,11 +279,11 @@ def write(
     run: Path,
     config: Config,
     examples: data.Data,
-    network: keras.Model,
+    find: Callable,
     test: tf.data.Dataset,
     results: Results,
 ) -> Path:
-    """All files of the run folder but metrics.json; return the path of the report."""
+    """The tables of the run folder and the report; return the path of the report."""
     pictures = segmentation.per_picture(results.counts)
     pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
     folder.write_json(run / "environment.json", results.environment)
@@ -292,15 +293,14 @@ def write(
     folder.write_csv(run / "comparison.csv", results.comparison)
     folder.write_csv(run / "pictures.csv", pictures)
     folder.write_csv(run / "classes.csv", segmentation.per_class(results.counts, examples.classes))
-    folder.write(run / "model.keras", export.any_size(network, config.resize).save)
-    return write_report(run, config, examples, network, test, pictures, results)
+    return write_report(run, config, examples, find, test, pictures, results)
 
 
 def write_report(
     run: Path,
     config: Config,
     examples: data.Data,
-    network: keras.Model,
+    find: Callable,
     test: tf.data.Dataset,
     pictures: pd.DataFrame,
     results: Results,
@@ -325,9 +325,7 @@ def write_report(
         comparison=results.comparison,
         metrics=results.metrics,
         score=("miou", "mean IoU"),
-        sections=sections(
-            examples.classes, test, masks_of(network), pictures, results.counts, results.metrics
-        ),
+        sections=sections(examples.classes, test, find, pictures, results.counts, results.metrics),
         environment=results.environment,
     )
 
