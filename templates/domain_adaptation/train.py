@@ -44,6 +44,7 @@ from runner import (
     training,
 )
 from runner.errors import InputError
+from runner.pictures import sheet
 
 from . import choice, method, model
 
@@ -439,6 +440,20 @@ def write(run: Path, config: Config, domains: Domains, networks, blocks, results
     return write_report(run, config, domains, networks, blocks, results)
 
 
+def pictures_section(config: Config, domains: Domains) -> report.Section:
+    """Some training pictures of both domains, those of the source with their labels."""
+    shown = []
+    for name, examples in ((config.source, domains.source), (config.target, domains.target)):
+        some = list(examples.train.shuffle(1000, seed=config.seed).take(16).as_numpy_iterator())
+        names = [domains.classes[one["label"]] if one["label"] >= 0 else "" for one in some]
+        shown.append((Path(name).name, sheet([one["image"] for one in some], names)))
+    return report.Section(
+        "The two domains",
+        "Training pictures of the source with their labels, and of the target, whose labels stay hidden.",
+        figures=shown,
+    )
+
+
 def shift_section(domains: Domains, networks, results: Results) -> report.Section:
     """How far the domains lie apart to each network; as a picture before adaptation, after it, and to the
     network to which they look most alike.
@@ -496,6 +511,9 @@ def write_report(run: Path, config: Config, domains: Domains, networks, blocks, 
     classes, predictions = domains.classes, results.predictions
     source, target = (Path(one).name for one in (config.source, config.target))
     pictures = report.collect_pictures(domains.target, predictions)
+    # Without those of training, which the page would show with their labels.
+    tested_ids = set(predictions["id"])
+    pictures = {one: picture for one, picture in pictures.items() if one in tested_ids}
     explained = predictions[predictions["id"].isin(report.explained_ids(predictions, classes))]
     return report.write(
         run / "report.html",
@@ -516,7 +534,11 @@ def write_report(run: Path, config: Config, domains: Domains, networks, blocks, 
         per_class=evaluation.per_class(predictions, classes),
         confusion=evaluation.confusion(predictions, classes),
         overlays=gradcam.explain(network, blocks, explained, pictures, classes),
-        sections=[choice_section(config, results), shift_section(domains, networks, results)],
+        sections=[
+            pictures_section(config, domains),
+            choice_section(config, results),
+            shift_section(domains, networks, results),
+        ],
         environment=results.environment,
     )
 
