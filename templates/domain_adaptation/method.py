@@ -16,15 +16,14 @@ from runner import trainable
 def reverse_gradient(features, strength=1.0):
     """Return the features as they are; on the way back their gradient is multiplied by -strength.
 
-    The gradient reversal layer of Ganin et al., "Domain-adversarial training of neural networks" (JMLR 2016,
-    arXiv:1505.07818), equations 14 and 15: the domain classifier above it learns to tell the domains apart,
-    what lies below learns to make that impossible.
+    R(x) = x and dR/dx = -strength I: the gradient reversal layer of Ganin et al., "Domain-adversarial
+    training of neural networks" (JMLR 2016, arXiv:1505.07818). The domain classifier above it learns to tell
+    the domains apart, what lies below learns to make that impossible.
     """
 
     @ops.custom_gradient
     def identity(values):
-        def gradient(*arguments, upstream=None):
-            upstream = arguments[0] if upstream is None else upstream
+        def gradient(upstream):
             return -strength * upstream
 
         return values, gradient
@@ -35,9 +34,8 @@ def reverse_gradient(features, strength=1.0):
 def domain_confusion(domain_source, domain_target, weight_source=None, weight_target=None):
     """DANN, and CDAN with what it gives the domain classifier to see: its cross-entropy.
 
-    L = -mean_s log sigmoid(D(s)) - mean_t log(1 - sigmoid(D(t))), over 2; Ganin et al. (JMLR 2016,
-    arXiv:1505.07818), equation 9, with each domain counting one half. The features reach D through
-    `reverse_gradient`.
+    L = -1/2 mean_s log sigmoid(D(s)) - 1/2 mean_t log(1 - sigmoid(D(t))): Ganin et al. (JMLR 2016,
+    arXiv:1505.07818). What D sees reaches it through `reverse_gradient`.
 
     domain_source, domain_target: the domain classifier's logits, (n, 1) or (n,). weight_*: (n,), of the
     pictures; only their proportions count.
@@ -55,7 +53,7 @@ def conditioned(features, logits):
     """CDAN: what its domain classifier sees, the products of every feature with every probability.
 
     T(f, g) = f (x) p, flattened to (n, d * classes): Long et al., "Conditional adversarial domain adaptation"
-    (NeurIPS 2018, arXiv:1705.10667), equation 5. So the domains are aligned class by class, as far as the
+    (NeurIPS 2018, arXiv:1705.10667). So the domains are aligned class by class, as far as the
     predictions are right. As in the authors' code no gradient flows through p.
     """
     probabilities = ops.stop_gradient(ops.softmax(logits))
@@ -64,7 +62,7 @@ def conditioned(features, logits):
 
 
 def certainty(logits):
-    """CDAN: how much a picture counts, 1 + exp(-H(p)), (n,): the more certain, the more (equation 8)."""
+    """CDAN: how much a picture counts, 1 + exp(-H(p)), (n,); no gradient flows through it."""
     return ops.stop_gradient(1 + ops.exp(-entropy(logits)))
 
 
@@ -85,7 +83,7 @@ def mmd(features_source, features_target, widths=(0.25, 0.5, 1.0, 2.0, 4.0)):
     MMD^2 = mean k(s, s') + mean k(t, t') - 2 mean k(s, t),
     k(x, y) = mean_w exp(-|x - y|^2 / (w m)), m the mean of |x - y|^2 over all pairs of both samples.
     Long et al., "Learning transferable features with deep adaptation networks" (DAN, ICML 2015,
-    arXiv:1502.02791), equations 1 and 3, as the biased estimate over all pairs, which is 0 for equal samples
+    arXiv:1502.02791), as the biased estimate over all pairs, which is 0 for equal samples
     and never below. No gradient flows through m.
     """
     together = ops.concatenate([features_source, features_target])
@@ -119,8 +117,8 @@ def class_confusion(logits_target, temperature=2.5):
 
     q = softmax(g / T), w_i = n (1 + exp(-H(q_i))) / sum_j (1 + exp(-H(q_j))),
     C = q^T diag(w) q, C~ = C with each row divided by its sum, L = sum_{c != c'} C~_cc' / classes.
-    Jin et al., "Minimum class confusion for versatile domain adaptation" (ECCV 2020, arXiv:1912.03699),
-    equations 2 to 7. No gradient flows through w.
+    Jin et al., "Minimum class confusion for versatile domain adaptation" (ECCV 2020, arXiv:1912.03699). No
+    gradient flows through w.
     """
     scaled = logits_target / temperature
     probabilities, weights = ops.softmax(scaled), certainty(scaled)

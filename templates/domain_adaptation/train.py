@@ -17,18 +17,15 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import pandas as pd
 import tensorflow as tf
 from markupsafe import Markup
 
 from runner import (
-    data,
     evaluation,
     export,
     figures,
@@ -36,7 +33,6 @@ from runner import (
     gradcam,
     multi_worker,
     precision,
-    predict,
     reference,
     report,
     strategy,
@@ -47,140 +43,7 @@ from runner.errors import InputError
 from runner.pictures import sheet
 
 from . import choice, method, model
-
-
-@dataclass(frozen=True)
-class Domains:
-    """The two data sets, over the same classes. The label of every target picture is -1 but in the test."""
-
-    source: data.Data
-    target: data.Data
-    unlabelled: pd.DataFrame
-    """The manifest's rows of the pictures in `target_unlabelled`, which are in `target.train`."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.source.classes
-
-    @property
-    def manifest(self) -> pd.DataFrame:
-        """A row per picture: target, source, unlabelled; the ids of each go on where those before end."""
-        parts = {
-            "target": self.target.manifest,
-            "source": self.source.manifest,
-            "unlabelled": self.unlabelled,
-        }
-        return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
-
-
-def load(config: Config) -> Domains:
-    """The splits of both domains, resized, and their manifests.
-
-    Where the target brings no test split its labels decide one thing before the end: that each class comes
-    to the test in proportion.
-    """
-
-    def one(name: str, labels_per_class: int | None) -> data.Data:
-        return data.load(
-            name,
-            config.image_size,
-            seed=config.seed,
-            labels_per_class=labels_per_class,
-            val_fraction=config.val_fraction,
-            test_fraction=config.test_fraction,
-            on_bad_data=config.on_bad_data,
-            resize=config.resize,
-        )
-
-    source, target = one(config.source, config.labels_per_class), one(config.target, None)
-    if source.classes != target.classes:
-        only = [sorted(set(a.classes) - set(b.classes)) for a, b in ((source, target), (target, source))]
-        raise InputError(
-            f"the source {config.source!r} and the target {config.target!r} differ in their classes (only in "
-            f"the source: {', '.join(only[0][:5]) or 'none'}; only in the target: "
-            f"{', '.join(only[1][:5]) or 'none'}); give the same classes under the same names."
-        )
-    target = dataclasses.replace(target, train=hide(target.train), val=hide(target.val))
-    more = pd.DataFrame()
-    if config.target_unlabelled:
-        pictures, more = unlabelled(config, len(target.manifest) + len(source.manifest))
-        target = dataclasses.replace(target, train=target.train.concatenate(pictures))
-    for name, examples in (("source", source), ("target", target)):
-        count = int(examples.train.cardinality())
-        if count < config.batch_size:
-            raise InputError(
-                f"batch_size={config.batch_size} is more than the {count} training pictures of the {name}; "
-                "give a smaller batch_size or more pictures."
-            )
-    return Domains(source, target, more)
-
-
-def hide(examples: tf.data.Dataset) -> tf.data.Dataset:
-    """The same examples with -1 for each label, which is no class: its one-hot form is all 0."""
-    return examples.map(lambda example: example | {"label": tf.constant(-1, tf.int64)})
-
-
-def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataFrame]:
-    """The pictures of `target_unlabelled` as examples with the label -1, and their rows for the manifest."""
-    paths = predict.files([config.target_unlabelled])
-    read = list(predict.batches(paths, config.image_size, config.resize, batch_size=64))
-    notes = [row for batch in read for row in zip(batch.paths, batch.readable, batch.notes, strict=True)]
-    unreadable = [(path, note) for path, readable, note in notes if not readable]
-    if len(unreadable) == len(notes) or (unreadable and config.on_bad_data == "stop"):
-        reason = ": ".join(unreadable[0]) if unreadable else "there are no files"
-        raise InputError(
-            f"target_unlabelled={config.target_unlabelled!r}: {len(unreadable)} of {len(notes)} files are no "
-            f"pictures ({reason}); give a folder of pictures, or skip such files with on_bad_data='skip'."
-        )
-    rows = pd.DataFrame(notes, columns=["path", "readable", "problem"])
-    rows["split"] = np.where(rows["readable"], "train", "skipped")
-    ids = first_id + np.flatnonzero(rows["readable"])
-    pictures = np.concatenate([batch.pictures for batch in read])
-    labels = np.full(len(ids), -1, np.int64)
-    examples = tf.data.Dataset.from_tensor_slices({"id": ids, "image": pictures, "label": labels})
-    return examples, rows[["path", "split"]].assign(label="")
-
-
-def batches(config: Config, domains: Domains, name: str, start: int = 0) -> tf.data.Dataset:
-    """What a method trains on after `start` steps, without end: dicts of "id", "image" and "label".
-
-    "image": {"source", "target"}, uint8 (batch_size, size, size, 3) each, and for pseudo-labels "strong", a
-    second view of the same target pictures (moved as the first is, and further). "label": float32
-    (batch_size, classes), of the source. "id": rows of the manifest, of the target and then of the source.
-    Each domain goes through its own epochs, of full batches only.
-    """
-
-    def part(examples: tf.data.Dataset, seed: int, strength: str) -> tf.data.Dataset:
-        count = int(examples.cardinality())
-        full, every = count // config.batch_size, -(-count // config.batch_size)
-        named = training.named_batches(
-            examples,
-            domains.classes,
-            config.batch_size,
-            shuffle=True,
-            seed=seed,
-            strength=strength,
-            flip=config.flip,
-            start=start // full * every + start % full,
-        )
-        return named.filter(lambda batch: tf.shape(batch["image"])[0] == config.batch_size)
-
-    parts = {
-        "source": part(domains.source.train, config.seed, config.augment),
-        "target": part(domains.target.train, config.seed + 1, config.augment),
-    }
-    if name == "pseudo-labels":
-        parts["strong"] = part(domains.target.train, config.seed + 1, config.augment_strong)
-    first_source_id = len(domains.target.manifest)
-
-    def together(parts: dict) -> dict:
-        return {
-            "id": tf.concat([parts["target"]["id"], parts["source"]["id"] + first_source_id], axis=0),
-            "image": {name: batch["image"] for name, batch in parts.items()},
-            "label": parts["source"]["label"],
-        }
-
-    return tf.data.Dataset.zip(parts).map(together)
+from .two_domains import Domains, batches, load
 
 
 def fit(
