@@ -312,6 +312,7 @@ def test_unlabelled_pictures_join_the_targets_training_pictures(domains, random)
     assert (
         loaded.manifest["path"][loaded.manifest["split"] == "skipped"].str.endswith("broken.png").sum() == 1
     )
+    assert loaded.target.problems["path"].str.endswith("broken.png").sum() == 1
     with pytest.raises(InputError, match="1 of 6 files are no pictures"):
         train.load(dataclasses.replace(config, on_bad_data="stop"))
 

@@ -67,8 +67,12 @@ def load(config: Config) -> Domains:
     target = dataclasses.replace(target, train=hide(target.train), val=hide(target.val))
     more = pd.DataFrame()
     if config.target_unlabelled:
-        pictures, more = unlabelled(config, len(target.manifest) + len(source.manifest))
-        target = dataclasses.replace(target, train=target.train.concatenate(pictures))
+        pictures, more, problems = unlabelled(config, len(target.manifest) + len(source.manifest))
+        target = dataclasses.replace(
+            target,
+            train=target.train.concatenate(pictures),
+            problems=pd.concat([target.problems, problems], ignore_index=True),
+        )
     for name, examples in (("source", source), ("target", target)):
         count = int(examples.train.cardinality())
         if count < config.batch_size:
@@ -84,25 +88,28 @@ def hide(examples: tf.data.Dataset) -> tf.data.Dataset:
     return examples.map(lambda example: example | {"label": tf.constant(-1, tf.int64)})
 
 
-def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataFrame]:
-    """The pictures of `target_unlabelled` as examples with the label -1, and their rows for the manifest."""
+def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataFrame, pd.DataFrame]:
+    """The pictures of `target_unlabelled` as examples with the label -1, their rows for the manifest, and
+    problems as a `Data` has them.
+    """
     paths = predict.files([config.target_unlabelled])
     read = list(predict.batches(paths, config.image_size, config.resize, batch_size=64))
     notes = [row for batch in read for row in zip(batch.paths, batch.readable, batch.notes, strict=True)]
-    unreadable = [(path, note) for path, readable, note in notes if not readable]
+    unreadable = [(path, "unreadable", note) for path, readable, note in notes if not readable]
     if len(unreadable) == len(notes) or (unreadable and config.on_bad_data == "stop"):
-        reason = ": ".join(unreadable[0]) if unreadable else "there are no files"
+        reason = f"{unreadable[0][0]}: {unreadable[0][2]}" if unreadable else "there are no files"
         raise InputError(
             f"target_unlabelled={config.target_unlabelled!r}: {len(unreadable)} of {len(notes)} files are no "
             f"pictures ({reason}); give a folder of pictures, or skip such files with on_bad_data='skip'."
         )
-    rows = pd.DataFrame(notes, columns=["path", "readable", "problem"])
-    rows["split"] = np.where(rows["readable"], "train", "skipped")
-    ids = first_id + np.flatnonzero(rows["readable"])
+    readable = np.array([readable for _, readable, _ in notes])
+    rows = pd.DataFrame({"path": [path for path, _, _ in notes], "label": ""})
+    rows["split"] = np.where(readable, "train", "skipped")
+    ids = first_id + np.flatnonzero(readable)
     pictures = np.concatenate([batch.pictures for batch in read])
     labels = np.full(len(ids), -1, np.int64)
     examples = tf.data.Dataset.from_tensor_slices({"id": ids, "image": pictures, "label": labels})
-    return examples, rows[["path", "split"]].assign(label="")
+    return examples, rows, pd.DataFrame(unreadable, columns=["path", "kind", "message"])
 
 
 def batches(config: Config, domains: Domains, name: str, start: int = 0) -> tf.data.Dataset:
