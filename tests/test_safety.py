@@ -46,9 +46,11 @@ ALLOWED = {
     ("checkpoints/train.py", "exec_module"),
     ("datasets/digits_in_photos/digits_in_photos_dataset_builder.py", "exec_module"),
     ("datasets/digits_plain/digits_plain_dataset_builder.py", "exec_module"),
+    ("datasets/scenes/drawing.py", "exec_module"),
     ("datasets/letters_in_photos/letters_in_photos_dataset_builder.py", "exec_module"),
     ("tests/test_datasets.py", "exec_module"),
     ("tests/test_gradcam.py", "exec_module"),
+    ("tests/test_scenes.py", "exec_module"),
     # Here, to see that what is planted would go off.
     ("tests/test_safety.py", "safe_mode=False"),
     ("tests/test_safety.py", "allow_pickle=True"),

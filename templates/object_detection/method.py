@@ -65,10 +65,9 @@ def assign(boxes, classes, points: Points):
     inside = tf.reduce_min(tf.minimum(before, after), axis=-1) > 0
     off_centre = tf.reduce_max(tf.abs(before - after), axis=-1) / 2
     farthest = tf.reduce_max(tf.maximum(before, after), axis=-1)
-    first, last = points.level == 0, points.level == points.level.max()
-    # A level begins where the one below, of half the stride, ends.
-    least = np.where(first, 0, REACH * points.stride / 2)[None, :, None].astype(np.float32)
-    most = np.where(last, np.inf, REACH * points.stride)[None, :, None].astype(np.float32)
+    strides = [points.stride[points.level == level][0] for level in range(points.level.max() + 1)]
+    ends = np.array([0, *(REACH * one for one in strides[:-1]), np.inf], np.float32)
+    least, most = (ends[points.level + one][None, :, None] for one in (0, 1))
     taken = inside & (off_centre < RADIUS * stride) & (farthest > least) & (farthest <= most)
     taken &= classes[:, None] >= 0
     area = tf.reduce_prod(boxes[:, :, 2:] - boxes[:, :, :2], axis=-1)[:, None]

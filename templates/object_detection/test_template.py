@@ -201,6 +201,10 @@ def test_levels_take_boxes_of_their_size():
     assert set(far.level[label[:, 0] == 0]) == {
         1
     }  # a side is over 64 pixels away from each point near the centre
+    # Levels of strides that do not double leave no gap: a side is 77 pixels away, between 8 * 8.8 and 8 * 21.4 / 2.
+    uneven, box = method.points(150, [17, 7, 3]), np.array([[[0, 70, 150, 80]]], np.float32)
+    label = method.assign(tf.constant(box), tf.constant([[0]]), uneven).numpy()[0]
+    assert set(uneven.level[label[:, 0] == 0]) == {1}
 
 
 def test_right_answers_decode_to_the_boxes_and_cost_next_to_nothing():
