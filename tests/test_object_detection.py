@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from runner import multi_worker, new
+from runner import multi_worker, new, strategy
 from templates.object_detection import method, model
 from templates.object_detection.config import Config
 
@@ -39,9 +39,9 @@ def batch(random, pictures: int):
 def test_two_replicas_train_as_one():
     """The loss is divided by the points with a box of the whole batch, however it is divided."""
 
-    def trained(strategy):
+    def trained(chosen):
         keras.utils.set_random_seed(3)
-        with strategy.scope():
+        with chosen.scope():
             image = keras.Input((64, 64, 3), dtype="uint8")
             fine = keras.layers.Conv2D(8, 8, strides=8)(keras.ops.cast(image, "float32") / 255)
             coarse = keras.layers.MaxPooling2D(2)(fine)
@@ -54,11 +54,11 @@ def test_two_replicas_train_as_one():
         pairs = data.map(method.target(model.grid(network, config.strides))).map(
             lambda one: (one["image"], one["label"], one["weight"])
         )
-        history = network.fit(multi_worker.distribute(pairs, strategy), verbose=0, shuffle=False)
+        history = network.fit(multi_worker.distribute(pairs, chosen), verbose=0, shuffle=False)
         return history.history["loss"], network.get_weights()
 
     alone = trained(tf.distribute.get_strategy())
-    pair = trained(tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"]))
+    pair = trained(strategy.choose("mirrored"))  # one for the whole process
     assert pair[0] == pytest.approx(alone[0], rel=1e-5)
     for one, other in zip(alone[1], pair[1]):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5)

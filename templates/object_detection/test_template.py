@@ -198,10 +198,10 @@ def test_levels_take_boxes_of_their_size():
     far = method.points(512, [64, 32])
     large = np.array([[[100, 100, 300, 300]]], np.float32)
     label = method.assign(tf.constant(large), tf.constant([[0]]), far).numpy()[0]
-    assert set(far.level[label[:, 0] == 0]) == {
-        1
-    }  # a side is over 64 pixels away from each point near the centre
-    # Levels of strides that do not double leave no gap: a side is 77 pixels away, between 8 * 8.8 and 8 * 21.4 / 2.
+    # A side is over 64 pixels away from each point near the centre.
+    assert set(far.level[label[:, 0] == 0]) == {1}
+    # Levels of strides that do not double leave no gap: a side is 77 pixels away, between 8 * 8.8 and
+    # 8 * 21.4 / 2.
     uneven, box = method.points(150, [17, 7, 3]), np.array([[[0, 70, 150, 80]]], np.float32)
     label = method.assign(tf.constant(box), tf.constant([[0]]), uneven).numpy()[0]
     assert set(uneven.level[label[:, 0] == 0]) == {1}
