@@ -19,12 +19,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import augment
+from runner import augment, matrices
 
 
 def keras_layers(size):
     """The geometric and colour magnitudes of "medium" as one preprocessing layer after another."""
-    magnitudes, layers = augment.MAGNITUDES["medium"], keras.layers
+    magnitudes, layers = matrices.MAGNITUDES["medium"], keras.layers
     chain = [
         layers.RandomFlip("horizontal"),
         layers.RandomZoom((-(1 - magnitudes.smallest_crop), magnitudes.largest_crop - 1)),
@@ -43,7 +43,7 @@ def keras_cv_layers(size):
     """The same from KerasCV."""
     import keras_cv
 
-    magnitudes, layers = augment.MAGNITUDES["medium"], keras_cv.layers
+    magnitudes, layers = matrices.MAGNITUDES["medium"], keras_cv.layers
     chain = [
         layers.RandomFlip("horizontal"),
         layers.RandomZoom((-(1 - magnitudes.smallest_crop), magnitudes.largest_crop - 1)),
@@ -73,7 +73,7 @@ def one_after_another(chain):
 
 def tf_image(size):
     """`tf.image`, image by image: it has crops, flips and colour, but no rotation or shear: it does less."""
-    magnitudes = augment.MAGNITUDES["medium"]
+    magnitudes = matrices.MAGNITUDES["medium"]
     crop = round(size * math.sqrt(magnitudes.smallest_crop))
 
     def single(image):

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 
 from benchmarks import keras_guide
+from runner import batching, quiet
 from runner import config as flags
-from runner import quiet
 
 HEAD_EPOCHS = 10
 TOP_EPOCHS = 5
@@ -40,7 +40,7 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
 
     examples, batch_size = keras_guide.few(arguments), keras_guide.BATCH_SIZE
     source = dict(examples=examples.train, classes=examples.classes, batch_size=batch_size, shuffle=True)
-    validation = training.batches(examples.val, examples.classes, batch_size)
+    validation = batching.batches(examples.val, examples.classes, batch_size)
 
     def network():
         size = len(examples.classes)
@@ -51,11 +51,11 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
         started = time.perf_counter()
         fitted = training.fit(
             model,
-            training.batches(**source),
+            batching.batches(**source),
             validation,
             [stage],
             blocks,
-            train_from=lambda step: training.named_batches(**source, start=step),
+            train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
             frozen=frozen.FrozenPrefix(examples, batch_size=batch_size),
         )
         return time.perf_counter() - started, fitted.history
@@ -76,7 +76,7 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
 
     boundary = keras_guide.TOP.get(backbones.find(arguments.backbone)[0].name, blocks[-2].name)
     below = keras.Model(model.input, model.get_layer(boundary).output)
-    pairs = {"train": training.batches(**source), "val": validation}
+    pairs = {"train": batching.batches(**source), "val": validation}
     in_memory = {
         split: [(below(images, training=False), labels) for images, labels in batches]
         for split, batches in pairs.items()

@@ -30,8 +30,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from runner import batching, quiet
 from runner import config as flags
-from runner import quiet
 from runner.errors import InputError
 
 TOP = {"VGG16": "block4_pool", "ResNet50": "conv4_block6_out", "InceptionV3": "mixed7"}
@@ -186,11 +186,11 @@ def ours(arguments, row: str) -> dict:
 
     fitted = training.fit(
         model,
-        training.batches(**source),
-        training.batches(examples.val, examples.classes, BATCH_SIZE),
+        batching.batches(**source),
+        batching.batches(examples.val, examples.classes, BATCH_SIZE),
         stages,
         blocks,
-        train_from=lambda step: training.named_batches(**source, start=step),
+        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         frozen=Prefix(examples, batch_size=BATCH_SIZE, strength=strength, flip=flip, views=arguments.views),
     )
     begun.append(time.perf_counter())

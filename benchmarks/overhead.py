@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from benchmarks import keras_guide
+from runner import batching, quiet
 from runner import config as flags
-from runner import quiet
 
 
 def measure(arguments, weights: str) -> list[tuple[float, float]]:
@@ -29,7 +29,7 @@ def measure(arguments, weights: str) -> list[tuple[float, float]]:
     source = dict(
         examples=examples.train, classes=examples.classes, batch_size=keras_guide.BATCH_SIZE, shuffle=True
     )
-    validation = training.batches(examples.val, examples.classes, keras_guide.BATCH_SIZE)
+    validation = batching.batches(examples.val, examples.classes, keras_guide.BATCH_SIZE)
 
     def network():
         size = len(examples.classes)
@@ -41,7 +41,7 @@ def measure(arguments, weights: str) -> list[tuple[float, float]]:
         started = time.perf_counter()
         model.compile(model.optimizer, model.loss, metrics=["accuracy"])
         model.fit(
-            training.batches(**source),
+            batching.batches(**source),
             validation_data=validation,
             epochs=arguments.epochs,
             verbose=0,
@@ -54,11 +54,11 @@ def measure(arguments, weights: str) -> list[tuple[float, float]]:
         started = time.perf_counter()
         training.fit(
             model,
-            training.batches(**source),
+            batching.batches(**source),
             validation,
             [Stage("head", epochs=arguments.epochs, keep="last")],
             blocks,
-            train_from=lambda step: training.named_batches(**source, start=step),
+            train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         )
         return time.perf_counter() - started
 

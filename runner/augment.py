@@ -10,57 +10,20 @@ and boxes go through the same matrix as their image (`warp`).
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from runner import mixing, warp
-from runner.draws import fold, uniform
+from runner.draws import fold
 from runner.errors import InputError, suggest
-
-
-@dataclass(frozen=True)
-class Magnitudes:
-    """How far one strength goes; each image draws uniformly from the range a field gives."""
-
-    smallest_crop: float
-    """Zoomed in most, the view spans this share of the image's sides, at a random place."""
-    largest_crop: float
-    """Zoomed out most, it spans this share; beyond 1 what is outside the image shows, see `apply`."""
-    stretch: float
-    """Height against width changes by a factor between 1 / (1 + stretch) and 1 + stretch."""
-    rotation: float
-    """Degrees, either way."""
-    shear: float
-    """Degrees by which upright lines lean, either way."""
-    shift: float
-    """Share of the side, either way, on top of the crop's random place."""
-    brightness: float
-    """All values times 1 - brightness to 1 + brightness."""
-    contrast: float
-    """Distance from the image's mean grey times 1 - contrast to 1 + contrast."""
-    saturation: float
-    """Distance of a pixel from its own grey times 1 - saturation to 1 + saturation."""
-    hue: float
-    """Degrees on the colour circle, either way; grey value and luma stay."""
-
-
-MAGNITUDES = {
-    "light": Magnitudes(0.88, 1.00, 0.00, 5.0, 0.0, 0.03, 0.10, 0.10, 0.10, 0.0),
-    "medium": Magnitudes(0.70, 1.05, 0.10, 12.0, 5.0, 0.05, 0.20, 0.20, 0.30, 6.0),
-    "strong": Magnitudes(0.55, 1.10, 0.20, 25.0, 10.0, 0.05, 0.30, 0.30, 0.50, 15.0),
-}
-STRENGTHS = ("none", *MAGNITUDES)
+from runner.matrices import LUMA, STRENGTHS, colour_matrices, draws, geometric_matrices
 
 MIDDLE_GREY = 128
 """Shown beyond the border of an image with a mask or boxes: near 0 after any usual preprocessing."""
 
 _BOX_LABELS = ("box_labels", "classes")
-
-# Rec. 601 luma and the colour axes I and Q: turning I and Q into each other moves the hue and leaves luma be.
-_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-_LUMA = _YIQ[0].astype("float32")
 
 
 def apply(images, seed, strength: str, flip: bool = False, fill: int | None = None):
@@ -81,8 +44,7 @@ def apply(images, seed, strength: str, flip: bool = False, fill: int | None = No
     warp.check_images(images)
     if strength == "none":
         return images
-    geometric, colour = _matrices(images, tf.cast(seed, tf.int64), strength, bool(flip))
-    return _views(images, geometric, colour, fill)
+    return show(draw({"image": images}, seed, strength, flip), fill=fill)["image"]
 
 
 def apply_to_batch(
@@ -130,7 +92,8 @@ def draw(batch: dict, seed, strength: str, flip: bool = False) -> dict:
 
     It takes a few hundredths of the time of `show`, which may then run elsewhere. strength: not "none".
     """
-    geometric, colour = _matrices(batch["image"], tf.cast(seed, tf.int64), strength, bool(flip))
+    drawn = draws(seed, tf.shape(batch["image"])[0])
+    geometric, colour = _matrices(batch["image"], drawn, strength, bool(flip))
     return batch | {"geometric": geometric, "colour": colour}
 
 
@@ -202,12 +165,76 @@ def dataset(
     Raises `InputError` for an unknown strength, a negative alpha, elements of another kind, and mixup or
     cutmix with masks or boxes.
     """
+    view = views(
+        batches.element_spec,
+        strength,
+        flip=flip,
+        mixup=mixup,
+        cutmix=cutmix,
+        fill=fill,
+        ignore=ignore,
+        least_visible=least_visible,
+        only_draw=only_draw,
+    )
+    mixes = mixup > 0 or cutmix > 0
+    drawn = with_draws(batches, strength, seed=seed, mixes=mixes, start=start)
+    if strength == "none" and not mixes:
+        return drawn
+    return drawn.map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def with_draws(
+    batches: tf.data.Dataset, strength: str, *, seed: int, mixes: bool = False, start: int | None = None
+) -> tf.data.Dataset:
+    """The cheap half of `dataset`: the batches with all that is random about their views.
+
+    That is "draws", a row for each image (see `draws`), and where mixup or cutmix `mixes` "mixing_seed",
+    int64 (2,). The other half, `views`, can then run elsewhere, and on some of a batch's rows alone. seed and
+    start as for `dataset`.
+    """
+    steps = batches.cardinality()
+    if start is not None:
+        batches = batches.repeat().skip(start)
+    if strength == "none" and not mixes:
+        return batches
+    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
+    if start is not None:
+        seeds = seeds.take(steps).repeat().skip(start)
+
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and looking for it takes a second
+    def add(batch, batch_seed):
+        if strength != "none":
+            count = tf.shape(tf.nest.flatten(batch)[0])[0]
+            batch = batch | {"draws": draws(fold(batch_seed, 0), count)}
+        return batch | {"mixing_seed": fold(batch_seed, 1)} if mixes else batch
+
+    pairs = tf.data.Dataset.zip(batches, seeds)
+    return pairs.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def views(
+    spec: dict,
+    strength: str,
+    *,
+    flip: bool = False,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    fill: int | None = None,
+    ignore: int = 255,
+    least_visible: float = 0.3,
+    only_draw: bool = False,
+) -> Callable[[dict], dict]:
+    """The costly half of `dataset`: a function that makes the views of a batch of `with_draws`.
+
+    Without mixup and cutmix it looks at each row alone: of some rows of a batch it makes the same views as of
+    all. spec: the batches' `element_spec`, before `with_draws`. The others, and what is raised, as for
+    `dataset`.
+    """
     _check_strength(strength)
     for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
         if not (math.isfinite(alpha) and alpha >= 0):
             raise InputError(f"{name} is {alpha}; give the alpha of its Beta distribution: 0 (off) or above.")
     _check_fill(fill)
-    spec = batches.element_spec
     if not isinstance(spec, dict) or "image" not in spec:
         raise InputError(f'Received a dataset of {spec}; give dicts with an "image", in batches.')
     shapes = _check_batch(spec, ignore, least_visible)
@@ -230,102 +257,43 @@ def dataset(
                 "(keras.ops.one_hot), or set both to 0."
             )
 
-    @tf.autograph.experimental.do_not_convert  # nothing to convert, and looking for it takes a second
-    def augmented(batch, batch_seed):
-        options = {"fill": fill, "ignore": ignore, "least_visible": least_visible}
-        if only_draw:
-            return draw(batch, fold(batch_seed, 0), strength, flip)
-        batch = apply_to_batch(batch, fold(batch_seed, 0), strength, flip, **options)
+    @tf.autograph.experimental.do_not_convert
+    def view(batch: dict) -> dict:
+        batch = dict(batch)
+        if strength != "none":
+            geometric, colour = _matrices(batch["image"], batch.pop("draws"), strength, bool(flip))
+            batch |= {"geometric": geometric, "colour": colour}
+            if not only_draw:
+                batch = show(batch, fill=fill, ignore=ignore, least_visible=least_visible)
         if mixes:
             images, labels = batch["image"], batch["label"]
-            batch["image"], batch["label"] = mixing.mix(images, labels, fold(batch_seed, 1), mixup, cutmix)
+            mixing_seed = batch.pop("mixing_seed")
+            batch["image"], batch["label"] = mixing.mix(images, labels, mixing_seed, mixup, cutmix)
         return batch
 
-    steps = batches.cardinality()
-    if start is not None:
-        batches = batches.repeat().skip(start)
-    if strength == "none" and not mixes:
-        return batches
-    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
-    if start is not None:
-        seeds = seeds.take(steps).repeat().skip(start)
-    pairs = tf.data.Dataset.zip(batches, seeds)
-    return pairs.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return view
 
 
-# --- the two matrices of an image -----------------------------------------------------------------
+# --- what is compiled ---------------------------------------------------------------------------
 
 
 # A hundred operations on tiny tensors: compiled they cost a sixth.
 @tf.function(jit_compile=True, autograph=False)
-def _matrices(images, seed, strength, flip):
-    """The geometric and the colour matrices of a batch."""
-    count, height, width, _ = tf.unstack(tf.shape(images))
+def _matrices(images, drawn, strength, flip):
+    """The geometric and the colour matrices of a batch, from its `draws`."""
+    _, height, width, _ = tf.unstack(tf.shape(images))
     # A sixteenth of the pixels is plenty for a mean, and a sum of whole numbers has one value in any order.
     sample = tf.cast(images[:, ::4, ::4], tf.int32)
     total = tf.cast(tf.reduce_sum(sample, [1, 2]), tf.float32)
     pixels = tf.cast(tf.shape(sample)[1] * tf.shape(sample)[2], tf.float32)
-    mean_grey = tf.reduce_sum(total * _LUMA, axis=1) / pixels
-    geometric = geometric_matrices(seed, count, height, width, strength, flip)
-    return geometric, colour_matrices(seed, mean_grey, strength)
+    mean_grey = tf.reduce_sum(total * LUMA, axis=1) / pixels
+    geometric = geometric_matrices(drawn, height, width, strength, flip)
+    return geometric, colour_matrices(drawn, mean_grey, strength)
 
 
 def _views(images, geometric, colour, fill):
     views = warp.transform(images, geometric, colour)
     return views if fill is None else warp.cover(views, geometric, fill)
-
-
-def geometric_matrices(seed, count, height, width, strength: str, flip: bool = False):
-    """Return float32 (count, 2, 3): where each view's pixels come from.
-
-    Pixel (x, y) of the view shows the image at matrix @ (x, y, 1); both in pixels, x to the right, y down,
-    (0, 0) the centre of the top left pixel. strength: any of `STRENGTHS` but "none".
-    """
-    magnitudes = MAGNITUDES[strength]
-    draws = uniform((count, 7), fold(seed, 0), -1.0, 1.0)
-    zoom, stretch, rotation, shear, shift_x, shift_y, side = tf.unstack(draws, axis=1)
-    smallest, largest = math.log(magnitudes.smallest_crop), math.log(magnitudes.largest_crop)
-    crop = tf.exp((largest + smallest) / 2 + (largest - smallest) / 2 * zoom)
-    half_stretch = tf.exp(math.log1p(magnitudes.stretch) / 2 * stretch)
-    span_x, span_y = crop * half_stretch, crop / half_stretch
-    if flip:
-        span_x = tf.where(side < 0, -span_x, span_x)
-    angle = math.radians(magnitudes.rotation) * rotation
-    lean = tf.tan(math.radians(magnitudes.shear) * shear)
-    cosine, sine = tf.cos(angle), tf.sin(angle)
-    # rotation @ shear @ diag(span_x, span_y)
-    xx, xy = cosine * span_x, (cosine * lean - sine) * span_y
-    yx, yy = sine * span_x, (sine * lean + cosine) * span_y
-    room = tf.maximum(1.0 - crop, 0.0) / 2 + magnitudes.shift
-    width, height = tf.cast(width, tf.float32), tf.cast(height, tf.float32)
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    from_x = centre_x - (xx * centre_x + xy * centre_y) + room * shift_x * width
-    from_y = centre_y - (yx * centre_x + yy * centre_y) + room * shift_y * height
-    return tf.stack([tf.stack([xx, xy, from_x], axis=1), tf.stack([yx, yy, from_y], axis=1)], axis=1)
-
-
-def colour_matrices(seed, mean_grey, strength: str):
-    """Return float32 (count, 3, 4): matrix @ (red, green, blue, 1) is a pixel's new colour, in levels 0..255.
-
-    mean_grey: float32 (count,), the mean luma of each image, around which contrast turns.
-    """
-    magnitudes = MAGNITUDES[strength]
-    draws = uniform((tf.shape(mean_grey)[0], 4), fold(seed, 1), -1.0, 1.0)
-    brightness = 1 + magnitudes.brightness * draws[:, 0]
-    contrast = 1 + magnitudes.contrast * draws[:, 1]
-    saturation = 1 + magnitudes.saturation * draws[:, 2]
-    angle = math.radians(magnitudes.hue) * draws[:, 3]
-    # Back from YIQ with luma kept and the colour plane turned by the angle and stretched by the saturation.
-    cosine, sine = saturation * tf.cos(angle), saturation * tf.sin(angle)
-    back = np.linalg.inv(_YIQ)
-    keep = np.outer(back[:, 0], _YIQ[0])
-    along = np.outer(back[:, 1], _YIQ[1]) + np.outer(back[:, 2], _YIQ[2])
-    across = np.outer(back[:, 2], _YIQ[1]) - np.outer(back[:, 1], _YIQ[2])
-    constant = lambda matrix: tf.constant(matrix, tf.float32)[None]  # noqa: E731
-    turned = constant(keep) + constant(along) * cosine[:, None, None] + constant(across) * sine[:, None, None]
-    linear = turned * (brightness * contrast)[:, None, None]
-    offset = brightness * (1 - contrast) * mean_grey
-    return tf.concat([linear, tf.tile(offset[:, None, None], [1, 3, 1])], axis=2)
 
 
 # --- what may come in -----------------------------------------------------------------------------

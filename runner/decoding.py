@@ -92,23 +92,27 @@ def dataset(
 
     targets: of `look_at_all`; their first has the names, shapes and dtypes of all. A source that streams the
     pictures themselves (TFDS) keeps its own order.
+
+    Its attribute `undecoded` is a pair for who wants to shuffle and divide before anything is decoded: a
+    dataset of the same length and order, of "id", "file" and "is_path", and a function that makes of a batch
+    of these the batch of examples.
     """
     wanted = set(ids.tolist())
     shapes = next(iter(targets.values())).arrays if targets else {}
 
-    def encoded() -> Iterator[tuple[int, bytes, bool]]:
+    def encoded() -> Iterator[dict]:
         rows = enumerate(found.read())
         first = next(rows)
         if isinstance(first[1], str):
             paths = [first[1], *(path for _, path in rows)]
             for row in ids:
-                yield row, os.fsencode(paths[row]), True
+                yield {"id": row, "file": os.fsencode(paths[row]), "is_path": True}
         else:
             for row, file in itertools.chain([first], rows):
                 if row in wanted:
-                    yield row, file, False
+                    yield {"id": row, "file": file, "is_path": False}
 
-    def decode(row: int, file: bytes, is_path: bool) -> list[np.ndarray]:
+    def decode_one(row: int, file: bytes, is_path: bool) -> list[np.ndarray]:
         with images.decoded(os.fsdecode(file) if is_path else file) as (image, _):
             values = [images.resize(image, image_size, resize)]
             if shapes:
@@ -116,17 +120,38 @@ def dataset(
                 values += [arrays[name] for name in shapes]
             return values
 
-    def element(row: tf.Tensor, file: tf.Tensor, is_path: tf.Tensor) -> dict[str, tf.Tensor]:
-        dtypes = [tf.uint8, *(tf.as_dtype(one.dtype) for one in shapes.values())]
-        image, *along = tf.numpy_function(decode, [row, file, is_path], dtypes)
-        image.set_shape((image_size, image_size, 3))
-        if not shapes:
-            return {"id": row, "image": image, "label": tf.gather(labels, row)}
-        for value, one in zip(along, shapes.values()):
-            value.set_shape(one.shape)
-        return {"id": row, "image": image, **dict(zip(shapes, along))}
+    specs = {"image": ((image_size, image_size, 3), np.dtype(np.uint8))}
+    specs |= {name: (one.shape, one.dtype) for name, one in shapes.items()}
 
-    signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.bool))
+    def decode_all(rows: np.ndarray, files: np.ndarray, are_paths: np.ndarray) -> list[np.ndarray]:
+        # A share of a small batch may have no row.
+        arrays = [np.empty((len(rows), *shape), dtype) for shape, dtype in specs.values()]
+        for place, one in enumerate(zip(rows, files, are_paths, strict=True)):
+            for array, value in zip(arrays, decode_one(*one), strict=True):
+                array[place] = value
+        return arrays
+
+    def decode(batch: dict) -> dict:
+        rows, given = batch["id"], [batch[name] for name in ("id", "file", "is_path")]
+        dtypes = [tf.as_dtype(dtype) for _, dtype in specs.values()]
+        arrays = tf.numpy_function(decode_all, given, dtypes)
+        for array, (shape, _) in zip(arrays, specs.values(), strict=True):
+            array.set_shape((rows.shape[0], *shape))
+        others = {name: batch[name] for name in batch.keys() - {"file", "is_path"}}
+        label = {} if shapes else {"label": tf.gather(labels, rows)}
+        return others | dict(zip(specs, arrays, strict=True)) | label
+
+    def element(example: dict) -> dict:
+        one = decode({name: value[None] for name, value in example.items()})
+        return {name: value[0] for name, value in one.items()}
+
+    signature = {
+        "id": tf.TensorSpec((), tf.int64),
+        "file": tf.TensorSpec((), tf.string),
+        "is_path": tf.TensorSpec((), tf.bool),
+    }
     files = tf.data.Dataset.from_generator(encoded, output_signature=signature)
+    files = files.apply(tf.data.experimental.assert_cardinality(len(ids)))
     elements = files.map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return elements.apply(tf.data.experimental.assert_cardinality(len(ids)))
+    elements.undecoded = files, decode
+    return elements

@@ -1,4 +1,4 @@
-"""Random numbers from a seed and nothing else: the same on any device, number of threads and in any order.
+"""Random numbers from a seed and nothing else: the same on any number of threads and in any order.
 
 A seed is int64 (2,). `fold` makes a new one for each thing that is drawn, so that no two share their numbers.
 """
@@ -15,5 +15,8 @@ def fold(seed, number: int):
 
 
 def uniform(shape, seed, low: float = 0.0, high: float = 1.0):
-    """Return float32 of the shape, uniform from low to below high."""
+    """Return float32 of the shape, uniform from low to below high.
+
+    Compiled by XLA it gives other numbers than not: what draws is to be compiled always or never.
+    """
     return tf.random.stateless_uniform(shape, seed, low, high, alg=_GENERATOR)

@@ -18,10 +18,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import activations, augment, backbones, draws, folding, images, multi_worker, trainable, warp
+from runner import (
+    activations,
+    augment,
+    backbones,
+    draws,
+    folding,
+    images,
+    matrices,
+    multi_worker,
+    trainable,
+    warp,
+)
 from runner.activations import Kept
 from runner.backbones import Block
 from runner.config import Stage
+from runner.multi_worker import Share
 
 VIEWS = 16
 """How many augmented views of each picture are kept, where nothing else is said."""
@@ -93,8 +105,8 @@ class Part:
 
     model: keras.Model
     """Compiled like the network, whose upper layers it shares."""
-    train_from: Callable[[int], tf.data.Dataset]
-    """As `training.named_batches(..., start=step)` gives them, with activations for "image"."""
+    train_from: Callable[..., tf.data.Dataset]
+    """As `training.fit` takes it, with activations for "image"."""
     validation: tf.data.Dataset
     note: str
     """What is kept, where, and what it cost, for the log."""
@@ -105,7 +117,7 @@ class FrozenPrefix:
 
     Args:
         examples: a `data.Data`; train and val are read, test never.
-        batch_size, seed, strength, flip: as for `training.batches`. Of pictures that fit in memory the
+        batch_size, seed, strength, flip: as for `batching.batches`. Of pictures that fit in memory the
             order is the same as without keeping, and with strength "none" so is every batch.
         resize: how the pictures were made square, for the fingerprint.
         views: of each training picture so many augmented views are kept, and taken in turn from epoch to
@@ -177,7 +189,7 @@ class FrozenPrefix:
         held = self._batches(validation.array, "val")
         return Part(
             divided.above,
-            lambda step: self._batches(train.array, "train", step),
+            lambda step, share=None: self._batches(train.array, "train", step, share),
             held.map(lambda batch: (batch["image"], batch["label"])),
             note,
         )
@@ -218,8 +230,9 @@ class FrozenPrefix:
         if strength != "none":  # what decides the views: the seeds, the global one among them, by batches
             seeds = tf.data.Dataset.random(seed=self.seed).take(2)
             drawn = [strength, self.flip, self.batch_size, *(int(one) for one in seeds)]
+        modules = augment, draws, folding, images, matrices, warp  # what decides the numbers
         key = activations.fingerprint(
-            *(Path(module.__file__).read_bytes() for module in (augment, draws, folding, images, warp)),
+            *(Path(module.__file__).read_bytes() for module in modules),
             [keras.__version__, tf.__version__, views, self.resize, drawn, self.fold],
             self.examples.manifest["sha256"].iloc[ids].tolist(),
             next(pictures.batch(min(16, len(ids))).as_numpy_iterator())["image"],  # the sha256 is from before
@@ -246,13 +259,18 @@ class FrozenPrefix:
             if done == views:
                 return
             compute = level.function(level.network.input, self.fold)
-            batched = pictures.batch(self.batch_size)
+            files, decode = getattr(pictures, "undecoded", (pictures, None))  # see `decoding.dataset`
+            batched = files.batch(self.batch_size)
             steps = int(batched.cardinality())
-            augmented = augment.dataset(
-                batched, strength, seed=self.seed, flip=self.flip, start=done * steps
-            ).take((views - done) * steps)
-            numbered = augmented.enumerate(done * steps).shard(workers, worker)
-            for step, batch in numbered.prefetch(tf.data.AUTOTUNE):
+            view = augment.views(pictures.batch(self.batch_size).element_spec, strength, flip=self.flip)
+            ordered = augment.with_draws(batched, strength, seed=self.seed, start=done * steps)
+            ordered = ordered.take((views - done) * steps).enumerate(done * steps)
+            made = ordered.shard(workers, worker).map(
+                lambda step, batch: (step, view(decode(batch) if decode else batch)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            for step, batch in made.prefetch(tf.data.AUTOTUNE):
                 rows = np.searchsorted(ids, batch["id"].numpy())
                 array[int(step) // steps, rows] = compute(batch["image"])
                 self.between_batches()
@@ -262,8 +280,12 @@ class FrozenPrefix:
             return _keep_together(key, shape, level.dtype, fill, strategy, self.budgets)
         return activations.keep(key, shape, level.dtype, fill, **self.budgets)
 
-    def _batches(self, array: np.ndarray, split: str, start: int | None = None) -> tf.data.Dataset:
-        """Batches of a kept array: one pass in its order, or shuffled and without end from a step on."""
+    def _batches(
+        self, array: np.ndarray, split: str, start: int | None = None, share: Share | None = None
+    ) -> tf.data.Dataset:
+        """Batches of a kept array: one pass in its order, or shuffled and without end from a step on; with a
+        share its rows of them.
+        """
         views, count = array.shape[:2]
         steps = -(-count // self.batch_size)
         ids, classes = self._ids(split), len(self.examples.classes)
@@ -275,8 +297,8 @@ class FrozenPrefix:
         def taken(view: np.ndarray, rows: np.ndarray) -> np.ndarray:
             return bits[view, rows]
 
-        def gather(step: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-            view = (step // steps + rows) % views  # each batch mixes all views
+        def gather(epochs: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+            view = (epochs + rows) % views  # each batch mixes all views
             found = tf.numpy_function(taken, [view, rows], tf.as_dtype(bits.dtype), stateful=False)
             found = tf.bitcast(tf.ensure_shape(found, (None, *array.shape[2:])), dtype)
             one_hot = tf.one_hot(tf.gather(labels, rows), classes)
@@ -288,11 +310,15 @@ class FrozenPrefix:
             shuffled = tf.data.Dataset.range(count).shuffle(count, seed=self.seed)
             return shuffled.batch(self.batch_size).repeat().skip(start)
 
-        # Made inside a function, so that each iterator begins with the same batch (`training.named_batches`).
+        # Made inside a function, so that each iterator begins with the same batch (`batching.named_batches`).
         batches = tf.data.Dataset.range(1).flat_map(lambda _: order())
         if start is None:
             batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        numbered = batches.enumerate(start or 0)
+        numbered = batches.enumerate(start or 0).map(
+            lambda step, rows: (tf.fill(tf.shape(rows), step // steps), rows)
+        )
+        if share:
+            numbered = share.split(numbered)
         return numbered.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
             tf.data.AUTOTUNE
         )

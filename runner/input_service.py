@@ -16,7 +16,7 @@ modulo N, which is what one dispatcher with N workers does not promise. That hol
 
 An input worker begins anew with each iterator: of a dataset that shuffles or draws otherwise in each pass it
 gives the first pass again, without a word. Training needs one dataset without end for all its epochs, as
-`training.named_batches(..., start=0)` makes it, and `steps_per_epoch`. Every random order needs a seed.
+`batching.named_batches(..., start=0)` makes it, and `steps_per_epoch`. Every random order needs a seed.
 
 Pictures in memory (`in_memory.datasets`) go to each worker once with the graph. They must be below 2 GB in
 a split: with more TensorFlow 2.21 ends the process instead of raising an error. What runs Python in the
@@ -35,6 +35,8 @@ from runner.errors import InputError
 
 VARIABLE = "THAW_INPUT_SERVICE"
 """Addresses of the input workers, "127.0.0.1:port", with spaces between."""
+MOST_BYTES = 2 * 10**9
+"""Of pictures in memory that one dataset can be sent with; at 2**31 TensorFlow 2.21 ends the process."""
 
 
 def through(examples, work: Callable):

@@ -28,6 +28,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -69,25 +70,30 @@ def _leave_to_keras(strategy: tf.distribute.Strategy) -> bool:
 # ---------------------------------------------------------------- data
 
 
-def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):
-    """What each replica reads of a dataset of global batches, for `fit`, `evaluate` and `predict`.
+@dataclass(frozen=True)
+class Share:
+    """Which rows of each batch of all devices the replicas of one process compute."""
 
-    All workers make the same batches and each takes its rows of them, so that together they see what one
-    process would. n rows are divided over R replicas in order, so that each has n/R rounded down or up, none
-    where there are fewer rows than replicas. One replica gets the dataset itself; so does a TPU.
-    """
-    if _leave_to_keras(strategy):
-        return dataset
+    replicas: int
+    """Of all processes together."""
+    workers: int
+    worker: int
+    """From 0 to below workers."""
 
-    def rows(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        replicas, workers = context.num_replicas_in_sync, context.num_input_pipelines
-        here = replicas // workers
+    def split(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """What this process's replicas compute of each batch, one element for each of them in turn.
+
+        batches: elements of any structure whose tensors have a row for each example. n rows are divided over
+        R replicas in order, so that each has n/R rounded down or up, none where there are fewer rows than
+        replicas.
+        """
+        here = self.replicas // self.workers
 
         def part(batch, replica: int):
             # Keras' predict puts first replicas of all workers first, then the second ones, and so on.
-            place = replica * workers + context.input_pipeline_id
+            place = replica * self.workers + self.worker
             count = tf.shape(tf.nest.flatten(batch)[0])[0]
-            first, last = (-(-count * one // replicas) for one in (place, place + 1))
+            first, last = (-(-count * one // self.replicas) for one in (place, place + 1))
             return tf.nest.map_structure(lambda tensor: tensor[first:last], batch)
 
         def parts(*batch):
@@ -99,12 +105,39 @@ def distribute(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy):
             return joined
 
         if here == 1:
-            return dataset.map(lambda *batch: part(batch[0] if len(batch) == 1 else batch, 0))
-        return dataset.flat_map(parts)
+            return batches.map(lambda *batch: part(batch[0] if len(batch) == 1 else batch, 0))
+        return batches.flat_map(parts)
+
+
+def distribute(
+    dataset: tf.data.Dataset | Callable[[Share | None], tf.data.Dataset], strategy: tf.distribute.Strategy
+):
+    """What each replica reads of a dataset of global batches, for `fit`, `evaluate` and `predict`.
+
+    All workers make the same batches and each takes its rows of them, so that together they see what one
+    process would; see `Share.split`. One replica gets the dataset itself; so does a TPU.
+    dataset: or, for one without end, a function that makes of a share its rows of it, as `share.split` would
+    but without making the others, and of None the whole batches.
+    """
+    makes = callable(dataset)
+    if _leave_to_keras(strategy):
+        return dataset(None) if makes else dataset
+
+    def rows(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        share = Share(context.num_replicas_in_sync, context.num_input_pipelines, context.input_pipeline_id)
+        return dataset(share) if makes else share.split(dataset)
 
     distributed = strategy.distribute_datasets_from_function(rows)
-    distributed._cardinality = dataset.cardinality().numpy()  # which Keras takes for the number of steps
+    # Which Keras takes for the number of steps.
+    distributed._cardinality = tf.data.INFINITE_CARDINALITY if makes else dataset.cardinality().numpy()
     return distributed
+
+
+def share_of(strategy: tf.distribute.Strategy) -> Share | None:
+    """Which rows of each batch this process computes; None where that is left to Keras, or all."""
+    if _leave_to_keras(strategy):
+        return None
+    return Share(strategy.num_replicas_in_sync, number_of_workers(strategy), index(strategy))
 
 
 # ---------------------------------------------------------------- the model

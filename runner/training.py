@@ -1,4 +1,4 @@
-"""Put the parts together: batches from a `Data`, and `fit`, which runs the stages in one `model.fit`."""
+"""Put the parts together: `fit` runs the stages in one `model.fit`."""
 
 import contextlib
 import time
@@ -11,17 +11,14 @@ import pandas as pd
 import tensorflow as tf
 from rich.console import Console
 
-from runner import augment, checkpoint, multi_worker, on_device, quiet, speeds
+from runner import checkpoint, multi_worker, on_device, quiet, speeds
 from runner.backbones import Block
+from runner.batching import pair
 from runner.config import Stage
 from runner.errors import DivergenceError, InputError, OutOfMemory
 from runner.frozen import FrozenPrefix
 from runner.progress import EpochLines
 from runner.stages import StagedUnfreezing
-
-# The shuffle buffer holds pictures. Those that are in memory anyway (at most as many bytes, see data.load)
-# it only points at; of others it holds as many as fit: 14,000 of 224 x 224 RGB.
-SHUFFLE_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -36,115 +33,6 @@ class Fit:
     """Wall time of the whole fit, tracing included; of epochs before an interruption, theirs."""
 
 
-def batches(
-    examples: tf.data.Dataset,
-    classes: Sequence[str],
-    batch_size: int,
-    *,
-    shuffle: bool = False,
-    seed: int = 0,
-    strength: str = "none",
-    flip: bool = False,
-    mixup: float = 0.0,
-    cutmix: float = 0.0,
-    target: Callable[[dict], dict] | None = None,
-    fill: int | None = None,
-    ignore: int = 255,
-) -> tf.data.Dataset:
-    """Turn one split of a `Data` into what `model.fit` takes: (images, labels) batches.
-
-    images: uint8 (batch, height, width, channels), augmented with `strength` (see `augment.dataset`, also for
-    fill and ignore); labels: float32 (batch, classes), one-hot, mixed where MixUp or CutMix mixed the
-    pictures. The same seed gives the same batches; with `shuffle` each epoch has its own order.
-    target: for boxes and masks, makes of an augmented batch, a dict with the arrays of the `Data`, one with
-    "image", "label" in any structure, and sample weights as "weight" where there are some.
-    """
-    named = named_batches(
-        examples,
-        classes,
-        batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        strength=strength,
-        flip=flip,
-        mixup=mixup,
-        cutmix=cutmix,
-        target=target,
-        fill=fill,
-        ignore=ignore,
-    )
-    return named.map(_pair).prefetch(tf.data.AUTOTUNE)
-
-
-def named_batches(
-    examples: tf.data.Dataset,
-    classes: Sequence[str],
-    batch_size: int,
-    *,
-    shuffle: bool = False,
-    seed: int = 0,
-    strength: str = "none",
-    flip: bool = False,
-    mixup: float = 0.0,
-    cutmix: float = 0.0,
-    target: Callable[[dict], dict] | None = None,
-    fill: int | None = None,
-    ignore: int = 255,
-    start: int | None = None,
-    only_draw: bool = False,
-) -> tf.data.Dataset:
-    """The same batches as `batches` makes, as dicts of "id" int64 (batch,), "image" and "label".
-
-    start: None for one epoch in each pass; a number gives what comes after so many batches of all epochs,
-    without end. That reads and shuffles what lies before (some microseconds for a picture in memory; one
-    that does not fit there is decoded again), but augments none of it.
-    only_draw: leave the augmentation to the device, see `augment.dataset`; a batch then has its matrices too.
-    """
-    bytes_each = tf.TensorShape(examples.element_spec["image"].shape).num_elements() or 2**18
-    buffer = min(int(examples.cardinality()), max(1000, SHUFFLE_BYTES // bytes_each))
-
-    def make() -> tf.data.Dataset:
-        ordered = examples
-        if shuffle:
-            ordered = examples.shuffle(buffer, seed=seed, reshuffle_each_iteration=True)
-        batched = ordered.batch(batch_size)
-        if target is None:
-            batched = batched.map(
-                lambda batch: {**batch, "label": tf.one_hot(batch["label"], len(classes))},
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-        augmented = augment.dataset(
-            batched,
-            strength,
-            seed=seed,
-            flip=flip,
-            mixup=mixup,
-            cutmix=cutmix,
-            start=start,
-            fill=fill,
-            ignore=ignore,
-            only_draw=only_draw,
-        )
-        if target is None:
-            return augmented
-        return augmented.map(target, num_parallel_calls=tf.data.AUTOTUNE)
-
-    if start is None:
-        return make()
-    # A dataset that shuffles moves on with each iterator made of it, and Keras makes one more under a
-    # strategy. Made inside a function it begins anew with each: step n is the same batch for whoever asks.
-    once = tf.autograph.experimental.do_not_convert(lambda _: make())  # or an InputError becomes another
-    return tf.data.Dataset.range(1).flat_map(once).with_options(examples.options())
-
-
-def _pair(batch):
-    if "geometric" in batch:  # to be augmented on the device
-        return {name: batch[name] for name in ("image", "geometric", "colour")}, batch["label"]
-    if "weight" in batch:
-        return batch["image"], batch["label"], batch["weight"]
-    return batch["image"], batch["label"]
-
-
 def fit(
     model: keras.Model,
     train: tf.data.Dataset,
@@ -155,12 +43,12 @@ def fit(
     monitor: str = "val_loss",
     title: str = "",
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    train_from: Callable[[int], tf.data.Dataset] | None = None,
+    train_from: Callable[..., tf.data.Dataset] | None = None,
     checkpoints: Path | None = None,
     checkpoint_steps: int | None = None,
     checkpoint_minutes: float | None = checkpoint.MINUTES,
     frozen: FrozenPrefix | None = None,
-    train_on_device: Callable[[int], tf.data.Dataset] | None = None,
+    train_on_device: Callable[..., tf.data.Dataset] | None = None,
     augment_on: str = "auto",
     accumulate: int = 1,
 ) -> Fit:
@@ -168,15 +56,17 @@ def fit(
 
     Args:
         model: compiled under its strategy's scope; its weights are changed in place.
-        train, validation: batches that `model.fit` takes, such as those of `batches`.
+        train, validation: batches that `model.fit` takes, such as those of `batching.batches`.
         stages: run in order, each on what the one before left.
         blocks: the backbone's blocks (`backbones.blocks(backbone)`).
         monitor: which entry of the logs decides the best epoch of a stage, always measured on validation.
         title: printed above the progress.
         callbacks: more Keras callbacks, run after the stages' own; checkpoints keep what they count.
-        train_from: the same batches as `train`, as `named_batches(..., start=step)` gives them. With it a fit
-            that goes on starts reading where it stopped, instead of making all input behind it again, and a
-            batch whose loss is no number is named by its ids.
+        train_from: the same batches as `train`: `train_from(step)` as `batching.named_batches(...,
+            start=step)` gives them, and on several replicas `train_from(step, share=share)`, as that gives
+            them for the share. With it a fit that goes on starts reading where it stopped, instead of making
+            all input behind it again, each worker makes its own rows only, and a batch whose loss is no
+            number is named by its ids.
         checkpoints: a folder for `checkpoint.Checkpoints`. Where it holds the state of an interrupted fit,
             this one goes on from there: give the same seed, data and arguments. None writes nothing.
         checkpoint_steps, checkpoint_minutes: how often to write within an epoch; see `Checkpoints`. Within an
@@ -251,7 +141,7 @@ def fit(
                     whole = Segment(model, train, validation, train_from)
                     whole = whole if ended else _whole(whole, train_on_device, augment_on, accumulate)
                     if steps >= speeds.BATCHES and not saved:
-                        every.insert(0, _watch(whole.train, lines))
+                        every.insert(0, _watch(whole, lines))
                 segment = segment or whole
                 _run(segment, staged, every, steps, saved, accumulate)
                 saved = None
@@ -272,7 +162,7 @@ class Segment:
     model: keras.Model
     train: tf.data.Dataset
     validation: tf.data.Dataset
-    train_from: Callable[[int], tf.data.Dataset] | None
+    train_from: Callable[..., tf.data.Dataset] | None
 
 
 def _part(
@@ -290,12 +180,12 @@ def _part(
         lines.remark = f"nothing is kept: {kept}"
         return None
     lines.remark = kept.note
-    return Segment(kept.model, kept.train_from(0).map(_pair), kept.validation, kept.train_from)
+    return Segment(kept.model, kept.train_from(0).map(pair), kept.validation, kept.train_from)
 
 
 def _whole(
     in_input: Segment,
-    train_on_device: Callable[[int], tf.data.Dataset] | None,
+    train_on_device: Callable[..., tf.data.Dataset] | None,
     augment_on: str,
     accumulate: int,
 ) -> Segment:
@@ -306,26 +196,36 @@ def _whole(
         if not tf.config.list_logical_devices("GPU"):
             return in_input
         found = speeds.Speeds(
-            speeds.input_speed(in_input.train),
+            _input_speed(in_input),
             speeds.training_speed(in_input.model, in_input.train, accumulate),
         )
         bound = multi_worker.any_worker(found.input_bound, in_input.model.distribute_strategy)
         print(f"{found}; augmentation {'on the device' if bound else 'in the input'}")
         if not bound:
             return in_input
-    paired = train_on_device(0).map(_pair).prefetch(tf.data.AUTOTUNE)
+    paired = train_on_device(0).map(pair).prefetch(tf.data.AUTOTUNE)
     return Segment(on_device.wrap(in_input.model), paired, in_input.validation, train_on_device)
 
 
-def _watch(train: tf.data.Dataset, lines: EpochLines) -> speeds.InputWatch:
+def _input_speed(segment: Segment) -> float:
+    """Pictures per second that come in at all workers together, when nothing else runs."""
+    strategy = segment.model.distribute_strategy
+    share = multi_worker.share_of(strategy)
+    if not share or not segment.train_from:
+        return speeds.input_speed(segment.train)
+    own = segment.train_from(0, share=share).map(pair).prefetch(tf.data.AUTOTUNE)
+    return share.workers * speeds.input_speed(own)
+
+
+def _watch(segment: Segment, lines: EpochLines) -> speeds.InputWatch:
     """Says after the first epoch whether the network waited for its pictures."""
 
     def tell(found: speeds.Speeds) -> None:
         advice = "; a weaker augmentation or smaller pictures would help" if found.input_bound else ""
         lines.remark = f"{found}{advice}"
 
-    pictures = len(tf.nest.flatten(next(iter(train)))[0])
-    return speeds.InputWatch(speeds.input_speed(train), pictures, tell)
+    pictures = len(tf.nest.flatten(next(iter(segment.train)))[0])
+    return speeds.InputWatch(_input_speed(segment), pictures, tell)
 
 
 def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved, accumulate: int) -> None:
@@ -368,11 +268,18 @@ def _build_metrics(model: keras.Model, labels) -> None:
         metrics.build(*(keras.tree.map_structure(one, each) for each in (labels, model.output)))
 
 
-def _endless(train, train_from, steps, epochs_done, steps_done) -> tf.data.Dataset:
-    """The batches after `steps_done` steps, without end where an epoch's length is known."""
+def _endless(train, train_from, steps, epochs_done, steps_done):
+    """The batches after `steps_done` steps, without end where an epoch's length is known, as
+    `multi_worker.distribute` takes them.
+    """
     if steps > 0:
         if train_from:
-            return train_from(steps_done).map(_pair).prefetch(tf.data.AUTOTUNE)
+
+            def own(share: multi_worker.Share | None) -> tf.data.Dataset:
+                named = train_from(steps_done, share=share) if share else train_from(steps_done)
+                return named.map(pair).prefetch(tf.data.AUTOTUNE)
+
+            return own
         # The same pictures in the same order and with the same augmentation: what is behind us is made once
         # more and thrown away. That is exact for any dataset and costs no training step.
         return train.repeat().skip(steps_done)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import frozen, multi_worker, strategy, training
+from runner import batching, frozen, multi_worker, strategy, training
 from runner.backbones import Block
 from runner.config import Stage
 
@@ -107,12 +107,12 @@ def staged(chosen, checkpoints: Path | None = None, cut_at: tuple[int, int] = (9
         model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
     fitted = training.fit(
         model,
-        training.batches(**source),
-        training.batches(examples, "abcd", 20),
+        batching.batches(**source),
+        batching.batches(examples, "abcd", 20),
         STAGES,
         blocks,
         callbacks=[CutAt(*cut_at)],
-        train_from=lambda step: training.named_batches(**source, start=step),
+        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         checkpoints=checkpoints,
         checkpoint_steps=2,
     )
@@ -130,6 +130,22 @@ def cut_and_resumed(chosen, folder: Path):
     except Cut:
         assert sorted(path.name for path in folder.iterdir())[-1] == "epoch-00001-step-0000002.npz"
     return staged(chosen, folder)
+
+
+def served(chosen) -> dict[str, np.ndarray]:
+    """The same stages, and how many datasets the input workers were sent."""
+    service, sent = tf.data.experimental.service, []
+    distribute = service.distribute
+
+    def counted(*arguments):
+        sent.append(arguments)
+        return distribute(*arguments)
+
+    service.distribute = counted
+    try:
+        return staged(chosen) | {"sent": np.array(len(sent))}
+    finally:
+        service.distribute = distribute
 
 
 def kept(chosen, folder: Path) -> dict[str, np.ndarray]:
@@ -168,11 +184,11 @@ def kept(chosen, folder: Path) -> dict[str, np.ndarray]:
     try:
         fitted = training.fit(
             model,
-            training.batches(**source),
-            training.batches(examples.val, "abcd", 8),
+            batching.batches(**source),
+            batching.batches(examples.val, "abcd", 8),
             (Stage("head", epochs=3, learning_rate=0.1), Stage("more", epochs=2, learning_rate=0.1)),
             blocks,
-            train_from=lambda step: training.named_batches(**source, start=step),
+            train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
             frozen=frozen.FrozenPrefix(examples, batch_size=8, seed=3, strength="light", views=3),
             accumulate=multi_worker.number_of_workers(chosen),  # the same whoever adds up the gradients
         )
@@ -223,6 +239,7 @@ CASES = {
     "batch_norm": lambda chosen, folder: plain(chosen, 17, 8, batch_norm=True),  # the last batch has one row
     "staged": lambda chosen, folder: staged(chosen),
     "resumed": lambda chosen, folder: cut_and_resumed(chosen, folder / "checkpoints"),
+    "served": lambda chosen, folder: served(chosen),
     "kept": kept,
     "unprepared": lambda chosen, folder: unprepared(chosen),
     "decisions": lambda chosen, folder: decisions(chosen),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner import augment, mixing, warp
+from runner import augment, matrices, mixing, warp
 from runner.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,10 +61,10 @@ def test_identity_matrices_return_every_byte():
 
 
 def test_zero_magnitudes_are_the_identity(photos, monkeypatch):
-    still = augment.Magnitudes(1.0, 1.0, *[0.0] * 8)
-    monkeypatch.setitem(augment.MAGNITUDES, "light", still)
-    geometric = augment.geometric_matrices((3, 4), 8, 32, 48, "light")
-    colour = augment.colour_matrices((3, 4), tf.fill((8,), 90.0), "light")
+    still = matrices.Magnitudes(1.0, 1.0, *[0.0] * 8)
+    monkeypatch.setitem(matrices.MAGNITUDES, "light", still)
+    geometric = matrices.geometric_matrices(matrices.draws((3, 4), 8), 32, 48, "light")
+    colour = matrices.colour_matrices(matrices.draws((3, 4), 8), tf.fill((8,), 90.0), "light")
     np.testing.assert_array_equal(warp.transform(photos, geometric, colour), photos)
 
 
@@ -95,12 +95,12 @@ def test_the_bytes_stay_what_they_were():
     views = warp.transform(images, geometric, colour).numpy()
     digest = hashlib.sha256(views.tobytes()).hexdigest()
     assert digest == "d0520e24dbd5a189a777c77f7a4e6039b733469133cb93d3a29e97ed808d08b3"
-    geometric = augment.geometric_matrices((3, 4), 6, 45, 62, "medium", True)[5]
-    expected = [[-0.86907238, -0.17128515, 53.31127167], [-0.11285517, 0.80414510, 8.28213310]]
+    geometric = matrices.geometric_matrices(matrices.draws((3, 4), 6), 45, 62, "medium", True)[5]
+    expected = [[0.71844232, 0.0097585414, -3.9490817], [-0.028340569, 0.68649346, 12.951457]]
     np.testing.assert_allclose(geometric, expected, rtol=3e-6)
-    colour = augment.colour_matrices((3, 4), tf.fill((6,), 90.0), "strong")[5]
-    red, green = [0.76953930, 0.29849282, 0.00227471], [0.10293502, 0.88669741, 0.08067450]
-    blue, grey = [0.25883019, 0.16253884, 0.64893782], 12.10831928
+    colour = matrices.colour_matrices(matrices.draws((3, 4), 6), tf.fill((6,), 90.0), "strong")[5]
+    red, green = [0.97958487, 0.011584101, -0.11531980], [-0.097764581, 0.92343515, 0.050178651]
+    blue, grey = [0.23132318, -0.27540869, 0.91993475], -15.526758
     np.testing.assert_allclose(colour, [[*red, grey], [*green, grey], [*blue, grey]], rtol=3e-6, atol=1e-7)
 
 
@@ -112,8 +112,8 @@ def test_an_exact_mirror():
 
 
 def test_flip_mirrors_about_half_the_images_and_only_when_asked():
-    flipped = augment.geometric_matrices((0, 0), 400, 64, 64, "medium", flip=True).numpy()
-    upright = augment.geometric_matrices((0, 0), 400, 64, 64, "medium").numpy()
+    flipped = matrices.geometric_matrices(matrices.draws((0, 0), 400), 64, 64, "medium", flip=True).numpy()
+    upright = matrices.geometric_matrices(matrices.draws((0, 0), 400), 64, 64, "medium").numpy()
     assert 0.4 < (np.linalg.det(flipped[:, :, :2]) < 0).mean() < 0.6
     assert (np.linalg.det(upright[:, :, :2]) > 0).all()
 
@@ -124,7 +124,9 @@ def test_a_dot_lands_where_the_matrix_says(strength):
     y, x = np.mgrid[0:height, 0:width]
     dot = 255 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * 1.5**2))
     images = np.tile(dot[None, ..., None], (16, 1, 1, 3)).astype("uint8")
-    geometric = augment.geometric_matrices((5, 6), 16, height, width, strength, flip=True).numpy()
+    geometric = matrices.geometric_matrices(
+        matrices.draws((5, 6), 16), height, width, strength, flip=True
+    ).numpy()
     views = warp.transform(images, geometric, identities(16)[1]).numpy()[..., 0].astype(float)
     checked = 0
     for view, matrix in zip(views, geometric):
@@ -138,20 +140,20 @@ def test_a_dot_lands_where_the_matrix_says(strength):
 
 
 def test_views_stay_within_their_magnitudes():
-    for strength, magnitudes in augment.MAGNITUDES.items():
-        matrices = augment.geometric_matrices((7, 8), 500, 100, 100, strength).numpy()
-        span = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))
+    for strength, magnitudes in matrices.MAGNITUDES.items():
+        found = matrices.geometric_matrices(matrices.draws((7, 8), 500), 100, 100, strength).numpy()
+        span = np.sqrt(np.abs(np.linalg.det(found[:, :, :2])))
         assert magnitudes.smallest_crop - 1e-5 <= span.min() and span.max() <= magnitudes.largest_crop + 1e-5
-        angle = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+        angle = np.degrees(np.arctan2(found[:, 1, 0], found[:, 0, 0]))
         assert 0.9 * magnitudes.rotation < np.abs(angle).max() <= magnitudes.rotation + 1e-3
-        centre = matrices @ np.array([49.5, 49.5, 1])
+        centre = found @ np.array([49.5, 49.5, 1])
         room = (1 - magnitudes.smallest_crop) / 2 + magnitudes.shift
         assert np.abs(centre - 49.5).max() <= 100 * room + 1e-3
 
 
 def test_against_tensorflows_own_sampler(photos):
     """Inside the image the same as ImageProjectiveTransformV3, up to rounding in two steps of 1/256 pixel."""
-    geometric = augment.geometric_matrices((2, 9), 8, 32, 48, "strong").numpy()
+    geometric = matrices.geometric_matrices(matrices.draws((2, 9), 8), 32, 48, "strong").numpy()
     ours = warp.transform(photos, geometric, identities(8)[1]).numpy().astype(float)
     rows = np.concatenate([geometric.reshape(8, 6), np.zeros((8, 2), "float32")], axis=1)
     theirs = tf.raw_ops.ImageProjectiveTransformV3(
@@ -178,20 +180,22 @@ def test_beyond_the_border_the_image_is_mirrored(photos):
 
 
 def test_colour_matrices_say_what_the_pixels_do(photos):
-    colour = augment.colour_matrices((1, 1), photos.mean(axis=(1, 2, 3)), "strong").numpy()
+    colour = matrices.colour_matrices(
+        matrices.draws((1, 1), 8), photos.mean(axis=(1, 2, 3)), "strong"
+    ).numpy()
     views = warp.transform(photos, identities(8)[0], colour).numpy()
     expected = np.einsum("bij,bhwj->bhwi", colour[:, :, :3], photos) + colour[:, None, None, :, 3]
     np.testing.assert_allclose(views, np.clip(expected, 0, 255), atol=0.6)
 
 
 def test_hue_and_saturation_leave_grey_alone_and_keep_luma(monkeypatch):
-    only_colour = dataclasses.replace(augment.MAGNITUDES["strong"], brightness=0.0, contrast=0.0)
-    monkeypatch.setitem(augment.MAGNITUDES, "strong", only_colour)
-    matrices = augment.colour_matrices((1, 1), tf.fill((50,), 100.0), "strong").numpy()
-    np.testing.assert_allclose(matrices[:, :, :3].sum(axis=2), 1, atol=1e-5)
+    only_colour = dataclasses.replace(matrices.MAGNITUDES["strong"], brightness=0.0, contrast=0.0)
+    monkeypatch.setitem(matrices.MAGNITUDES, "strong", only_colour)
+    found = matrices.colour_matrices(matrices.draws((1, 1), 50), tf.fill((50,), 100.0), "strong").numpy()
+    np.testing.assert_allclose(found[:, :, :3].sum(axis=2), 1, atol=1e-5)
     luma = np.array([0.299, 0.587, 0.114])
-    np.testing.assert_allclose(luma @ matrices[:, :, :3], np.tile(luma, (50, 1)), atol=1e-5)
-    assert np.abs(matrices[:, :, :3] - np.eye(3)).max() > 0.1
+    np.testing.assert_allclose(luma @ found[:, :, :3], np.tile(luma, (50, 1)), atol=1e-5)
+    assert np.abs(found[:, :, :3] - np.eye(3)).max() > 0.1
 
 
 @pytest.mark.parametrize("strength", augment.STRENGTHS[1:])

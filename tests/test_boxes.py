@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner import annotations, boxes, data, images, sources, training
+from runner import annotations, batching, boxes, data, images, sources
 from runner.errors import InputError
 
 
@@ -316,7 +316,7 @@ def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
         )
         picture(tmp_path / "JPEGImages" / f"{number:02}.png", 150, 100, [(x, y, *corner)])
     examples = data.load(boxes.find(tmp_path), 120, resize=resize)
-    batches = training.named_batches(
+    batches = batching.named_batches(
         examples.train,
         examples.classes,
         8,

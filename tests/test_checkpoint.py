@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner import checkpoint, folder, training
+from runner import batching, checkpoint, folder, training
 from runner.config import Stage
 from runner.errors import DivergenceError, InputError, OutOfMemory
 from runner.stages import StagedUnfreezing
@@ -108,12 +108,14 @@ def fit(build, examples, checkpoints=None, *, replicas=1, named=True, callbacks=
         )
     fitted = training.fit(
         model,
-        training.batches(**source),
-        training.batches(examples, "abcd", 20),
+        batching.batches(**source),
+        batching.batches(examples, "abcd", 20),
         stages,
         blocks,
         callbacks=callbacks,
-        train_from=(lambda step: training.named_batches(**source, start=step)) if named else None,
+        train_from=(lambda step, **share: batching.named_batches(**source, start=step, **share))
+        if named
+        else None,
         checkpoints=checkpoints,
         **options,
     )
@@ -327,7 +329,7 @@ def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_last_good_state(
     seen = []
     with pytest.raises(DivergenceError) as error:
         fit(picture_model, examples, tmp_path, callbacks=[Poison()], checkpoint_steps=1)
-    for batch in training.named_batches(
+    for batch in batching.named_batches(
         examples, "abcd", 9, shuffle=True, seed=3, strength="medium", mixup=0.2, start=2 * STEPS + 3
     ).take(1):
         seen = batch["id"].numpy().tolist()

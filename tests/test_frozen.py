@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from runner import activations, augment, backbones, frozen, training
+from runner import activations, augment, backbones, batching, frozen, training
 from runner.backbones import Block
 from runner.config import Stage
 from runner.errors import InputError
@@ -122,11 +122,11 @@ def fit(
     )
     fitted = training.fit(
         model,
-        training.batches(**source),
-        training.batches(examples.val, examples.classes, batch_size),
+        batching.batches(**source),
+        batching.batches(examples.val, examples.classes, batch_size),
         stages,
         blocks,
-        train_from=lambda step: training.named_batches(**source, start=step),
+        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         frozen=prefix if keep else None,
         **options,
     )

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner import in_memory, input_service, training
+from runner import batching, in_memory, input_service
 from runner.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ def pictures() -> tf.data.Dataset:
     held = in_memory.aligned(10, 8)
     held[:] = np.random.default_rng(0).integers(0, 256, held.shape)
     (examples,) = in_memory.datasets(held, [np.arange(10)], {"label": np.arange(10) % 3})
-    cheap = training.named_batches(examples, "abc", 4, shuffle=True, seed=3, start=2).take(5)
+    cheap = batching.named_batches(examples, "abc", 4, shuffle=True, seed=3, start=2).take(5)
     seeds = tf.data.Dataset.random(seed=7).batch(2)
 
     def flipped(batch, seed):
@@ -95,6 +95,24 @@ def test_two_training_workers_get_from_two_input_workers_what_they_would_make_th
         assert sorted(found) == sorted(expected)
         for name, value in expected.items():
             np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_a_fit_on_what_input_workers_make_is_the_same_to_the_bit(tmp_path):
+    found = {}
+    for count in (0, 2):
+        (tmp_path / str(count)).mkdir()
+        place = str(tmp_path / str(count))
+        lines = f"from tests import several_workers as s\ns.main(s.Path({place!r}), ['served'])"
+        process = launch(tmp_path, lines, "--workers", "2", "--input-workers", str(count))
+        output, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, output + errors
+        found[count] = [dict(np.load(tmp_path / str(count) / f"served-{number}.npz")) for number in (0, 1)]
+    # One fit of the whole network: of each input worker one dataset.
+    assert [int(worker.pop("sent")) for count in (0, 2) for worker in found[count]] == [0, 0, 2, 2]
+    for worker in found[2]:
+        assert worker.keys() == found[0][0].keys()
+        for name, value in found[0][0].items():
+            np.testing.assert_array_equal(worker[name], value, err_msg=name)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

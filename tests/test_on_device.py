@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner import on_device, speeds, training
+from runner import batching, on_device, speeds, training
 from runner.backbones import Block
 from runner.config import Stage
 from runner.errors import InputError
@@ -53,12 +53,14 @@ def fit(examples, augment_on, replicas=1, **options):
     )
     fitted = training.fit(
         model,
-        training.batches(**source),
-        training.batches(examples, CLASSES, 8),
+        batching.batches(**source),
+        batching.batches(examples, CLASSES, 8),
         STAGES,
         blocks,
-        train_from=lambda step: training.named_batches(**source, start=step),
-        train_on_device=lambda step: training.named_batches(**source, start=step, only_draw=True),
+        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
+        train_on_device=lambda step, **share: batching.named_batches(
+            **source, start=step, only_draw=True, **share
+        ),
         augment_on=augment_on,
         **options,
     )
@@ -106,7 +108,7 @@ def test_what_cannot_be_done_is_answered(examples):
     with pytest.raises(InputError, match="one of auto, input, device"):
         fit(examples, "gpu")
     with pytest.raises(InputError, match="which mix finished views"):
-        training.named_batches(examples, CLASSES, 8, strength="light", mixup=0.2, start=0, only_draw=True)
+        batching.named_batches(examples, CLASSES, 8, strength="light", mixup=0.2, start=0, only_draw=True)
 
 
 # ---------------------------------------------------------------- who waits for whom
@@ -131,7 +133,7 @@ def test_the_speed_of_the_input_is_that_of_its_slowest_part():
 def test_measuring_the_training_moves_nothing(examples):
     model, _ = compiled(1)
     before = [variable.numpy() for variable in model.variables]
-    assert speeds.training_speed(model, training.batches(examples, CLASSES, 8)) > 0
+    assert speeds.training_speed(model, batching.batches(examples, CLASSES, 8)) > 0
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 

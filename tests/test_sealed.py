@@ -4,7 +4,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from runner import evaluation, report, sealed, training
+from runner import batching, evaluation, report, sealed
 from runner.errors import InputError
 
 
@@ -22,7 +22,7 @@ def test_sealed_it_gives_its_length_and_no_picture(split):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.compile(loss="mse")
     for read in (
-        lambda: training.batches(split, "ab", 2),
+        lambda: batching.batches(split, "ab", 2),
         lambda: evaluation.predict({"m": model}, split, "ab"),
         lambda: model.evaluate(split, verbose=0),
         lambda: list(split),

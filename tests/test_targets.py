@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner import data, images, report, training
+from runner import batching, data, images, report
 from runner.errors import InputError
 from runner.sources import Source, Target
 
@@ -104,7 +104,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
         return {"id": batch["id"], "image": batch["image"], "label": batch["mask"], "weight": weight}
 
     options = dict(shuffle=True, strength="strong", fill=127, target=target)
-    batches = list(training.batches(loaded.train, loaded.classes, 4, **options))
+    batches = list(batching.batches(loaded.train, loaded.classes, 4, **options))
     seen, outside = 0, 0
     for pictures, masks, weights in batches:
         seen += len(pictures)
@@ -113,7 +113,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
         assert (pictures.numpy()[beyond] == 127).all()
         np.testing.assert_array_equal(weights, ~beyond)
     assert seen == int(loaded.train.cardinality()) and outside > 0
-    named = training.named_batches(loaded.train, loaded.classes, 4, **options, start=2)
+    named = batching.named_batches(loaded.train, loaded.classes, 4, **options, start=2)
     for (pictures, masks, _), batch in zip(batches[2:], named):
         np.testing.assert_array_equal(pictures, batch["image"])
         np.testing.assert_array_equal(masks, batch["label"])

@@ -24,40 +24,6 @@ def epoch(batches):
     return [(images.numpy(), labels.numpy()) for images, labels in batches]
 
 
-def test_plain_batches_are_the_examples_in_order_with_one_hot_labels(examples):
-    found = epoch(training.batches(examples, CLASSES, 8))
-    assert [len(images) for images, _ in found] == [8, 8, 8, 6]
-    np.testing.assert_array_equal(
-        np.concatenate([images for images, _ in found]),
-        np.stack([element["image"].numpy() for element in examples]),
-    )
-    np.testing.assert_array_equal(
-        np.concatenate([labels for _, labels in found]), np.eye(4, dtype="float32")[np.arange(30) % 4]
-    )
-
-
-def test_same_seed_same_epochs_another_seed_others_and_every_epoch_differs(examples):
-    def make(seed):
-        return training.batches(examples, CLASSES, 8, shuffle=True, seed=seed, strength="medium", mixup=0.2)
-
-    first, again, other = make(1), make(1), make(2)
-    one, two = epoch(first), epoch(first)
-    for expected, received in zip([*one, *two], [*epoch(again), *epoch(again)], strict=True):
-        np.testing.assert_array_equal(expected[0], received[0])
-        np.testing.assert_array_equal(expected[1], received[1])
-    assert not np.array_equal(one[0][0], two[0][0])
-    assert not np.array_equal(one[0][0], epoch(other)[0][0])
-
-
-def test_shuffling_keeps_every_example_and_its_label(examples):
-    found = epoch(training.batches(examples, CLASSES, 8, shuffle=True, seed=3))
-    label_of = {element["image"].numpy().tobytes(): int(element["label"]) for element in examples}
-    pairs = [
-        (image.tobytes(), label.argmax()) for images, labels in found for image, label in zip(images, labels)
-    ]
-    assert len({key for key, _ in pairs}) == 30 and all(label_of[key] == label for key, label in pairs)
-
-
 def test_fit_returns_a_row_per_epoch_and_the_ledger(small_model, small_data, capsys):
     model, blocks = small_model()
     model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])

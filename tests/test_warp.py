@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from runner import augment, warp
+from runner import augment, matrices, warp
 from runner.errors import InputError
 
 HEIGHT, WIDTH = 72, 96
@@ -43,8 +43,8 @@ def scene():
 def keep_colours(monkeypatch, **still):
     """All strengths without their colour changes, so that a colour says what a pixel is."""
     still = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0) | still
-    for name, magnitudes in augment.MAGNITUDES.items():
-        monkeypatch.setitem(augment.MAGNITUDES, name, dataclasses.replace(magnitudes, **still))
+    for name, magnitudes in matrices.MAGNITUDES.items():
+        monkeypatch.setitem(matrices.MAGNITUDES, name, dataclasses.replace(magnitudes, **still))
     # What is compiled remembers the magnitudes it was compiled with.
     monkeypatch.setattr(augment, "_matrices", augment._matrices.python_function)
 

@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
+from runner import batching, quiet
 from runner import config as flags
-from runner import quiet
 
 from .config import Config
 
@@ -74,7 +74,7 @@ def fit(
     fitted = training.fit(
         adapting,
         epoch.apply(tf.data.experimental.assert_cardinality(steps)),
-        training.batches(domains.source.val, domains.classes, config.batch_size),
+        batching.batches(domains.source.val, domains.classes, config.batch_size),
         config.stages,
         blocks,
         monitor=config.monitor,
@@ -108,7 +108,7 @@ def fit_all(
 
 def target_pictures(config: Config, domains: Domains) -> tf.data.Dataset:
     """Batches of the target's training pictures, in random order, as they are."""
-    plain = training.batches(
+    plain = batching.batches(
         domains.target.train, domains.classes, config.batch_size, shuffle=True, seed=config.seed
     )
     return plain.map(lambda images, labels: images)

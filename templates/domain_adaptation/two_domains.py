@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import data, predict, training
+from runner import batching, data, multi_worker, predict
 from runner.errors import InputError
 
 from .config import Config
@@ -112,19 +112,19 @@ def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataF
     return examples, rows, pd.DataFrame(unreadable, columns=["path", "kind", "message"])
 
 
-def batches(config: Config, domains: Domains, name: str, start: int = 0) -> tf.data.Dataset:
+def batches(
+    config: Config, domains: Domains, name: str, start: int = 0, share: multi_worker.Share | None = None
+) -> tf.data.Dataset:
     """What a method trains on after `start` steps, without end: dicts of "id", "image" and "label".
 
     "image": {"source", "target"}, uint8 (batch_size, size, size, 3) each, and for pseudo-labels "strong", a
     second view of the same target pictures (moved as the first is, and further). "label": float32
     (batch_size, classes), of the source. "id": rows of the manifest, of the target and then of the source.
-    Each domain goes through its own epochs, of full batches only.
+    Each domain goes through its own epochs, of full batches only. share: gives its rows of each batch.
     """
 
     def part(examples: tf.data.Dataset, seed: int, strength: str) -> tf.data.Dataset:
-        count = int(examples.cardinality())
-        full, every = count // config.batch_size, -(-count // config.batch_size)
-        named = training.named_batches(
+        return batching.named_batches(
             examples,
             domains.classes,
             config.batch_size,
@@ -132,9 +132,10 @@ def batches(config: Config, domains: Domains, name: str, start: int = 0) -> tf.d
             seed=seed,
             strength=strength,
             flip=config.flip,
-            start=start // full * every + start % full,
+            drop_remainder=True,
+            start=start,
+            share=share,
         )
-        return named.filter(lambda batch: tf.shape(batch["image"])[0] == config.batch_size)
 
     parts = {
         "source": part(domains.source.train, config.seed, config.augment),

@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
+from runner import batching, quiet
 from runner import config as flags
-from runner import quiet
 
 from .config import Config
 
@@ -112,25 +112,25 @@ def fit(
         )
     fitted = training.fit(
         network,
-        training.batches(**source),
-        training.batches(examples.val, examples.classes, config.batch_size),
+        batching.batches(**source),
+        batching.batches(examples.val, examples.classes, config.batch_size),
         config.stages,
         blocks,
         monitor=config.monitor,
         title=title,
-        train_from=lambda step: training.named_batches(**source, start=step),
+        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         checkpoints=checkpoints,
         checkpoint_steps=config.checkpoint_steps,
         checkpoint_minutes=config.checkpoint_minutes,
         frozen=prefix,
         train_on_device=None
         if mixes or config.augment == "none"
-        else lambda step: training.named_batches(**source, start=step, only_draw=True),
+        else lambda step, **share: batching.named_batches(**source, start=step, only_draw=True, **share),
         augment_on="input" if mixes or config.augment == "none" else config.augment_on,
         accumulate=config.accumulate,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = training.batches(
+        plain = batching.batches(
             examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.seed
         )
         trainable.reestimate_batch_norm(network, plain.map(lambda images, labels: images))

@@ -4,7 +4,7 @@ misses."""
 import numpy as np
 import pandas as pd
 
-from runner import data, detection, pictures, training
+from runner import batching, data, detection, pictures
 from runner.detection import BOX, Evaluation
 from runner.report import Section
 
@@ -78,7 +78,7 @@ def worst(test: Evaluation, least_score: float) -> tuple[pd.DataFrame, pd.DataFr
 
 def training_pictures(config: Config, examples: data.Data, count: int = 8) -> list[np.ndarray]:
     """Augmented training pictures with their boxes drawn, uint8 (side, side, 3)."""
-    batches = training.named_batches(
+    batches = batching.named_batches(
         examples.train,
         examples.classes,
         count,

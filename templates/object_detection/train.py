@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
+from runner import batching, quiet
 from runner import config as flags
-from runner import quiet
 
 from .config import Config
 
@@ -89,23 +89,24 @@ def fit(
         shuffle=True,
         seed=config.seed,
         target=target,
+        whole_batches=True,  # its weights are those of the batch
     )
     augmented = source | {"strength": config.augment, "flip": config.flip}
     fitted = training.fit(
         network,
-        training.batches(**augmented),
-        training.batches(examples.val, examples.classes, config.batch_size, target=target),
+        batching.batches(**augmented),
+        batching.batches(examples.val, examples.classes, config.batch_size, target=target),
         config.stages,
         blocks,
         title=title,
-        train_from=lambda step: training.named_batches(**augmented, start=step),
+        train_from=lambda step, **share: batching.named_batches(**augmented, start=step, **share),
         checkpoints=checkpoints,
         checkpoint_steps=config.checkpoint_steps,
         checkpoint_minutes=config.checkpoint_minutes,
         accumulate=config.accumulate,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = training.batches(**source).map(lambda images, labels, weights: images)
+        plain = batching.batches(**source).map(lambda images, labels, weights: images)
         trainable.reestimate_batch_norm(network, plain)
     return network, fitted
 

@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
+from runner import batching, quiet
 from runner import config as flags
-from runner import quiet
 
 from .config import Config
 
@@ -123,13 +123,13 @@ def fit(
     )
     fitted = training.fit(
         network,
-        training.batches(**source),
-        training.batches(examples.val, **common),
+        batching.batches(**source),
+        batching.batches(examples.val, **common),
         config.stages,
         blocks,
         monitor=config.monitor,
         title=title,
-        train_from=lambda step: training.named_batches(**source, start=step),
+        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         checkpoints=checkpoints,
         checkpoint_steps=config.checkpoint_steps,
         checkpoint_minutes=config.checkpoint_minutes,
@@ -137,7 +137,7 @@ def fit(
         accumulate=config.accumulate,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = training.batches(examples.train, shuffle=True, seed=config.seed, **common)
+        plain = batching.batches(examples.train, shuffle=True, seed=config.seed, **common)
         trainable.reestimate_batch_norm(network, plain.map(lambda images, labels, weights: images))
     return network, fitted
 
