@@ -26,6 +26,7 @@ COMMANDS = {
     "A head stage over one forward pass, fine-tuning over a bare training step": "floor",
     "The runner over a bare fit": "overhead --pictures 96 --rounds 3",
     "The runner over a bare fit, small network": f"overhead {SMALL} --epochs 10 --rounds 5",
+    "What one of several workers makes of a batch": "shares",
     "From the command to the first training step": "startup --rounds 2",
     "The loop of the Keras guide, ResNet50": "keras_guide",
     "The loop of the Keras guide, ten epochs of the head": "keras_guide --epochs 10 0 0 --rows guide ours "

@@ -179,7 +179,7 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="processes that make the input, for programs that use runner.input_service",
+        help="processes that augment the pictures in memory, or make what runner.input_service is given",
     )
     make.add_argument("-m", dest="module", nargs=argparse.REMAINDER, default=[], help="what each worker runs")
     make.set_defaults(call=launch)

@@ -21,7 +21,8 @@ gives the first pass again, without a word. Training needs one dataset without e
 Pictures in memory (`in_memory.datasets`) go to each worker once with the graph. They must be below 2 GB in
 a split: with more TensorFlow 2.21 ends the process instead of raising an error. What runs Python in the
 dataset (`tf.py_function`, `tf.numpy_function`, `from_generator`) cannot be sent: pictures that are too many
-for the memory (`data.load` decodes these with Pillow) stay where they are read.
+for the memory (decoded by Pillow, see `decoding.dataset`) stay where they are read. `batching.named_batches`
+says so.
 
 TensorFlow opens the workers' ports on all interfaces and asks nobody who they are, as it does with those of
 training workers: use it in a network that you trust.

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import everything, floor, keras_guide, overhead, pytorch, startup
+from benchmarks import everything, floor, keras_guide, overhead, pytorch, shares, startup
 from runner.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +109,12 @@ def test_floor_trains_the_same_upper_part_on_both_sides(weights, tmp_path, monke
     weights_said = capsys.readouterr().err.rpartition("stage top: trains ")[2].partition(" weights)")[0]
     assert weights_said.rpartition("(")[2] == f"{trained[0]:,}"
     assert floor.ratio([2.0, 3.0, 9.0], [1.0, 2.0, 3.0]) == "2.00 (1.50 to 3.00)"
+
+
+def test_shares_give_a_row_for_each_number_of_workers(capsys):
+    table = shares.main("--workers 1 2 --image-size 16 --batch-size 8 --rounds 1".split())
+    assert table["workers"].tolist() == [1, 2] and (table["pictures/s"] > 0).all()
+    assert "pictures/s" in capsys.readouterr().out
 
 
 def test_startup_sums_the_modules_of_a_package():
