@@ -56,7 +56,7 @@ def fit(
     """
     keras.utils.set_random_seed(config.seed)
     strategy.set_deterministic(config.deterministic)
-    strategy.set_precision(precision.choose(config.precision, config.backbone)[0])
+    precision.use(config.precision, config.backbone)
     steps = int(domains.source.train.cardinality()) // config.batch_size
     with strategy.choose(config.strategy).scope():
         network, blocks = model.build(config, domains.source)
@@ -79,7 +79,7 @@ def fit(
         blocks,
         monitor=config.monitor,
         title=name,
-        train_from=lambda step: batches(config, domains, name, step),
+        train_from=lambda step, **share: batches(config, domains, name, step, **share),
         checkpoints=checkpoints,
         checkpoint_steps=config.checkpoint_steps,
         checkpoint_minutes=config.checkpoint_minutes,
@@ -137,9 +137,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     for name, examples in (("source", domains.source), ("target", domains.target)):
         counts = examples.manifest["split"].value_counts().items()
         print(f"{name}: " + ", ".join(f"{split} {count}" for split, count in counts))
-    policy, why = precision.choose(config.precision, config.backbone)
-    strategy.set_precision(policy)
-    print(f"precision: {policy} ({why})")
+    print(precision.use(config.precision, config.backbone))
     # Weights that don't fit and stages that don't exist are answered here, not after the first method.
     network, blocks = model.build(config, domains.source)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
@@ -169,11 +167,9 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         comparison,
         predictions[pick],
         evaluation.metrics(predictions[pick], domains.classes),
-        strategy.environment()
-        | {
-            "training seconds": f"{sum(one.seconds for name, one in fits.items() if name != 'AdaBN'):.0f}",
-            "peak memory": f"{strategy.peak_memory_gigabytes():.1f} GB",
-        },
+        strategy.environment(
+            training_seconds=sum(one.seconds for name, one in fits.items() if name != "AdaBN")
+        ),
     )
     page = write(run, config, domains, networks, blocks, results)
     print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
@@ -205,11 +201,7 @@ def check_batch_norm(config: Config, network: keras.Model) -> None:
             f"the method AdaBN needs BatchNorm layers, and {config.backbone} has none; leave it out: "
             f"--methods {rest}."
         )
-    if config.weights == "none" and normalised and not learns_statistics(config):
-        raise InputError(
-            "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
-            "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
-        )
+    trainable.check_batch_norm(network, config.weights, config.stages)
 
 
 def validation_parts(domains: Domains) -> dict[str, tf.data.Dataset]:
