@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 
 from benchmarks import keras_guide
-from runner import batching, quiet
 from runner import config as flags
+from runner import quiet
 
 HEAD_EPOCHS = 10
 TOP_EPOCHS = 5
@@ -35,7 +35,7 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
     import pandas as pd
     import tensorflow as tf
 
-    from runner import backbones, folding, frozen, trainable, training
+    from runner import backbones, batching, folding, frozen, trainable, training
     from runner.config import Stage
 
     examples, batch_size = keras_guide.few(arguments), keras_guide.BATCH_SIZE

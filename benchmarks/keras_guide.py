@@ -30,8 +30,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from runner import batching, quiet
 from runner import config as flags
+from runner import quiet
 from runner.errors import InputError
 
 TOP = {"VGG16": "block4_pool", "ResNet50": "conv4_block6_out", "InceptionV3": "mixed7"}
@@ -147,7 +147,7 @@ def guide(arguments, row: str) -> dict:
 
 def ours(arguments, row: str) -> dict:
     """The runner's stages with kept activations; a fresh folder, so that no earlier run helps."""
-    from runner import backbones, frozen, training
+    from runner import backbones, batching, frozen, training
     from runner.config import Stage
 
     examples = few(arguments)

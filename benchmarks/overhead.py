@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 from benchmarks import keras_guide
-from runner import batching, quiet
 from runner import config as flags
+from runner import quiet
 
 
 def measure(arguments, weights: str) -> list[tuple[float, float]]:
     """Seconds of (the bare fit, the runner), a pair per round."""
-    from runner import trainable, training
+    from runner import batching, trainable, training
     from runner.config import Stage
 
     examples = keras_guide.few(arguments)

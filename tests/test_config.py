@@ -166,13 +166,14 @@ def test_no_field_of_a_stage_is_a_dead_knob():
         assert f"stage.{field.name}" in readers, f"nothing reads Stage.{field.name}"
 
 
-def test_help_of_a_template_answers_without_tensorflow():
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_help_of_a_template_answers_without_tensorflow(name):
     code = (
         "import sys, runpy; sys.argv = ['train', '--help']\n"
-        "try: runpy.run_module('templates.image_classification.train', run_name='__main__')\n"
+        f"try: runpy.run_module('templates.{name}.train', run_name='__main__')\n"
         "except SystemExit as stop:\n"
         "    print('CODE', stop.code, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert "--labels-per-class" in answer.stdout, answer.stderr
+    assert "--image-size" in answer.stdout, answer.stderr
     assert "CODE 0 False False" in answer.stdout

@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import batching, quiet
 from runner import config as flags
+from runner import quiet
 
 from .config import Config
 
@@ -26,6 +26,7 @@ import tensorflow as tf
 from markupsafe import Markup
 
 from runner import (
+    batching,
     evaluation,
     export,
     figures,

@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import batching, quiet
 from runner import config as flags
+from runner import quiet
 
 from .config import Config
 
@@ -30,6 +30,7 @@ from runner import (
     assessment,
     augment,
     baselines,
+    batching,
     card,
     data,
     evaluation,

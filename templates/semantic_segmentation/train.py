@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import batching, quiet
 from runner import config as flags
+from runner import quiet
 
 from .config import Config
 
@@ -29,6 +29,7 @@ import tensorflow as tf
 from runner import (
     augment,
     baselines,
+    batching,
     data,
     export,
     folder,
