@@ -19,46 +19,14 @@ from runner.multi_worker import Share
 SHUFFLE_BYTES = 2 * 2**30
 
 
-def batches(
-    examples: tf.data.Dataset,
-    classes: Sequence[str],
-    batch_size: int,
-    *,
-    shuffle: bool = False,
-    seed: int = 0,
-    strength: str = "none",
-    flip: bool = False,
-    mixup: float = 0.0,
-    cutmix: float = 0.0,
-    target: Callable[[dict], dict] | None = None,
-    whole_batches: bool = False,
-    fill: int | None = None,
-    ignore: int = 255,
-) -> tf.data.Dataset:
+def batches(examples: tf.data.Dataset, classes: Sequence[str], batch_size: int, **options) -> tf.data.Dataset:
     """Turn one split of a `Data` into what `model.fit` takes: (images, labels) batches.
 
-    images: uint8 (batch, height, width, channels), augmented with `strength` (see `augment.dataset`, also for
-    fill and ignore); labels: float32 (batch, classes), one-hot, mixed where MixUp or CutMix mixed the
-    pictures. The same seed gives the same batches; with `shuffle` each epoch has its own order.
-    target: for boxes and masks, makes of an augmented batch, a dict with the arrays of the `Data`, one with
-    "image", "label" in any structure, and sample weights as "weight" where there are some.
-    whole_batches: for `named_batches`; here it changes nothing.
+    images: uint8 (batch, height, width, channels), augmented; labels: float32 (batch, classes), one-hot, and
+    mixed where MixUp or CutMix mixed the pictures; or what `target` makes of them. options: of
+    `named_batches`.
     """
-    named = named_batches(
-        examples,
-        classes,
-        batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        strength=strength,
-        flip=flip,
-        mixup=mixup,
-        cutmix=cutmix,
-        target=target,
-        whole_batches=whole_batches,
-        fill=fill,
-        ignore=ignore,
-    )
+    named = named_batches(examples, classes, batch_size, **options)
     return named.map(pair).prefetch(tf.data.AUTOTUNE)
 
 
@@ -82,8 +50,12 @@ def named_batches(
     only_draw: bool = False,
     share: Share | None = None,
 ) -> tf.data.Dataset:
-    """The same batches as `batches` makes, as dicts of "id" int64 (batch,), "image" and "label".
+    """The same batches, as dicts of "id" int64 (batch,), "image" and "label".
 
+    The same seed gives the same batches; with `shuffle` each epoch has its own order.
+    strength, flip, mixup, cutmix, fill, ignore: see `augment.dataset`.
+    target: for boxes and masks, makes of an augmented batch, a dict with the arrays of the `Data`, one with
+    "image", "label" in any structure, and sample weights as "weight" where there are some.
     whole_batches: `target` looks at more than one row at a time, so that it needs all rows of a batch.
     drop_remainder: leave out the last batch of an epoch where it is smaller.
     start: None for one epoch in each pass; a number gives what comes after so many batches of all epochs,

@@ -1,4 +1,4 @@
-"""Batches are reproducible and complete; `fit` gives the history and the ledger of what it did."""
+"""`fit` gives the history and the ledger of what it did."""
 
 import keras
 import numpy as np
@@ -7,21 +7,6 @@ import tensorflow as tf
 
 from runner import training
 from runner.config import Stage
-
-CLASSES = ("a", "b", "c", "d")
-
-
-@pytest.fixture
-def examples():
-    """30 pictures (8, 8, 3) as `Data` holds them: unbatched dicts in a fixed order."""
-    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype="uint8")
-    return tf.data.Dataset.from_tensor_slices(
-        {"id": np.arange(30, dtype="int64"), "image": images, "label": np.arange(30, dtype="int64") % 4}
-    )
-
-
-def epoch(batches):
-    return [(images.numpy(), labels.numpy()) for images, labels in batches]
 
 
 def test_fit_returns_a_row_per_epoch_and_the_ledger(small_model, small_data, capsys):
