@@ -41,26 +41,30 @@ class Config:
     """Pictures are resized to this many pixels a side, and so are the masks."""
     decoder: Literal["unet", "deeplab"] = "unet"
     """How the backbone's maps become a mask: U-Net joins all resolutions, DeepLabV3+ two of them."""
-    decoder_channels: int = 16
+    decoder_channels: int = 8
     """Width of the decoder at the resolution of the picture; up to eight times as wide below."""
-    dropout: float = 0.1
+    dropout: float = 0.0
     """Share of the decoder's last features that training hides."""
 
     class_weights: Literal["none", "median", "inverse"] = "none"
     """Weigh pixels by how rare their class is: not, by its share of the pictures that show it (median
     frequency), or by its share of all pixels.
     """
+    dice: float = 1.0
+    """How much the soft Dice loss of a picture, which counts classes, weighs beside the cross-entropy, which
+    counts pixels; 0 leaves it out.
+    """
     augment: Literal["none", "light", "medium", "strong"] = "light"
     flip: bool = True
     """Also mirror pictures left to right: right for streets, wrong for text."""
 
     stages: tuple[Stage, ...] = (
-        Stage("decoder", train="head", epochs=4, learning_rate=1e-2, schedule="cosine"),
-        Stage("all", train="all", epochs=36, learning_rate=5e-3, schedule="cosine", warmup=0.05),
+        Stage("decoder", train="head", epochs=2, learning_rate=1e-2, schedule="cosine"),
+        Stage("all", train="all", epochs=58, learning_rate=1e-2, schedule="cosine", warmup=0.05, keep="last"),
     )
     monitor: str = "val_loss"
     """The number, measured on validation, that decides which epoch of a stage is best."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Pictures per step, over all devices together (but see scale_learning_rate)."""
     accumulate: int = 1
     """Compute each batch in so many parts, one after another, and then take the step: a batch that does not
@@ -74,7 +78,7 @@ class Config:
     """Also train from scratch and with a frozen backbone, on the same pictures for as many epochs, to
     compare.
     """
-    scratch_learning_rate: float = 5e-3
+    scratch_learning_rate: float = 1e-2
     """Peak learning rate of the training from scratch, which has its own best value."""
 
     seed: int = 0
@@ -117,5 +121,6 @@ class Config:
             ("ignore", all(0 <= value <= 255 for value in self.ignore), "values from 0 to 255"),
             ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
             ("decoder_channels", 1 <= self.decoder_channels <= 1024, "1 to 1024"),
+            ("dice", 0 <= self.dice < float("inf"), "0 or a number above"),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
         )

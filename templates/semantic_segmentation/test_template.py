@@ -16,7 +16,7 @@ from runner import predict, segmentation
 from runner.config import Stage
 from runner.errors import InputError
 
-from . import model, train
+from . import method, model, train
 from .config import Config
 
 
@@ -133,10 +133,34 @@ def test_what_is_ignored_has_no_weight_and_rare_classes_have_more(tmp_path, fold
     mask = np.array([[[0, 1, 255, 0]]], np.uint8)
     image = np.zeros((1, 1, 4, 3), np.uint8)
     batch = train.targets(config, examples)({"id": [0], "image": image, "mask": tf.constant(mask)})
-    assert batch["label"].numpy().tolist() == [[[0, 1, 0, 0]]]
+    assert batch["label"].numpy().tolist() == [[[0, 1, 255, 0]]]
     weights = batch["weight"].numpy()[0, 0]
     pixels = examples.amounts[(examples.manifest["split"] == "train").to_numpy()].sum(axis=0)
     assert weights[2] == 0 and weights[1] / weights[0] == pytest.approx(pixels[0] / pixels[1])
+
+
+def test_the_loss_is_the_cross_entropy_of_pixels_and_the_dice_of_pictures():
+    random = np.random.default_rng(0)
+    label, logits = random.integers(0, 3, (2, 4, 5)), random.normal(size=(2, 4, 5, 3)).astype("float32")
+    label[0, 0] = 255  # not known
+    label[1][label[1] == 2] = 0  # a class that the second picture does not have
+    weight = np.where(label == 255, 0, random.uniform(size=label.shape)).astype("float32")
+    p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    g = label[..., None] == np.arange(3)
+    expected = -np.log((p * g).sum(axis=-1), where=label != 255, out=np.zeros(label.shape))
+    for one, (picture, truth) in enumerate(zip(p, g, strict=True)):
+        known = truth.any(axis=-1)
+        both, sizes = (picture * truth)[known].sum(axis=0), (picture + truth)[known].sum(axis=0)
+        there = truth.any(axis=(0, 1))
+        expected[one] += 0.5 * (1 - (2 * both / sizes)[there].mean())
+    found = method.Loss(dice=0.5)(label.astype("uint8"), logits, sample_weight=weight)
+    assert float(found) == pytest.approx((weight * expected).mean(), rel=1e-5)
+    plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+        np.where(label == 255, 0, label), logits, sample_weight=weight
+    )
+    np.testing.assert_allclose(method.Loss(dice=0.0)(label, logits, sample_weight=weight), plain, rtol=1e-6)
+    perfect = method.Loss()(np.array([[[0, 1]]]), np.array([[[[99.0, -99, -99], [-99, 99, -99]]]], "float32"))
+    assert float(perfect) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("decoder", ["unet", "deeplab"])

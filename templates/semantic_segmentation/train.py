@@ -45,7 +45,7 @@ from runner import (
 )
 from runner.errors import InputError
 
-from . import model
+from . import method, model
 from .sections import sections
 
 
@@ -72,8 +72,7 @@ def load(config: Config) -> data.Data:
 def targets(config: Config, examples: data.Data) -> Callable[[dict], dict]:
     """What the loss compares an augmented batch with: "label", the masks, and "weight", float32 per pixel.
 
-    The weight is that of the pixel's class (`segmentation.class_weights`), and 0 where the mask is ignored;
-    the label there is some class, for the loss takes no other numbers.
+    The weight is that of the pixel's class (`segmentation.class_weights`), and 0 where the mask is ignored.
     """
     of_train = examples.amounts[(examples.manifest["split"] == "train").to_numpy()]
     weights = np.zeros(256, np.float32)
@@ -84,7 +83,7 @@ def targets(config: Config, examples: data.Data) -> Callable[[dict], dict]:
         return {
             "id": batch["id"],
             "image": batch["image"],
-            "label": tf.where(mask == masks.IGNORE, tf.zeros_like(mask), mask),
+            "label": mask,
             "weight": tf.gather(weights, tf.cast(mask, tf.int32)),
         }
 
@@ -107,7 +106,7 @@ def fit(
         network, blocks = model.build(config, examples)
         network.compile(
             optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss=method.Loss(config.dice),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
             jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
             steps_per_execution=config.steps_per_execution,
