@@ -169,8 +169,8 @@ def test_two_replicas_train_as_one_does(pictures, tmp_path):
         assert metrics["examples"] == 5 and 0 < metrics["miou"] <= 1
         ledger = pd.read_csv(run / "ledger.csv").query("stage == 'decoder' and block != 'head'")
         assert ledger["moved"].sum() == 0
-    # BatchNorm normalises each replica's half of a batch by itself, so that they are near and not the same.
-    assert losses[1] == pytest.approx(losses[0], rel=0.25)
+    # The decoder's BatchNorm takes its statistics over both replicas, and Dice is one picture's.
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 @pytest.mark.slow

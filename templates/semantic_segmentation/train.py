@@ -250,7 +250,9 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     comparison = baselines.table(networks, fits, scores)
     environment = strategy.environment(training_seconds=sum(fitted.seconds for fitted in fits.values()))
     results = Results(fits["staged"], comparison, counts["staged"], metrics["staged"], environment)
-    folder.write(run / "model.keras", export.any_size(networks["staged"], config.resize).save)
+    # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
+    plain = keras.Model(networks["staged"].input, networks["staged"].output, name=networks["staged"].name)
+    folder.write(run / "model.keras", export.any_size(plain, config.resize).save)
     page = write(run, config, examples, find["staged"], test, results)
     folder.write_json(
         run / "metrics.json",
