@@ -99,8 +99,11 @@ def named_batches(
         batch = view(batch)
         return target(batch) if target else batch
 
+    # A whole batch takes long to decode: left to tf.data, the cores would be found one batch after another.
+    at_once = min(8, os.cpu_count() or 1) if decode else tf.data.AUTOTUNE
+
     def work(ordered: tf.data.Dataset) -> tf.data.Dataset:
-        return ordered.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return ordered.map(make, num_parallel_calls=at_once, deterministic=True)
 
     if start is None:
         ordered = order()
