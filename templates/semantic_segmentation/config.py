@@ -60,7 +60,16 @@ class Config:
 
     stages: tuple[Stage, ...] = (
         Stage("decoder", train="head", epochs=2, learning_rate=1e-2, schedule="cosine"),
-        Stage("all", train="all", epochs=58, learning_rate=1e-2, schedule="cosine", warmup=0.05, keep="last"),
+        Stage(
+            "all",
+            train="all",
+            epochs=58,
+            learning_rate=1e-2,
+            schedule="cosine",
+            warmup=0.05,
+            batch_norm="train",
+            keep="last",
+        ),
     )
     monitor: str = "val_loss"
     """The number, measured on validation, that decides which epoch of a stage is best."""
