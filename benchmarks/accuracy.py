@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from runner import config as flags
-from runner import evaluation, folder, strategy
+from runner import atomic, flags
 from runner.errors import InputError
+from runner.scores import classification
 from templates.image_classification import train
 from templates.image_classification.config import Config
 
@@ -34,7 +34,7 @@ def one_seed(config: Config, methods: list[str]) -> list[dict]:
         networks[name], fits[name] = train.fit(
             arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.seed}"
         )
-    tables = evaluation.predict(networks, examples.test.open(None, "benchmark"), examples.classes)
+    tables = classification.predict(networks, examples.test.open(None, "benchmark"), examples.classes)
     return [
         {
             "data": Path(config.data).name,
@@ -95,10 +95,12 @@ def main() -> None:
             started = time.perf_counter()
             few = None if labels == "all" else int(labels)
             rows += one_seed(dataclasses.replace(base, labels_per_class=few, seed=seed), arguments.methods)
-            folder.write_csv(out, pd.DataFrame(rows))
+            atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
     table = pd.DataFrame(rows)
-    found = strategy.environment("")
+    from runner.devices import environment
+
+    found = environment.describe("")
     seconds = ", ".join(
         f"{name} {value:.0f}"
         for name, value in table.groupby("method", sort=False)["seconds"].median().items()

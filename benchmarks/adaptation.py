@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from runner import config as flags
-from runner import evaluation, folder, strategy
-from runner.config import Stage
+from runner import atomic, flags
+from runner.scores import classification
+from runner.stage import Stage
 from templates.domain_adaptation import choice, train
 from templates.domain_adaptation.config import Config
 
@@ -72,7 +72,7 @@ def one_seed(config: Config) -> list[dict]:
         plain = dataclasses.replace(PLAIN_RECIPE, seed=config.seed)
         networks[PLAIN], fits[PLAIN] = train.fit(plain, domains, "source only")
         known[PLAIN] = {"method": PLAIN, "seconds": round(fits[PLAIN].seconds, 1)}
-    tables = evaluation.predict(networks, domains.target.test.open(None, "benchmark"), domains.classes)
+    tables = classification.predict(networks, domains.target.test.open(None, "benchmark"), domains.classes)
     return [
         {
             "source": Path(config.source).name,
@@ -148,9 +148,11 @@ def main() -> None:
                 continue
             started = time.perf_counter()
             rows += one_seed(dataclasses.replace(config, seed=seed))
-            folder.write_csv(out, pd.DataFrame(rows))
+            atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{' to '.join(pair)}, seed {seed}: {time.perf_counter() - started:.0f} s")
-    table, found = pd.DataFrame(rows), strategy.environment("")
+    from runner.devices import environment
+
+    table, found = pd.DataFrame(rows), environment.describe("")
     print(
         f"\n{summary(table)}\n\nMean ± standard deviation of accuracy on the target's test pictures over "
         f"{table['seed'].nunique()} seeds; in brackets the difference to source only, in points, and its "

@@ -19,7 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import augment, matrices
+from runner.augment import matrices
+from runner.augment import views as augment
 
 
 def keras_layers(size):
@@ -92,7 +93,7 @@ def ours(strength, along=None, **mixing):
 
     def pipeline(batches):
         if along:
-            batches = batches.map(lambda element: {"image": element["image"], **along})
+            batches = batches.map(lambda element: {"input": element["input"], **along})
         return augment.dataset(batches, strength, seed=0, flip=True, **mixing)
 
     return pipeline
@@ -112,7 +113,7 @@ def shapes(name, count, size):
 
 def mapped(function):
     def pipeline(batches):
-        images = batches.map(lambda element: element["image"])
+        images = batches.map(lambda element: element["input"])
         return images.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     return pipeline
@@ -127,7 +128,7 @@ def main():
     options = parser.parse_args()
     size, count = options.image_size, options.batch_size
     images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype="uint8")
-    element = {"image": images, "label": np.eye(count, dtype="float32")}
+    element = {"input": images, "label": np.eye(count, dtype="float32")}
     few = max(1, options.batches // 6)
 
     rows = {"cast to float32": (mapped(lambda images: tf.cast(images, tf.float32)), options.batches)}

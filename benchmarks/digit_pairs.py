@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from runner import config as flags
+from runner import flags
 from runner.errors import InputError
 
 IDX_TYPES = {8: np.uint8}

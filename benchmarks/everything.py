@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import keras_guide
-from runner import config as flags
-from runner import folder, quiet
+from runner import atomic, flags, quiet
 
 SMALL = "--backbone MobileNet-0.25 --image-size 64"
 COMMANDS = {
@@ -65,7 +64,7 @@ def write_results(commands: Mapping[str, Sequence[str]], output: Path, head: str
             failed.append(heading)
             text = f"**Failed** with exit code {code}. Before that it printed:\n\n{text}"
         sections.append(f"## {heading}\n\n`{shown}` ({seconds:.0f} s)\n\n{text.strip()}\n")
-    folder.write(output, lambda temporary: temporary.write_text("\n".join(sections), encoding="utf-8"))
+    atomic.write(output, lambda temporary: temporary.write_text("\n".join(sections), encoding="utf-8"))
     return failed
 
 

@@ -22,8 +22,7 @@ import time
 from pathlib import Path
 
 from benchmarks import keras_guide
-from runner import config as flags
-from runner import quiet
+from runner import flags, quiet
 
 HEAD_EPOCHS = 10
 TOP_EPOCHS = 5
@@ -35,8 +34,11 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
     import pandas as pd
     import tensorflow as tf
 
-    from runner import backbones, batching, folding, frozen, trainable, training
-    from runner.config import Stage
+    from runner.networks import backbones, folding
+    from runner.pictures import batches as batching
+    from runner.stage import Stage
+    from runner.training import fit as training
+    from runner.training import frozen, trainable
 
     examples, batch_size = keras_guide.few(arguments), keras_guide.BATCH_SIZE
     source = dict(examples=examples.train, classes=examples.classes, batch_size=batch_size, shuffle=True)
@@ -71,7 +73,7 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
         started = time.perf_counter()
         for split in (examples.train, examples.val):
             for batch in split.batch(batch_size).prefetch(tf.data.AUTOTUNE):
-                forward(batch["image"])
+                forward(batch["input"])
         return time.perf_counter() - started
 
     boundary = keras_guide.TOP.get(backbones.find(arguments.backbone)[0].name, blocks[-2].name)

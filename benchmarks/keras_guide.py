@@ -30,8 +30,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from runner import config as flags
-from runner import quiet
+from runner import flags, quiet
 from runner.errors import InputError
 
 TOP = {"VGG16": "block4_pool", "ResNet50": "conv4_block6_out", "InceptionV3": "mixed7"}
@@ -44,7 +43,7 @@ LEARNING_RATES = (1e-3, 1e-5, 1e-5)
 
 def few(arguments):
     """A `Data` of as many pictures as asked for, and a quarter as many to validate; the rest is unused."""
-    from runner import data
+    from runner.pictures import load as data
 
     examples = data.load(arguments.data, arguments.image_size, val_fraction=0.2, test_fraction=0.2)
     least = min(int((examples.manifest["split"] == "train").sum()), 4 * int(examples.val.cardinality()))
@@ -65,7 +64,7 @@ def network(backbone: str, image_size: int, weights: str, classes: int):
     """The classifier that our side trains, compiled, and the blocks of its backbone."""
     import keras
 
-    from runner import backbones
+    from runner.networks import backbones
 
     base = backbones.build(backbone, image_size, weights)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(base.output)
@@ -81,7 +80,7 @@ def guide(arguments, row: str) -> dict:
     import keras
     import tensorflow as tf
 
-    from runner import backbones
+    from runner.networks import backbones
 
     examples = few(arguments)
     classes, name = len(examples.classes), arguments.backbone
@@ -94,7 +93,7 @@ def guide(arguments, row: str) -> dict:
         return images, labels
 
     def batched(dataset, augment):
-        pairs = dataset.map(lambda one: (tf.cast(one["image"], tf.float32), one["label"]))
+        pairs = dataset.map(lambda one: (tf.cast(one["input"], tf.float32), one["label"]))
         pairs = pairs.batch(BATCH_SIZE)
         if augment:
             pairs = pairs.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
@@ -147,8 +146,11 @@ def guide(arguments, row: str) -> dict:
 
 def ours(arguments, row: str) -> dict:
     """The runner's stages with kept activations; a fresh folder, so that no earlier run helps."""
-    from runner import backbones, batching, frozen, training
-    from runner.config import Stage
+    from runner.networks import backbones
+    from runner.pictures import batches as batching
+    from runner.stage import Stage
+    from runner.training import fit as training
+    from runner.training import frozen
 
     examples = few(arguments)
     boundary = TOP.get(backbones.find(arguments.backbone)[0].name)
@@ -209,7 +211,7 @@ def settle(backbone: str, image_size: int, path: Path) -> None:
     import keras
     import numpy as np
 
-    from runner import backbones, trainable
+    from runner.networks import backbones
 
     keras.utils.set_random_seed(0)
     family, width = backbones.find(backbone)
@@ -218,7 +220,9 @@ def settle(backbone: str, image_size: int, path: Path) -> None:
         include_top=False, weights=None, input_shape=(image_size, image_size, 3), **options
     )
     noise = np.random.default_rng(0).uniform(-1, 1, (16, image_size, image_size, 3)).astype("float32")
-    trainable.reestimate_batch_norm(model, [noise, noise])
+    from runner.training import batch_norm
+
+    batch_norm.reestimate(model, [noise, noise])
     model.save_weights(path)
 
 
@@ -227,12 +231,12 @@ def one_row(arguments, row: str) -> None:
     quiet.import_tensorflow()
     import keras
 
-    from runner import strategy
+    from runner.devices import environment, strategy
 
     keras.utils.set_random_seed(0)
     strategy.set_precision("mixed_bfloat16" if "bfloat16" in row else "float32")
     result = (guide if row.startswith("guide") else ours)(arguments, row)
-    print(json.dumps(result | {"gigabytes": strategy.peak_memory_gigabytes()}))
+    print(json.dumps(result | {"gigabytes": environment.peak_memory_gigabytes()}))
 
 
 def compare(arguments, backbone: str, commands: Mapping[str, Sequence[str]]) -> None:
@@ -296,9 +300,10 @@ def print_foot(arguments) -> None:
 
 def machine() -> str:
     """Processor, versions and commit in one line."""
-    from runner import strategy
 
-    found = strategy.environment("")
+    from runner.devices import environment
+
+    found = environment.describe("")
     return (
         f"{found['cores']} cores of {found['processor']}, GPU: {found['gpus']}, TensorFlow "
         f"{found['tensorflow']}, Keras {found['keras']}, commit {found['commit']}"

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from runner import backbones
-from runner import config as flags
+from runner import flags
+from runner.networks import backbones
 from templates.image_classification import train
 from templates.image_classification.config import Config
 
@@ -24,7 +24,7 @@ from templates.image_classification.config import Config
 def features(pooled: keras.Model, split) -> tuple[np.ndarray, np.ndarray]:
     """float32 (examples, channels) features and int64 (examples,) labels of one split of a `Data`."""
     examples = list(split.as_numpy_iterator())
-    images = np.stack([example["image"] for example in examples])
+    images = np.stack([example["input"] for example in examples])
     return pooled.predict(images, verbose=0), np.array([example["label"] for example in examples])
 
 

@@ -16,14 +16,15 @@ import time
 from pathlib import Path
 
 from benchmarks import keras_guide
-from runner import config as flags
-from runner import quiet
+from runner import flags, quiet
 
 
 def measure(arguments, weights: str) -> list[tuple[float, float]]:
     """Seconds of (the bare fit, the runner), a pair per round."""
-    from runner import batching, trainable, training
-    from runner.config import Stage
+    from runner.pictures import batches as batching
+    from runner.stage import Stage
+    from runner.training import fit as training
+    from runner.training import trainable
 
     examples = keras_guide.few(arguments)
     source = dict(

@@ -12,8 +12,7 @@ import argparse
 import statistics
 import time
 
-from runner import config as flags
-from runner import quiet
+from runner import flags, quiet
 
 BACKBONES = ("VGG16", "ResNet50", "InceptionV3", "DenseNet121", "Xception", "MobileNet-0.25", "MobileNetV2")
 BACKBONES += ("EfficientNetB0", "ConvNeXtTiny")
@@ -30,7 +29,6 @@ def main() -> None:
     parser.add_argument("--half", default="mixed_bfloat16", choices=("mixed_bfloat16", "mixed_float16"))
     arguments = parser.parse_args()
     quiet.import_tensorflow()
-    from runner import strategy
 
     print("| backbone | frozen part, images/s | in half | gain | training, images/s | in half | gain |")
     print("| --- " * 7 + "|")
@@ -43,7 +41,9 @@ def main() -> None:
             whole, half = (rates[job, precision] for precision in ("float32", arguments.half))
             cells += [f"{whole:,.0f}", f"{half:,.0f}", f"{half / whole:.2f}"]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    found = strategy.environment("")
+    from runner.devices import environment
+
+    found = environment.describe("")
     print(
         f"\n{arguments.half}, {arguments.image_size} px, batch {arguments.batch_size}, median of "
         f"{arguments.rounds} rounds, {found['cores']} cores of {found['processor']}, GPUs: {found['gpus']}, "
@@ -77,7 +77,8 @@ def calls(name: str, precision: str, arguments) -> dict:
     import numpy as np
     import tensorflow as tf
 
-    from runner import backbones, folding, strategy
+    from runner.devices import strategy
+    from runner.networks import backbones, folding
 
     strategy.set_precision(precision)
     backbone = backbones.build(name, arguments.image_size, "none")

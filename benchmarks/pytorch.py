@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import keras_guide
-from runner import config as flags
-from runner import quiet
+from runner import flags, quiet
 
 ROWS = ("pytorch", "pytorch bfloat16", "ours", "ours bfloat16")
 
@@ -35,7 +34,7 @@ def write_job(arguments, weights: str, path: Path) -> None:
     arrays = {"classes": np.array(len(examples.classes))}
     for split in ("train", "val"):
         rows = list(getattr(examples, split).as_numpy_iterator())
-        arrays[f"{split}_pictures"] = np.stack([one["image"].transpose(2, 0, 1) for one in rows])
+        arrays[f"{split}_pictures"] = np.stack([one["input"].transpose(2, 0, 1) for one in rows])
         arrays[f"{split}_labels"] = np.array([one["label"] for one in rows], dtype="int64")
     shape = (arguments.image_size, arguments.image_size, 3)
     base = keras.applications.ResNet50(include_top=False, weights=weights, input_shape=shape)

@@ -56,8 +56,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import keras_guide
-from runner import config as flags
-from runner import launch, quiet
+from runner import flags, quiet
+from runner.devices import launch
 from runner.errors import InputError
 
 BATCHES = 8
@@ -113,7 +113,7 @@ def loads(backbone: str, image_size: int) -> dict[str, Load]:
     """The `Load` of each of `STAGES`, from the real network."""
     import keras
 
-    from runner import trainable
+    from runner.training import trainable
 
     model, blocks = network(backbone, image_size, "none")
     work = {
@@ -172,7 +172,7 @@ def network(backbone: str, image_size: int, weights: str):
     """The classifier that trains, without dropout, and the blocks of its backbone."""
     import keras
 
-    from runner import backbones
+    from runner.networks import backbones
 
     keras.utils.set_random_seed(0)
     base = backbones.build(backbone, image_size, weights)
@@ -193,7 +193,7 @@ def job(arguments) -> None:
     """One worker's part of a layout: train, and as the chief leave what came of it."""
     import tensorflow as tf
 
-    from runner import multi_worker, strategy
+    from runner.devices import multi_worker, strategy
 
     workers, replicas = layout(arguments.job)
     if workers == 1 and replicas > 1 and not tf.config.list_physical_devices("GPU"):
@@ -216,7 +216,8 @@ def train(arguments, chosen) -> dict[str, np.ndarray | float]:
     import keras
     import tensorflow as tf
 
-    from runner import multi_worker, strategy, trainable
+    from runner.devices import multi_worker, strategy
+    from runner.training import trainable
 
     replicas = chosen.num_replicas_in_sync
     batch_size = arguments.batch_size * (replicas if arguments.grow_batch else 1)

@@ -12,8 +12,7 @@ import argparse
 import statistics
 import time
 
-from runner import config as flags
-from runner import quiet
+from runner import flags, quiet
 
 if __name__ == "__main__":
     quiet.import_tensorflow()
@@ -22,8 +21,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import augment, batching
-from runner.multi_worker import Share
+from runner.augment import views as augment
+from runner.devices.multi_worker import Share
+from runner.pictures import batches as batching
 
 BATCHES = 20
 
@@ -54,7 +54,7 @@ def main(arguments=None) -> pd.DataFrame:
     options = parse(arguments)
     count, size = 4 * options.batch_size, options.image_size
     pictures = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), "uint8")
-    elements = {"id": np.arange(count), "image": pictures, "label": np.arange(count) % 2}
+    elements = {"id": np.arange(count), "input": pictures, "label": np.arange(count) % 2}
     examples = tf.data.Dataset.from_tensor_slices(elements)
     found = {workers: [] for workers in options.workers}
     for _ in range(options.rounds):

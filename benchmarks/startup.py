@@ -29,8 +29,7 @@ import time
 from pathlib import Path
 
 from benchmarks import keras_guide
-from runner import config as flags
-from runner import quiet
+from runner import flags, quiet
 
 TEMPLATE = "templates.image_classification.train"
 PARTS = ("interpreter", "imports", "data", "building and checks", "to the first fit", "first step, tracing")

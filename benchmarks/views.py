@@ -14,8 +14,7 @@ import os
 import tempfile
 import time
 
-from runner import config as flags
-from runner import quiet
+from runner import flags, quiet
 
 if __name__ == "__main__":
     quiet.import_tensorflow()
@@ -23,7 +22,7 @@ if __name__ == "__main__":
 import numpy as np
 import pandas as pd
 
-from runner import calibration, evaluation, strategy
+from runner.scores import calibration, classification
 from templates.image_classification import train
 from templates.image_classification.config import Config
 
@@ -36,7 +35,7 @@ def one(config: Config, examples, views: int) -> dict:
         kept = dataclasses.replace(config, keep_frozen=views > 0, views=max(1, views))
         network, _ = train.fit(kept, examples, f"{views} views, seed {config.seed}")
         seconds = time.perf_counter() - started
-    table = evaluation.predict({"it": network}, examples.val, examples.classes)["it"]
+    table = classification.predict({"it": network}, examples.val, examples.classes)["it"]
     loss = calibration.error(table, examples.classes, resamples=2)["negative_log_likelihood"]
     return {"loss": loss, "accuracy": (table["label"] == table["prediction"]).mean(), "seconds": seconds}
 
@@ -73,7 +72,9 @@ def main() -> None:
                 f"{difference.mean():+.3f} ± {error:.3f}" if views else "",
             ]
         print(f"| {' | '.join(cells)} | {part['seconds'].median():.1f} |")
-    found = strategy.environment("")
+    from runner.devices import environment
+
+    found = environment.describe("")
     print(
         f"\n{arguments.seeds} seeds, {found['cores']} cores of {found['processor']}, TensorFlow "
         f"{found['tensorflow']}, Keras {found['keras']}, commit {found['commit']}."

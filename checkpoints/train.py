@@ -24,8 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from runner import backbones
 from runner.errors import InputError
+from runner.networks import backbones
 
 ROOT = Path(__file__).resolve().parent.parent
 

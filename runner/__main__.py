@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config import exit_on_input_error
 from runner.errors import InputError, suggest
+from runner.flags import exit_on_input_error
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -35,7 +35,7 @@ def new(options: argparse.Namespace) -> int:
 
 
 def list_backbones(options: argparse.Namespace) -> int:
-    from runner import backbones
+    from runner.networks import backbones
 
     rows = backbones.table()
     heads = list(rows[0])
@@ -57,13 +57,13 @@ def doctor(options: argparse.Namespace) -> int:
     from runner import quiet
 
     quiet.import_tensorflow()
-    from runner import doctor
+    from runner.devices import doctor
 
     return doctor.run(gpu=options.gpu)
 
 
 def launch(options: argparse.Namespace) -> int:
-    from runner import launch
+    from runner.devices import launch
 
     return launch.run(
         options.module,
@@ -78,11 +78,12 @@ def launch(options: argparse.Namespace) -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    from runner import folder, quiet
+    from runner import quiet
+    from runner.runs import folder
 
     folder.read_complete(options.run)  # a wrong folder is answered before TensorFlow's seconds
     quiet.import_tensorflow()
-    from runner import predict
+    from runner.picture_runs import predict
 
     result = predict.run(options.run, options.pictures, options.output, options.batch_size)
     print(f"{result.predicted} pictures predicted; {result.output} has a row for each.")
@@ -95,11 +96,12 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    from runner import folder, quiet
+    from runner import quiet
+    from runner.runs import folder
 
     folder.read_complete(options.run)  # a wrong folder is answered before TensorFlow's seconds
     quiet.import_tensorflow()
-    from runner import export
+    from runner.picture_runs import export
 
     for path, difference in export.run(options.run, options.format, options.output).items():
         print(f"{path}: logits differ from model.keras by at most {difference:.1e} of the largest")
@@ -107,11 +109,12 @@ def export(options: argparse.Namespace) -> int:
 
 
 def shift(options: argparse.Namespace) -> int:
-    from runner import folder, quiet
+    from runner import quiet
+    from runner.runs import folder
 
     folder.read_complete(options.run)
     quiet.import_tensorflow()
-    from runner import shift
+    from runner.picture_runs import shift
 
     page = shift.run(options.run, options.folder, options.batch_size)
     print(json.loads((page.parent / "shift.json").read_text(encoding="utf-8"))["verdict"])
@@ -179,7 +182,7 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="processes that augment the pictures in memory, or make what runner.input_service is given",
+        help="processes that augment the pictures in memory, or make what runner.devices.input_service is given",
     )
     make.add_argument("-m", dest="module", nargs=argparse.REMAINDER, default=[], help="what each worker runs")
     make.set_defaults(call=launch)

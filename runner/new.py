@@ -16,8 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runner import backbones
 from runner.errors import InputError, suggest
+from runner.networks import backbones
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = ("runner", "datasets", "checkpoints", "runs", "templates", "tests")

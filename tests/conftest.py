@@ -9,7 +9,7 @@ import tempfile
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Prepared data sets go to a folder that the session takes away again; TFDS reads this when it is imported.
 TFDS_DATA_DIR = os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="thaw-tests-")
-# So do kept activations (runner/activations.py).
+# So do kept activations (runner/training/cache.py).
 os.environ["THAW_CACHE"] = os.path.join(TFDS_DATA_DIR, "activations")
 
 import keras
@@ -40,7 +40,7 @@ def small_model():
     """Builds (model, blocks): three blocks of convolution, BatchNorm and ReLU on 8 x 8 x 3 floats, then
     a head of 4 classes.
     """
-    from runner.backbones import Block
+    from runner.networks.backbones import Block
 
     def build(dropout: float = 0.0, bias: bool = True):
         keras.utils.set_random_seed(7)

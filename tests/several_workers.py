@@ -15,9 +15,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import batching, frozen, multi_worker, strategy, training
-from runner.backbones import Block
-from runner.config import Stage
+from runner.devices import multi_worker, strategy
+from runner.networks.backbones import Block
+from runner.pictures import batches as batching
+from runner.stage import Stage
+from runner.training import fit as training
+from runner.training import frozen
 
 STAGES = (
     Stage("head", epochs=1, learning_rate=1e-2),
@@ -98,7 +101,7 @@ def staged(chosen, checkpoints: Path | None = None, cut_at: tuple[int, int] = (9
     labels = np.arange(21, dtype="int64") % 4
     pictures = np.random.default_rng(0).integers(0, 128, (21, 8, 8, 3)) + 30 * labels[:, None, None, None]
     examples = tf.data.Dataset.from_tensor_slices(
-        {"id": np.arange(21, dtype="int64"), "image": pictures.astype("uint8"), "label": labels}
+        {"id": np.arange(21, dtype="int64"), "input": pictures.astype("uint8"), "label": labels}
     )
     source = dict(examples=examples, classes="abcd", batch_size=8, shuffle=True, seed=3, strength="light")
     with chosen.scope():
@@ -162,7 +165,7 @@ def kept(chosen, folder: Path) -> dict[str, np.ndarray]:
     def part(name: str) -> tf.data.Dataset:
         rows = np.flatnonzero(split == name).astype("int64")
         return tf.data.Dataset.from_tensor_slices(
-            {"id": rows, "image": pictures[rows].astype("uint8"), "label": labels[rows]}
+            {"id": rows, "input": pictures[rows].astype("uint8"), "label": labels[rows]}
         )
 
     examples = types.SimpleNamespace(train=part("train"), val=part("val"), classes="abcd", manifest=manifest)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from checkpoints import train
-from runner import backbones
 from runner.errors import InputError
+from runner.networks import backbones
 
 FOLDER = Path(__file__).resolve().parent.parent / "checkpoints" / "letters_in_photos"
 WEIGHTS = FOLDER / "backbone.weights.h5"

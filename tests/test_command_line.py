@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runner import __main__ as command_line
-from runner import backbones
 from runner.errors import InputError
+from runner.networks import backbones
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMANDS = ("new", "backbones", "doctor", "launch", "predict", "shift", "export")

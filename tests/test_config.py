@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runner import config
-from runner.config import Stage
+from runner import fields, flags, stage
 from runner.errors import DivergenceError, InputError, LedgerError, suggest
+from runner.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,12 +27,12 @@ class Config:
     stages: tuple[Stage, ...] = (Stage("head"), Stage("all", train="all"))
 
     def __post_init__(self):
-        config.check_types(self)
-        config.check_stages(self.stages)
+        fields.check_types(self)
+        stage.check_stages(self.stages)
 
 
 def test_every_field_is_a_flag():
-    parsed = config.parse(
+    parsed = flags.parse(
         Config,
         [
             "--data",
@@ -56,10 +56,10 @@ def test_every_field_is_a_flag():
 def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
     made = Config(image_size=5, stages=(Stage("only", train="top:2", patience=3),))
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(config.to_dict(made)))
-    assert config.load(path, Config) == made
-    assert config.parse(Config, ["--config", str(path)]) == made
-    changed = config.parse(Config, [f"--config={path}", "--stages.0.epochs", "2", "--image-size", "6"])
+    path.write_text(json.dumps(fields.to_dict(made)))
+    assert fields.load(path, Config) == made
+    assert flags.parse(Config, ["--config", str(path)]) == made
+    changed = flags.parse(Config, [f"--config={path}", "--stages.0.epochs", "2", "--image-size", "6"])
     assert (changed.image_size, changed.stages[0].epochs, changed.stages[0].patience) == (6, 2, 3)
 
 
@@ -90,7 +90,7 @@ def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
 )
 def test_wrong_flags_are_one_line_that_says_what_to_do(arguments, part):
     with pytest.raises(InputError) as caught:
-        config.parse(Config, arguments)
+        flags.parse(Config, arguments)
     assert part in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -113,7 +113,7 @@ def test_wrong_files_are_one_line_that_names_the_field(tmp_path, text, part):
     path = tmp_path / "config.json"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        config.load(path, Config)
+        fields.load(path, Config)
     assert part in str(caught.value)
 
 
@@ -122,14 +122,14 @@ def test_an_input_error_ends_a_command_with_one_line_and_code_2(capsys):
         raise InputError("received a,\nallowed b, do c.")
 
     with pytest.raises(SystemExit) as stop:
-        config.run(main, Config, [])
+        flags.run(main, Config, [])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: received a, allowed b, do c.\n"
 
 
 @pytest.mark.parametrize("kind", [LedgerError, DivergenceError])
 def test_a_run_that_went_wrong_ends_a_command_with_one_line_and_code_1(kind, capsys):
-    with pytest.raises(SystemExit) as stop, config.exit_on_input_error():
+    with pytest.raises(SystemExit) as stop, flags.exit_on_input_error():
         raise kind("stage 'head': block1 moved though it is frozen.")
     assert stop.value.code == 1 and capsys.readouterr().err.startswith("error: stage 'head'")
 

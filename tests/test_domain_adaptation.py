@@ -18,9 +18,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from benchmarks import adaptation, digit_pairs
-from runner import new, training
-from runner.config import Stage
+from runner import new
 from runner.errors import InputError
+from runner.stage import Stage
+from runner.training import fit as training
 from templates.domain_adaptation import train
 from templates.domain_adaptation.config import Config
 from tests.several_workers import Cut, CutAt
@@ -142,7 +143,7 @@ def test_plain_digits_are_dark_on_white_and_lie_elsewhere_than_over_the_photos(b
     (pictures,) = photos.digits("validation")
     overlaps = []
     for row, mask in zip(pictures.sources, pictures.masks):
-        image = plain[int(row)]["image"]
+        image = plain[int(row)]["input"]
         assert image.dtype == np.uint8 and image.shape == (64, 64, 3) and np.ptp(image, axis=-1).max() == 0
         assert plain[int(row)]["label"] == load_digits().target[row]
         assert image.max() > 200 and image.min() < 20 and image.mean() > 128

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from runner import images
+from runner.pictures import images
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 37, 23

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from runner import multi_worker, new, strategy
+from runner import new
+from runner.devices import multi_worker, strategy
 from templates.object_detection import method, model
 from templates.object_detection.config import Config
 
@@ -33,7 +34,7 @@ def batch(random, pictures: int):
     numbers = random.randint(-1, 3, (pictures, 3))
     boxes[numbers < 0] = -1
     images = random.randint(0, 256, (pictures, 64, 64, 3)).astype("uint8")
-    return {"image": images, "boxes": boxes, "classes": numbers}
+    return {"input": images, "boxes": boxes, "classes": numbers}
 
 
 def test_two_replicas_train_as_one():
@@ -52,7 +53,7 @@ def test_two_replicas_train_as_one():
         multi_worker.prepare(network)
         data = tf.data.Dataset.from_tensor_slices(batch(np.random.RandomState(0), 11)).batch(4)
         pairs = data.map(method.target(model.grid(network, config.strides))).map(
-            lambda one: (one["image"], one["label"], one["weight"])
+            lambda one: (one["input"], one["label"], one["weight"])
         )
         history = network.fit(multi_worker.distribute(pairs, chosen), verbose=0, shuffle=False)
         return history.history["loss"], network.get_weights()

@@ -3,13 +3,13 @@
 Hypothesis draws the examples, the same ones each time.
 """
 
+import dataclasses
 import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 
 import hypothesis
@@ -19,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runner import config, images, sources, splits
-from runner.config import Stage
+from runner import fields, flags
+from runner.data import splits
 from runner.errors import InputError
+from runner.pictures import images, sources
+from runner.stage import Stage
 from templates.image_classification.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,14 +107,16 @@ JSON = st.recursive(
 
 def named(kind, values):
     """Dictionaries of some fields of a dataclass, each with one of the values."""
-    return st.dictionaries(st.sampled_from([field.name for field in fields(kind)]), values, max_size=4)
+    return st.dictionaries(
+        st.sampled_from([field.name for field in dataclasses.fields(kind)]), values, max_size=4
+    )
 
 
 @given(named(Stage, VALUES) | STAGES)
 def test_a_stage_is_made_or_refused(record):
     stage = in_one_line(lambda: Stage(**({"name": "x"} | record)))
     if stage:
-        assert config.from_dict(config.to_dict(stage), Stage) == stage
+        assert fields.from_dict(fields.to_dict(stage), Stage) == stage
         float(stage.learning_rate), float(stage.warmup)  # an int may stand for a float, and must become one
 
 
@@ -127,13 +131,13 @@ def test_a_config_is_made_or_refused_and_read_back(odd, stages, good):
     for record in (good, good | odd):
         made = configured(record, stages)
         if made:
-            text = json.dumps(config.to_dict(made))
-            assert config.from_dict(json.loads(text), Config) == made
+            text = json.dumps(fields.to_dict(made))
+            assert fields.from_dict(json.loads(text), Config) == made
 
 
 @given(JSON | named(Config, JSON) | named(Config, st.lists(STAGES, max_size=2)))
 def test_any_json_is_a_config_or_refused(record):
-    in_one_line(config.from_dict, record, Config)
+    in_one_line(fields.from_dict, record, Config)
 
 
 @given(st.binary(max_size=40))
@@ -141,25 +145,25 @@ def test_any_file_is_a_config_or_refused(content):
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         file.write(content)
         file.flush()
-        in_one_line(config.load, file.name, Config)
+        in_one_line(fields.load, file.name, Config)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"seed": ' + "1" * 5000 + "}", '{"a": 1', "\\x00"])
 def test_json_that_python_does_not_take_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    assert in_one_line(config.load, tmp_path / "config.json", Config) is None
+    assert in_one_line(fields.load, tmp_path / "config.json", Config) is None
 
 
 def test_paths_that_no_system_takes_are_refused():
     for path in ("\0", "~nobody-of-this-name/config.json", "x" * 300, "\udcff", "\ud800"):
-        assert in_one_line(config.load, path, Config) is None
+        assert in_one_line(fields.load, path, Config) is None
         assert in_one_line(sources.find, path) is None
 
 
-def flags(made: Config) -> list[str]:
+def said_as_flags(made: Config) -> list[str]:
     """The command line that says every field of a Config."""
     said = []
-    for name, value in config.to_dict(made).items():
+    for name, value in fields.to_dict(made).items():
         places = [(f"--{name}", value)]
         if name == "stages":
             places = [(f"--stages.{i}.{key}", v) for i, stage in enumerate(value) for key, v in stage.items()]
@@ -177,14 +181,16 @@ def flags(made: Config) -> list[str]:
 def test_a_config_comes_back_from_the_command_line(good, stages):
     made = configured(good, stages)
     if made:
-        assert config.parse(Config, flags(made)) == made
+        assert flags.parse(Config, said_as_flags(made)) == made
 
 
 @settings(max_examples=max(10, EXAMPLES // 10))
-@given(st.lists(st.sampled_from(flags(Config())) | st.text(max_size=6) | st.just("--config"), max_size=4))
+@given(
+    st.lists(st.sampled_from(said_as_flags(Config())) | st.text(max_size=6) | st.just("--config"), max_size=4)
+)
 def test_any_command_line_is_a_config_or_refused(arguments):
     try:
-        in_one_line(config.parse, Config, arguments)
+        in_one_line(flags.parse, Config, arguments)
     except SystemExit as stop:
         assert not stop.code and {"-h", "--help"} & set(arguments)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner import backbones, training
-from runner.config import Stage
+from runner.networks import backbones
+from runner.stage import Stage
+from runner.training import fit as training
 
 ROOT = Path(__file__).resolve().parent.parent
 

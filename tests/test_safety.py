@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from runner import backbones, checkpoint, sources
 from runner.errors import InputError
+from runner.networks import backbones
+from runner.pictures import sources
+from runner.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("runner", "templates", "datasets", "checkpoints", "notebooks", "benchmarks", "tests")
@@ -42,14 +44,14 @@ KEYWORDS = {"safe_mode": False, "allow_pickle": True, "shell": True, "verify": F
 # A dataset builder is code of this repository or of the copy. It is run by its path, since people have a
 # package that is called datasets too.
 ALLOWED = {
-    ("runner/builders.py", "exec_module"),
+    ("runner/data/builders.py", "exec_module"),
     ("checkpoints/train.py", "exec_module"),
     ("datasets/digits_in_photos/digits_in_photos_dataset_builder.py", "exec_module"),
     ("datasets/digits_plain/digits_plain_dataset_builder.py", "exec_module"),
     ("datasets/scenes/drawing.py", "exec_module"),
     ("datasets/letters_in_photos/letters_in_photos_dataset_builder.py", "exec_module"),
     ("tests/test_datasets.py", "exec_module"),
-    ("tests/test_gradcam.py", "exec_module"),
+    ("tests/pictures/test_gradcam.py", "exec_module"),
     ("tests/test_scenes.py", "exec_module"),
     # Here, to see that what is planted would go off.
     ("tests/test_safety.py", "safe_mode=False"),

@@ -14,8 +14,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from runner import backbones, export, images, new, training
-from runner.config import Stage
+from runner import new
+from runner.networks import backbones
+from runner.picture_runs import export
+from runner.pictures import images
+from runner.stage import Stage
+from runner.training import fit as training
 from templates.semantic_segmentation import model, train
 from templates.semantic_segmentation.config import Config
 
@@ -178,7 +182,7 @@ def test_a_copy_has_these_files_and_stands_alone(tmp_path):
     made = new.new("semantic_segmentation", tmp_path / "my_streets")
     copied = {path.name for path in (made / "my_streets").iterdir()}
     assert copied == {path.name for path in TEMPLATE.iterdir() if path.name != "__pycache__"}
-    for name in ("runner/masks.py", "datasets/photos.py", "datasets/scenes/drawing.py"):
+    for name in ("runner/pictures/masks.py", "datasets/photos.py", "datasets/scenes/drawing.py"):
         assert (made / name).is_file()
     assert (made / "checkpoints" / "letters_in_photos" / "backbone.weights.h5").is_file()
     for path in (made / "my_streets").glob("*.*"):

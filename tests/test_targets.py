@@ -8,9 +8,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner import batching, data, images, report
 from runner.errors import InputError
-from runner.sources import Source, Target
+from runner.pictures import batches as batching
+from runner.pictures import images
+from runner.pictures import load as data
+from runner.pictures.sources import Source, Target
+from runner.report import page as report
 
 CLASSES = ("ground", "thing", "rarity")
 
@@ -47,14 +50,14 @@ def found(tmp_path):
 def test_masks_go_with_their_pictures(found, memory_budget):
     loaded = data.load(found, 16, resize="stretch", memory_budget=memory_budget)
     assert loaded.train.element_spec["mask"] == tf.TensorSpec((16, 16), tf.uint8)
-    assert set(loaded.train.element_spec) == {"id", "image", "mask"}
+    assert set(loaded.train.element_spec) == {"id", "input", "mask"}
     seen = set()
     for split in (loaded.train, loaded.val, loaded.test.open(None, "to compare")):
         for element in split.as_numpy_iterator():
             row = int(element["id"])
             seen.add(row)
             with Image.open(found_file(found, row)) as picture:
-                np.testing.assert_array_equal(element["image"], images.resize(picture, 16, "stretch"))
+                np.testing.assert_array_equal(element["input"], images.resize(picture, 16, "stretch"))
             np.testing.assert_array_equal(
                 element["mask"], found.target(row, 24, 16, 16, "stretch").arrays["mask"]
             )
@@ -101,7 +104,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
 
     def target(batch):
         weight = tf.cast(batch["mask"] != 255, tf.float32)
-        return {"id": batch["id"], "image": batch["image"], "label": batch["mask"], "weight": weight}
+        return {"id": batch["id"], "input": batch["input"], "label": batch["mask"], "weight": weight}
 
     options = dict(shuffle=True, strength="strong", fill=127, target=target)
     batches = list(batching.batches(loaded.train, loaded.classes, 4, **options))
@@ -115,7 +118,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
     assert seen == int(loaded.train.cardinality()) and outside > 0
     named = batching.named_batches(loaded.train, loaded.classes, 4, **options, start=2)
     for (pictures, masks, _), batch in zip(batches[2:], named):
-        np.testing.assert_array_equal(pictures, batch["image"])
+        np.testing.assert_array_equal(pictures, batch["input"])
         np.testing.assert_array_equal(masks, batch["label"])
 
 

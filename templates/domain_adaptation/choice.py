@@ -19,8 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from runner import figures, reference
-from runner.two_sample import mmd_test, proxy_a_distance
+from runner.pictures import reference
+from runner.report import figures
+from runner.scores.two_sample import mmd_test, proxy_a_distance
 
 SAMPLE = 1000
 """The most pictures of each domain that the domain classifier and the two-sample tests are given."""
@@ -51,7 +52,7 @@ def look(network: keras.Model, parts: dict[str, tf.data.Dataset]) -> dict[str, S
     found = {}
     for name, examples in parts.items():
         rows = [
-            (*(tf.cast(one, tf.float32).numpy() for one in step(batch["image"])), batch["label"].numpy())
+            (*(tf.cast(one, tf.float32).numpy() for one in step(batch["input"])), batch["label"].numpy())
             for batch in examples.batch(250)
         ]
         found[name] = Seen(*(np.concatenate(part) for part in zip(*rows, strict=True)))

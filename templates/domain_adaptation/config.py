@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from runner.config import Stage, check_fields, check_stages, check_types
+from runner.fields import check_fields, check_types
+from runner.stage import Stage, check_stages
 
 Method = Literal["source only", "AdaBN", "DANN", "CDAN", "MMD", "CORAL", "MCC", "pseudo-labels"]
 

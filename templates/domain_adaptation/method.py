@@ -10,7 +10,7 @@ classifier, whose logit is above 0 for "source".
 import keras
 from keras import ops
 
-from runner import trainable
+from runner.training import batch_norm
 
 
 def reverse_gradient(features, strength=1.0):
@@ -157,7 +157,7 @@ def adapt_batch_norm(network: keras.Model, batches) -> None:
     try:
         for layer in layers:
             layer.trainable = True  # a layer that is frozen would keep its statistics
-        trainable.reestimate_batch_norm(network, batches)
+        batch_norm.reestimate(network, batches)
     finally:
         for layer, flag in zip(layers, flags):
             layer.trainable = flag

@@ -11,8 +11,8 @@ import tensorflow as tf
 from keras import ops
 from PIL import Image
 
-from runner.config import Stage
 from runner.errors import InputError
+from runner.stage import Stage
 
 from . import choice, method, model, train
 from .config import Config
@@ -279,7 +279,7 @@ def test_a_run_leaves_everything_it_promises(domains):
     network = keras.models.load_model(run / "model.keras", compile=False)
     assert not any("domain" in variable.path for variable in network.variables)
     examples = train.load(small_config(domains)).target
-    images = np.stack([element["image"].numpy() for element in examples.test.open(None, "to compare")])
+    images = np.stack([element["input"].numpy() for element in examples.test.open(None, "to compare")])
     chosen = [metrics["classes"][index] for index in network.predict(images, verbose=0).argmax(1)]
     assert chosen == tested["prediction"].tolist()
 
@@ -289,7 +289,7 @@ def test_no_label_of_the_target_is_there_before_the_test(domains):
     for split in (loaded.target.train, loaded.target.val):
         assert {int(element["label"]) for element in split} == {-1}
     batch = next(iter(train.batches(small_config(domains), loaded, "DANN")))
-    assert set(batch) == {"id", "image", "label"} and np.all(batch["label"].numpy().sum(axis=1) == 1)
+    assert set(batch) == {"id", "input", "label"} and np.all(batch["label"].numpy().sum(axis=1) == 1)
     source = batch["id"].numpy()[8:]
     assert (loaded.manifest.loc[source, "domain"] == "source").all()
     classes = np.array(loaded.classes)[batch["label"].numpy().argmax(axis=1)]
@@ -308,7 +308,7 @@ def test_unlabelled_pictures_join_the_targets_training_pictures(domains, random)
     rows = loaded.manifest.loc[[int(one["id"]) for one in added]]
     assert (rows["domain"] == "unlabelled").all() and {int(one["label"]) for one in added} == {-1}
     for one, path in zip(added, rows["path"], strict=True):
-        np.testing.assert_array_equal(one["image"], np.asarray(Image.open(path)))
+        np.testing.assert_array_equal(one["input"], np.asarray(Image.open(path)))
     assert (
         loaded.manifest["path"][loaded.manifest["split"] == "skipped"].str.endswith("broken.png").sum() == 1
     )
@@ -326,7 +326,7 @@ def test_batches_go_on_from_any_step_and_the_strong_view_is_of_the_same_pictures
         for one, other in zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True):
             np.testing.assert_array_equal(one, other)
     alike = dataclasses.replace(config, augment_strong=config.augment)
-    image = next(iter(train.batches(alike, loaded, "pseudo-labels")))["image"]
+    image = next(iter(train.batches(alike, loaded, "pseudo-labels")))["input"]
     np.testing.assert_array_equal(image["target"], image["strong"])
 
 

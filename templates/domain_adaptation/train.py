@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import config as flags
-from runner import quiet
+from runner import fields, flags, quiet
+from runner.training import batch_norm
 
 from .config import Config
 
@@ -25,23 +25,20 @@ import pandas as pd
 import tensorflow as tf
 from markupsafe import Markup
 
-from runner import (
-    batching,
-    evaluation,
-    export,
-    figures,
-    folder,
-    gradcam,
-    multi_worker,
-    precision,
-    reference,
-    report,
-    strategy,
-    trainable,
-    training,
-)
+from runner import atomic
+from runner.devices import environment as machine_environment
+from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
-from runner.pictures import sheet
+from runner.picture_runs import export
+from runner.pictures import batches as batching
+from runner.pictures import gradcam, reference
+from runner.report import figures
+from runner.report import page as report
+from runner.report.sheets import sheet
+from runner.runs import folder
+from runner.scores import classification
+from runner.training import fit as training
+from runner.training import trainable
 
 from . import choice, method, model
 from .two_domains import Domains, batches, load
@@ -71,7 +68,7 @@ def fit(
             jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
             steps_per_execution=config.steps_per_execution,
         )
-    epoch = batches(config, domains, name).map(lambda batch: (batch["image"], batch["label"])).take(steps)
+    epoch = batches(config, domains, name).map(lambda batch: (batch["input"], batch["label"])).take(steps)
     fitted = training.fit(
         adapting,
         epoch.apply(tf.data.experimental.assert_cardinality(steps)),
@@ -129,7 +126,7 @@ def main(config: Config) -> Path:
 
 def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     """The same under a strategy: all workers train, and the chief alone judges and writes."""
-    template, record = Path(__file__).parent.name, flags.to_dict(config)
+    template, record = Path(__file__).parent.name, fields.to_dict(config)
     config = strategy.for_all_devices(config, chosen)
     run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
     strategy.check_batch_size(config.batch_size, chosen)
@@ -160,15 +157,15 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     test = domains.target.test.open(
         run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
     )
-    predictions = evaluation.predict(networks, test, domains.classes)
+    predictions = classification.predict(networks, test, domains.classes)
     comparison = tested(unlabelled, predictions, domains.classes)
     results = Results(
         pick,
         fits[pick],
         comparison,
         predictions[pick],
-        evaluation.metrics(predictions[pick], domains.classes),
-        strategy.environment(
+        classification.metrics(predictions[pick], domains.classes),
+        machine_environment.describe(
             training_seconds=sum(one.seconds for name, one in fits.items() if name != "AdaBN")
         ),
     )
@@ -176,7 +173,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
     print(f"chosen by {config.choose_by}, without a target label: {pick}")
     print(f"oracle (the best on the target's test labels, which chose nothing): {oracle(comparison)}")
-    folder.write_json(
+    atomic.write_json(
         run / "metrics.json",
         {
             "classes": list(domains.classes),
@@ -202,7 +199,7 @@ def check_batch_norm(config: Config, network: keras.Model) -> None:
             f"the method AdaBN needs BatchNorm layers, and {config.backbone} has none; leave it out: "
             f"--methods {rest}."
         )
-    trainable.check_batch_norm(network, config.weights, config.stages)
+    batch_norm.check(network, config.weights, config.stages)
 
 
 def validation_parts(domains: Domains) -> dict[str, tf.data.Dataset]:
@@ -243,7 +240,7 @@ def tested(unlabelled: pd.DataFrame, predictions: dict[str, pd.DataFrame], class
     right = {name: (table["label"] == table["prediction"]).to_numpy() for name, table in predictions.items()}
     rows = []
     for name in unlabelled["method"]:
-        found = evaluation.metrics(predictions[name], classes)
+        found = classification.metrics(predictions[name], classes)
         difference = right[name].astype(float) - right["source only"]
         mean, half = difference.mean(), 1.96 * difference.std() / len(difference) ** 0.5
         verdict = "hurts" if mean + half < 0 else "helps" if mean - half > 0 else "no difference"
@@ -285,13 +282,13 @@ def write(run: Path, config: Config, domains: Domains, networks, blocks, results
         examples.problems.assign(domain=name)
         for name, examples in (("target", domains.target), ("source", domains.source))
     ]
-    folder.write_json(run / "environment.json", results.environment)
-    folder.write_csv(run / "problems.csv", pd.concat(problems, ignore_index=True))
-    folder.write_csv(run / "history.csv", results.fitted.history)
-    folder.write_csv(run / "ledger.csv", results.fitted.ledger)
-    folder.write_csv(run / "comparison.csv", results.comparison)
-    folder.write_csv(run / "predictions.csv", results.predictions)
-    folder.write(run / "model.keras", export.any_size(network, config.resize).save)
+    atomic.write_json(run / "environment.json", results.environment)
+    atomic.write_csv(run / "problems.csv", pd.concat(problems, ignore_index=True))
+    atomic.write_csv(run / "history.csv", results.fitted.history)
+    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
+    atomic.write_csv(run / "comparison.csv", results.comparison)
+    atomic.write_csv(run / "predictions.csv", results.predictions)
+    atomic.write(run / "model.keras", export.any_size(network, config.resize).save)
     reference.write(run / "reference.npz", network, domains.target, layer="head")
     return write_report(run, config, domains, networks, blocks, results)
 
@@ -302,7 +299,7 @@ def pictures_section(config: Config, domains: Domains) -> report.Section:
     for name, examples in ((config.source, domains.source), (config.target, domains.target)):
         some = list(examples.train.shuffle(1000, seed=config.seed).take(16).as_numpy_iterator())
         names = [domains.classes[one["label"]] if one["label"] >= 0 else "" for one in some]
-        shown.append((Path(name).name, sheet([one["image"] for one in some], names)))
+        shown.append((Path(name).name, sheet([one["input"] for one in some], names)))
     return report.Section(
         "The two domains",
         "Training pictures of the source with their labels, and of the target, whose labels stay hidden.",
@@ -387,8 +384,8 @@ def write_report(run: Path, config: Config, domains: Domains, networks, blocks, 
         comparison=results.comparison,
         predictions=predictions,
         metrics=results.metrics,
-        per_class=evaluation.per_class(predictions, classes),
-        confusion=evaluation.confusion(predictions, classes),
+        per_class=classification.per_class(predictions, classes),
+        confusion=classification.confusion(predictions, classes),
         overlays=gradcam.explain(network, blocks, explained, pictures, classes),
         sections=[
             pictures_section(config, domains),

@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import batching, data, multi_worker, predict
+from runner.devices import multi_worker
 from runner.errors import InputError
+from runner.picture_runs import predict
+from runner.pictures import batches as batching
+from runner.pictures import load as data
 
 from .config import Config
 
@@ -108,16 +111,16 @@ def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataF
     ids = first_id + np.flatnonzero(readable)
     pictures = np.concatenate([batch.pictures for batch in read])
     labels = np.full(len(ids), -1, np.int64)
-    examples = tf.data.Dataset.from_tensor_slices({"id": ids, "image": pictures, "label": labels})
+    examples = tf.data.Dataset.from_tensor_slices({"id": ids, "input": pictures, "label": labels})
     return examples, rows, pd.DataFrame(unreadable, columns=["path", "kind", "message"])
 
 
 def batches(
     config: Config, domains: Domains, name: str, start: int = 0, share: multi_worker.Share | None = None
 ) -> tf.data.Dataset:
-    """What a method trains on after `start` steps, without end: dicts of "id", "image" and "label".
+    """What a method trains on after `start` steps, without end: dicts of "id", "input" and "label".
 
-    "image": {"source", "target"}, uint8 (batch_size, size, size, 3) each, and for pseudo-labels "strong", a
+    "input": {"source", "target"}, uint8 (batch_size, size, size, 3) each, and for pseudo-labels "strong", a
     second view of the same target pictures (moved as the first is, and further). "label": float32
     (batch_size, classes), of the source. "id": rows of the manifest, of the target and then of the source.
     Each domain goes through its own epochs, of full batches only. share: gives its rows of each batch.
@@ -148,7 +151,7 @@ def batches(
     def together(parts: dict) -> dict:
         return {
             "id": tf.concat([parts["target"]["id"], parts["source"]["id"] + first_source_id], axis=0),
-            "image": {name: batch["image"] for name, batch in parts.items()},
+            "input": {name: batch["input"] for name, batch in parts.items()},
             "label": parts["source"]["label"],
         }
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from runner.config import Stage
 from runner.errors import InputError
+from runner.stage import Stage
 
 from . import train
 from .config import Config
@@ -87,7 +87,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     # The saved model takes raw pictures and predicts what it was tested with.
     model = keras.models.load_model(run / "model.keras", compile=False)
     examples = train.load(small_config(tmp_path, folder_of_pictures))
-    images = np.stack([element["image"].numpy() for element in examples.test.open(None, "to compare")])
+    images = np.stack([element["input"].numpy() for element in examples.test.open(None, "to compare")])
     chosen = [metrics["classes"][index] for index in model.predict(images, verbose=0).argmax(1)]
     assert chosen == tested["prediction"].tolist()
 

@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import config as flags
-from runner import quiet
+from runner import fields, flags, quiet
+from runner.training import batch_norm
 
 from .config import Config
 
@@ -26,27 +26,21 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import (
-    assessment,
-    augment,
-    baselines,
-    batching,
-    card,
-    data,
-    evaluation,
-    export,
-    folder,
-    frozen,
-    gradcam,
-    multi_worker,
-    precision,
-    reference,
-    report,
-    strategy,
-    trainable,
-    training,
-)
+from runner import atomic
+from runner.augment import views as augment
+from runner.devices import environment as machine_environment
+from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError, suggest
+from runner.picture_runs import export
+from runner.pictures import batches as batching
+from runner.pictures import gradcam, reference
+from runner.pictures import load as data
+from runner.report import card
+from runner.report import page as report
+from runner.runs import folder
+from runner.scores import assessment, classification
+from runner.training import baselines, frozen, trainable
+from runner.training import fit as training
 
 from . import model
 
@@ -134,7 +128,7 @@ def fit(
         plain = batching.batches(
             examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.seed
         )
-        trainable.reestimate_batch_norm(network, plain.map(lambda images, labels: images))
+        batch_norm.reestimate(network, plain.map(lambda images, labels: images))
     return network, fitted
 
 
@@ -147,7 +141,7 @@ def main(config: Config) -> Path:
 
 def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     """The same under a strategy: all workers train, and the chief alone judges and writes."""
-    template, record = Path(__file__).parent.name, flags.to_dict(config)
+    template, record = Path(__file__).parent.name, fields.to_dict(config)
     config = strategy.for_all_devices(config, chosen)
     run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
     with multi_worker.chief_first(chosen):  # data that must be prepared is, once
@@ -162,7 +156,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     strategy.check_batch_size(config.batch_size, chosen)
     network, blocks = model.build(config, examples)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    trainable.check_batch_norm(network, config.weights, config.stages)
+    batch_norm.check(network, config.weights, config.stages)
     # What the end of the run needs of the network is tried before hours of training.
     reference.extractor(network, "head")
     export.any_size(network, config.resize)
@@ -176,13 +170,13 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         multi_worker.wait(chosen)
         return run
 
-    validation = evaluation.predict(networks, examples.val, examples.classes)
+    validation = classification.predict(networks, examples.val, examples.classes)
     # The test split is opened here, once, when nothing is left to choose.
     test = examples.test.open(
         run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
     )
-    predictions = evaluation.predict(networks, test, examples.classes)
-    metrics = {name: evaluation.metrics(table, examples.classes) for name, table in predictions.items()}
+    predictions = classification.predict(networks, test, examples.classes)
+    metrics = {name: classification.metrics(table, examples.classes) for name, table in predictions.items()}
     scores = {}
     for name, chosen_on in validation.items():
         low, high = metrics[name]["accuracy_interval"]
@@ -201,12 +195,14 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         config.positive,
         config.operating_point,
     )
-    environment = strategy.environment(training_seconds=sum(fitted.seconds for fitted in fits.values()))
+    environment = machine_environment.describe(
+        training_seconds=sum(fitted.seconds for fitted in fits.values())
+    )
     results = Results(
         fits["staged"], comparison, predictions["staged"], metrics["staged"], assessed, environment
     )
     page = write(run, config, examples, networks["staged"], blocks, results)
-    folder.write_json(
+    atomic.write_json(
         run / "metrics.json",
         {"classes": list(examples.classes), "test": metrics["staged"]}
         | assessed.record()
@@ -245,26 +241,26 @@ def write(
     run: Path, config: Config, examples: data.Data, network: keras.Model, blocks, results: Results
 ) -> Path:
     """All files of the run folder but metrics.json; return the path of the report."""
-    folder.write_json(run / "environment.json", results.environment)
-    folder.write_csv(run / "problems.csv", examples.problems)
-    folder.write_csv(run / "history.csv", results.fitted.history)
-    folder.write_csv(run / "ledger.csv", results.fitted.ledger)
-    folder.write_csv(run / "comparison.csv", results.comparison)
-    folder.write_csv(run / "predictions.csv", results.predictions)
+    atomic.write_json(run / "environment.json", results.environment)
+    atomic.write_csv(run / "problems.csv", examples.problems)
+    atomic.write_csv(run / "history.csv", results.fitted.history)
+    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
+    atomic.write_csv(run / "comparison.csv", results.comparison)
+    atomic.write_csv(run / "predictions.csv", results.predictions)
     if results.assessed.groups is not None:
-        folder.write_csv(run / "groups.csv", results.assessed.groups)
-    folder.write(run / "model.keras", export.any_size(network, config.resize).save)
+        atomic.write_csv(run / "groups.csv", results.assessed.groups)
+    atomic.write(run / "model.keras", export.any_size(network, config.resize).save)
     reference.write(
         run / "reference.npz", network, examples, layer="head", temperature=results.assessed.temperature
     )
     card.write(
         run / "MODEL_CARD.md",
-        config=flags.to_dict(config),
+        config=fields.to_dict(config),
         stages=config.stages,
         data=examples,
         comparison=results.comparison,
         metrics=results.metrics,
-        per_class=evaluation.per_class(results.predictions, examples.classes),
+        per_class=classification.per_class(results.predictions, examples.classes),
         assessed=results.assessed,
         environment=results.environment,
     )
@@ -281,7 +277,7 @@ def write_report(
     for element in examples.train.as_numpy_iterator():
         if len(shown) == min(4, len(examples.classes)):
             break
-        shown.setdefault(int(element["label"]), element["image"])
+        shown.setdefault(int(element["label"]), element["input"])
     augmented = np.stack(
         [
             np.concatenate(
@@ -308,8 +304,8 @@ def write_report(
         comparison=results.comparison,
         predictions=predictions,
         metrics=results.metrics,
-        per_class=evaluation.per_class(predictions, classes),
-        confusion=evaluation.confusion(predictions, classes),
+        per_class=classification.per_class(predictions, classes),
+        confusion=classification.confusion(predictions, classes),
         assessment=results.assessed,
         overlays=gradcam.explain(network, blocks, explained, pictures, classes),
         environment=results.environment,

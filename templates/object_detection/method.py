@@ -97,7 +97,7 @@ def target(points: Points):
         label = assign(batch["boxes"], batch["classes"], points)
         positive = tf.reduce_sum(tf.cast(label[..., 0] >= 0, tf.float32), axis=1)
         weight = tf.ones_like(positive) / tf.maximum(tf.reduce_mean(positive), 1.0)
-        return {name: batch[name] for name in ("id", "image") if name in batch} | {
+        return {name: batch[name] for name in ("id", "input") if name in batch} | {
             "label": label,
             "weight": weight,
         }

@@ -4,9 +4,12 @@ misses."""
 import numpy as np
 import pandas as pd
 
-from runner import batching, data, detection, pictures
-from runner.detection import BOX, Evaluation
-from runner.report import Section
+from runner.pictures import batches as batching
+from runner.pictures import load as data
+from runner.report import sheets as pictures
+from runner.report.page import Section
+from runner.scores import detection
+from runner.scores.detection import BOX, Evaluation
 
 from .config import Config
 
@@ -20,7 +23,7 @@ def of_run(config: Config, examples: data.Data, test: Evaluation) -> list[Sectio
     first = examples.manifest.index[boxed][:SHOWN].tolist()
     wrong, missed = worst(test, config.shown_score)
     wanted = {*first, *wrong["id"], *missed["id"]}
-    images = {int(one["id"]): one["image"].numpy() for one in examples.test if int(one["id"]) in wanted}
+    images = {int(one["id"]): one["input"].numpy() for one in examples.test if int(one["id"]) in wanted}
     return [
         by_class(config, test),
         Section(
@@ -89,7 +92,7 @@ def training_pictures(config: Config, examples: data.Data, count: int = 8) -> li
         target=lambda batch: batch,
     )
     batch, drawn = next(batches.as_numpy_iterator()), []
-    for image, boxes, numbers in zip(batch["image"], batch["boxes"], batch["classes"]):
+    for image, boxes, numbers in zip(batch["input"], batch["boxes"], batch["classes"]):
         there = numbers >= 0
         names = [examples.classes[number] for number in numbers[there]]
         drawn.append(detection.draw(image, [(*box, FOUND, name) for box, name in zip(boxes[there], names)]))

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner import predict
-from runner.config import Stage
 from runner.errors import InputError
+from runner.picture_runs import predict
+from runner.stage import Stage
 
 from . import method, model, train
 from .config import Config
@@ -248,7 +248,7 @@ def test_generalised_iou(other, expected):
 
 def test_a_batch_is_divided_by_its_points_with_a_box():
     boxes = np.array([[(0, 0, 40, 24)], [(-1, -1, -1, -1)], [(8, 8, 24, 24)]], np.float32)
-    batch = {"id": tf.range(3), "image": tf.zeros((3, 64, 64, 3), tf.uint8), "boxes": tf.constant(boxes)}
+    batch = {"id": tf.range(3), "input": tf.zeros((3, 64, 64, 3), tf.uint8), "boxes": tf.constant(boxes)}
     made = method.target(GRID)(batch | {"classes": tf.constant([[0], [-1], [1]], tf.int64)})
     positive = (made["label"].numpy()[..., 0] >= 0).sum()
     assert made["weight"].numpy().tolist() == pytest.approx([3 / positive] * 3)

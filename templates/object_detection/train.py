@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import config as flags
-from runner import quiet
+from runner import fields, flags, quiet
+from runner.training import batch_norm
 
 from .config import Config
 
@@ -27,23 +27,19 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import (
-    baselines,
-    batching,
-    boxes,
-    data,
-    detection,
-    export,
-    folder,
-    images,
-    multi_worker,
-    precision,
-    report,
-    strategy,
-    trainable,
-    training,
-)
+from runner import atomic
+from runner.devices import environment as machine_environment
+from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
+from runner.picture_runs import export
+from runner.pictures import batches as batching
+from runner.pictures import boxes, images
+from runner.pictures import load as data
+from runner.report import page as report
+from runner.runs import folder
+from runner.scores import detection
+from runner.training import baselines, trainable
+from runner.training import fit as training
 
 from . import method, model, sections
 
@@ -108,7 +104,7 @@ def fit(
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = batching.batches(**source).map(lambda images, labels, weights: images)
-        trainable.reestimate_batch_norm(network, plain)
+        batch_norm.reestimate(network, plain)
     return network, fitted
 
 
@@ -121,7 +117,7 @@ def main(config: Config) -> Path:
 
 def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     """The same under a strategy: all workers train, and the chief alone judges and writes."""
-    template, record = Path(__file__).parent.name, flags.to_dict(config)
+    template, record = Path(__file__).parent.name, fields.to_dict(config)
     config = strategy.for_all_devices(config, chosen)
     run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
     with multi_worker.chief_first(chosen):  # data that must be prepared is, once
@@ -135,7 +131,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     strategy.check_batch_size(config.batch_size, chosen)
     network, blocks = model.build(config, examples)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    trainable.check_batch_norm(network, config.weights, config.stages)
+    batch_norm.check(network, config.weights, config.stages)
     check_boxes(config, examples, model.grid(network, config.strides))
     export.any_size(network, config.resize)  # what the end of the run needs is tried before hours of training
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
@@ -164,7 +160,9 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
             "test_map": result.metrics["map"],
         }
     comparison = baselines.table(networks, fits, scores)
-    environment = strategy.environment(training_seconds=sum(fitted.seconds for fitted in fits.values()))
+    environment = machine_environment.describe(
+        training_seconds=sum(fitted.seconds for fitted in fits.values())
+    )
     page = write(
         run,
         config,
@@ -172,7 +170,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         networks["staged"],
         Results(fits["staged"], comparison, results["staged"], environment),
     )
-    folder.write_json(
+    atomic.write_json(
         run / "metrics.json",
         {
             "classes": list(examples.classes),
@@ -213,7 +211,7 @@ def evaluate(
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
     batches = split.batch(32)
-    step = {name: _step(network, batches.element_spec["image"], config) for name, network in networks.items()}
+    step = {name: _step(network, batches.element_spec["input"], config) for name, network in networks.items()}
     ids, truth, found = [], [], {name: [] for name in networks}
     for batch in batches.prefetch(tf.data.AUTOTUNE):
         batch_ids = batch["id"].numpy()
@@ -221,7 +219,7 @@ def evaluate(
         there = batch["classes"].numpy() >= 0
         truth.append(_table(batch_ids, batch["boxes"].numpy(), batch["classes"].numpy(), there, classes))
         for name in networks:
-            where, scores, numbers, count = (part.numpy() for part in step[name](batch["image"]))
+            where, scores, numbers, count = (part.numpy() for part in step[name](batch["input"]))
             valid = np.arange(scores.shape[1])[None] < count[:, None]
             table = _table(batch_ids, where, numbers, valid, classes)
             found[name].append(table.assign(score=scores[valid]))
@@ -291,17 +289,17 @@ class Results:
 
 def write(run: Path, config: Config, examples: data.Data, network: keras.Model, results: Results) -> Path:
     """All files of the run folder but metrics.json; return the path of the report."""
-    folder.write_json(run / "environment.json", results.environment)
-    folder.write_csv(run / "problems.csv", examples.problems)
-    folder.write_csv(run / "history.csv", results.fitted.history)
-    folder.write_csv(run / "ledger.csv", results.fitted.ledger)
-    folder.write_csv(run / "comparison.csv", results.comparison)
-    folder.write_csv(run / "per_class.csv", results.test.per_class)
-    folder.write_csv(run / "predictions.csv", results.test.detections)
-    folder.write_csv(run / "truth.csv", results.test.truth)
+    atomic.write_json(run / "environment.json", results.environment)
+    atomic.write_csv(run / "problems.csv", examples.problems)
+    atomic.write_csv(run / "history.csv", results.fitted.history)
+    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
+    atomic.write_csv(run / "comparison.csv", results.comparison)
+    atomic.write_csv(run / "per_class.csv", results.test.per_class)
+    atomic.write_csv(run / "predictions.csv", results.test.detections)
+    atomic.write_csv(run / "truth.csv", results.test.truth)
     # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
     plain = keras.Model(network.input, network.output, name=network.name)
-    folder.write(run / "model.keras", export.any_size(plain, config.resize).save)
+    atomic.write(run / "model.keras", export.any_size(plain, config.resize).save)
     few = "all" if config.train_examples is None else f"{config.train_examples}"
     name = Path(config.data).name
     return report.write(

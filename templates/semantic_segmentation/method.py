@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from runner.masks import IGNORE
+from runner.pictures.masks import IGNORE
 
 
 class Loss(keras.losses.Loss):

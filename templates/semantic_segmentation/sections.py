@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import overlays, report, segmentation
+from runner.report import overlays
+from runner.report import page as report
+from runner.scores import segmentation
 
 SHOWN = 8
 """How many test pictures are shown with their masks, and how many of the worst."""
@@ -32,8 +34,8 @@ def sections(
     wanted, found = {*spread, *worst}, {}
     for element in test.as_numpy_iterator():
         if int(element["id"]) in wanted:
-            predicted = find(element["image"][None]).numpy()[0]
-            found[int(element["id"])] = (element["image"], element["mask"], predicted)
+            predicted = find(element["input"][None]).numpy()[0]
+            found[int(element["id"])] = (element["input"], element["mask"], predicted)
     iou = ranked.set_index("id")["miou"]
 
     def compared(ids) -> np.ndarray:

@@ -12,9 +12,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner import predict, segmentation
-from runner.config import Stage
 from runner.errors import InputError
+from runner.picture_runs import predict
+from runner.scores import segmentation
+from runner.stage import Stage
 
 from . import method, model, train
 from .config import Config
@@ -132,7 +133,7 @@ def test_what_is_ignored_has_no_weight_and_rare_classes_have_more(tmp_path, fold
     examples = train.load(config)
     mask = np.array([[[0, 1, 255, 0]]], np.uint8)
     image = np.zeros((1, 1, 4, 3), np.uint8)
-    batch = train.targets(config, examples)({"id": [0], "image": image, "mask": tf.constant(mask)})
+    batch = train.targets(config, examples)({"id": [0], "input": image, "mask": tf.constant(mask)})
     assert batch["label"].numpy().tolist() == [[[0, 1, 255, 0]]]
     weights = batch["weight"].numpy()[0, 0]
     pixels = examples.amounts[(examples.manifest["split"] == "train").to_numpy()].sum(axis=0)

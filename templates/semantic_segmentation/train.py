@@ -5,8 +5,8 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import config as flags
-from runner import quiet
+from runner import fields, flags, quiet
+from runner.training import batch_norm
 
 from .config import Config
 
@@ -26,24 +26,20 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import (
-    augment,
-    baselines,
-    batching,
-    data,
-    export,
-    folder,
-    images,
-    masks,
-    multi_worker,
-    precision,
-    report,
-    segmentation,
-    strategy,
-    trainable,
-    training,
-)
+from runner import atomic
+from runner.augment import views as augment
+from runner.devices import environment as machine_environment
+from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
+from runner.picture_runs import export
+from runner.pictures import batches as batching
+from runner.pictures import images, masks
+from runner.pictures import load as data
+from runner.report import page as report
+from runner.runs import folder
+from runner.scores import segmentation
+from runner.training import baselines, trainable
+from runner.training import fit as training
 
 from . import method, model
 from .sections import sections
@@ -82,7 +78,7 @@ def targets(config: Config, examples: data.Data) -> Callable[[dict], dict]:
         mask = batch["mask"]
         return {
             "id": batch["id"],
-            "image": batch["image"],
+            "input": batch["input"],
             "label": mask,
             "weight": tf.gather(weights, tf.cast(mask, tf.int32)),
         }
@@ -138,13 +134,13 @@ def fit(
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = batching.batches(examples.train, shuffle=True, seed=config.seed, **common)
-        trainable.reestimate_batch_norm(network, plain.map(lambda images, labels, weights: images))
+        batch_norm.reestimate(network, plain.map(lambda images, labels, weights: images))
     return network, fitted
 
 
 def views(config: Config, element: dict, count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """What training sees of one element: so many random views, "image" and "mask"."""
-    batch = {name: tf.repeat(element[name][None], count, axis=0) for name in ("image", "mask")}
+    """What training sees of one element: so many random views, "input" and "mask"."""
+    batch = {name: tf.repeat(element[name][None], count, axis=0) for name in ("input", "mask")}
     seen = augment.apply_to_batch(batch, (seed, 0), config.augment, config.flip, ignore=masks.IGNORE)
     return {name: seen[name].numpy() for name in batch}
 
@@ -167,7 +163,7 @@ def judge(
     counted = {name: [] for name in find}
     for batch in split.batch(batch_size).prefetch(tf.data.AUTOTUNE):
         for name in find:
-            found = find[name](batch["image"]).numpy()
+            found = find[name](batch["input"]).numpy()
             counted[name].append(
                 segmentation.count(batch["id"].numpy(), batch["mask"].numpy(), found, len(classes))
             )
@@ -203,7 +199,7 @@ def main(config: Config) -> Path:
 
 def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     """The same under a strategy: all workers train, and the chief alone judges and writes."""
-    template, record = Path(__file__).parent.name, flags.to_dict(config)
+    template, record = Path(__file__).parent.name, fields.to_dict(config)
     config = strategy.for_all_devices(config, chosen)
     run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
     with multi_worker.chief_first(chosen):  # data that must be prepared is, once
@@ -218,7 +214,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     network, blocks = model.build(config, examples)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
     backbone = keras.Model(network.input, network.get_layer(blocks[-1].name).output)
-    trainable.check_batch_norm(backbone, config.weights, config.stages)  # the decoder's always learn
+    batch_norm.check(backbone, config.weights, config.stages)  # the decoder's always learn
     export.any_size(network, config.resize)  # tried before hours of training
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
@@ -248,13 +244,15 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
             **{f"test_{one}": numbers[one] for one in ("dice", "boundary_f", "pixel_accuracy")},
         }
     comparison = baselines.table(networks, fits, scores)
-    environment = strategy.environment(training_seconds=sum(fitted.seconds for fitted in fits.values()))
+    environment = machine_environment.describe(
+        training_seconds=sum(fitted.seconds for fitted in fits.values())
+    )
     results = Results(fits["staged"], comparison, counts["staged"], metrics["staged"], environment)
     # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
     plain = keras.Model(networks["staged"].input, networks["staged"].output, name=networks["staged"].name)
-    folder.write(run / "model.keras", export.any_size(plain, config.resize).save)
+    atomic.write(run / "model.keras", export.any_size(plain, config.resize).save)
     page = write(run, config, examples, find["staged"], test, results)
-    folder.write_json(
+    atomic.write_json(
         run / "metrics.json",
         {"classes": list(examples.classes), "test": metrics["staged"]}
         | {"baselines": {name: numbers for name, numbers in metrics.items() if name != "staged"}},
@@ -288,13 +286,13 @@ def write(
     """The tables of the run folder and the report; return the path of the report."""
     pictures = segmentation.per_picture(results.counts)
     pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
-    folder.write_json(run / "environment.json", results.environment)
-    folder.write_csv(run / "problems.csv", examples.problems)
-    folder.write_csv(run / "history.csv", results.fitted.history)
-    folder.write_csv(run / "ledger.csv", results.fitted.ledger)
-    folder.write_csv(run / "comparison.csv", results.comparison)
-    folder.write_csv(run / "pictures.csv", pictures)
-    folder.write_csv(run / "classes.csv", segmentation.per_class(results.counts, examples.classes))
+    atomic.write_json(run / "environment.json", results.environment)
+    atomic.write_csv(run / "problems.csv", examples.problems)
+    atomic.write_csv(run / "history.csv", results.fitted.history)
+    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
+    atomic.write_csv(run / "comparison.csv", results.comparison)
+    atomic.write_csv(run / "pictures.csv", pictures)
+    atomic.write_csv(run / "classes.csv", segmentation.per_class(results.counts, examples.classes))
     return write_report(run, config, examples, find, test, pictures, results)
 
 
@@ -310,7 +308,7 @@ def write_report(
     """One self-contained page, report.html."""
     name = Path(config.data).name
     augmented = [
-        np.concatenate([element["image"][None], views(config, element, 5, seed)["image"]])
+        np.concatenate([element["input"][None], views(config, element, 5, seed)["input"]])
         for seed, element in enumerate(examples.train.take(4).as_numpy_iterator())
     ]
     return report.write(

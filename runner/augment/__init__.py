@@ -1,0 +1,1 @@
+"""Random views of pictures, masks and boxes."""

@@ -1,0 +1,39 @@
+"""Augmentation on the device that trains.
+
+On a processor, `tf.data` augments while the network trains, on the same cores: there is nothing to choose. A
+GPU may take pictures faster than the processors beside it can augment them; then the input sends them as they
+are with two small matrices each, and the GPU does the rest (`augment.show`).
+"""
+
+import keras
+
+from runner.augment import views as augment
+
+PLACES = ("auto", "input", "device")
+
+
+class AugmentedOnDevice(keras.Model):
+    """A network whose training step first makes the views that the input has drawn.
+
+    Made of a functional network's `inputs` and `outputs`, it shares all its layers. It trains on batches of
+    (what `augment.draw` returns, labels) and is evaluated on (images, labels) like the network itself.
+    """
+
+    def train_step(self, data):
+        batch, labels = data
+        return super().train_step((augment.show(batch)["input"], labels))
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        """Keras builds loss and metrics from a first batch under a strategy, which it takes for images."""
+        if data_batch is not None and isinstance(data_batch[0], dict):
+            data_batch = data_batch[0]["input"], data_batch[1]
+        super()._symbolic_build(iterator, data_batch)
+
+
+def wrap(network: keras.Model) -> AugmentedOnDevice:
+    """The network of one input as an `AugmentedOnDevice`, compiled like it, in its strategy's scope."""
+    with network.distribute_strategy.scope():
+        model = AugmentedOnDevice(network.input, network.output, name=network.name)
+        model.compile_from_config(network.get_compile_config())
+        model.steps_per_execution = network.steps_per_execution
+    return model

@@ -1,0 +1,1 @@
+"""What is true of examples of any kind: splits, checks, the sealed test, batches."""

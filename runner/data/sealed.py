@@ -1,0 +1,81 @@
+"""The test split, closed until it is opened with a reason, which is written down.
+
+    test = examples.test.open(run / "test_readings.csv", "final numbers of three methods")
+
+Selection, early stopping, tuning and ranking are handed a `Data`; nothing they do with its `test` gives a
+picture until somebody has opened it, and each opening leaves a row that the run folder keeps.
+"""
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import tensorflow as tf
+
+from runner import atomic
+from runner.errors import InputError
+
+COLUMNS = ("time", "pictures", "reason")
+
+
+class Sealed:
+    """Wrap the `tf.data.Dataset` of a test split.
+
+    Its length is known (`cardinality()`); its elements are only there after `open`.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset):
+        self._dataset, self._opened = dataset, False
+
+    def open(self, record: str | Path | None, reason: str) -> tf.data.Dataset:
+        """Return the dataset, once the reading is written down.
+
+        record: a CSV file (columns time, pictures, reason) that gets one row more; None where no file is
+        kept, as in a notebook.
+        reason: what the reading is for, in words.
+        Raises InputError for an empty reason and where `record` is no such file; nothing is opened then.
+        """
+        if not reason.strip():
+            raise InputError(
+                "the test split was opened with an empty reason; say in words what it is read for."
+            )
+        if record is not None:
+            row = pd.DataFrame(
+                [[datetime.datetime.now().isoformat(timespec="seconds"), int(self.cardinality()), reason]],
+                columns=COLUMNS,
+            )
+            atomic.write_csv(Path(record), pd.concat([readings(record), row], ignore_index=True))
+        self._opened = True
+        return self._dataset
+
+    def cardinality(self) -> tf.Tensor:
+        """The number of test pictures, int64 ()."""
+        return self._dataset.cardinality()
+
+    def __iter__(self) -> Iterator:
+        if not self._opened:
+            raise InputError(
+                "the test split is sealed: choose, stop and tune on examples.val, and at the very end take "
+                "examples.test.open(run / 'test_readings.csv', 'what for')."
+            )
+        return iter(self._dataset)
+
+
+def readings(record: str | Path) -> pd.DataFrame:
+    """The openings so far, oldest first: columns time, pictures, reason; empty where there is no file.
+
+    Raises InputError where the file is something else.
+    """
+    if not Path(record).is_file():
+        return pd.DataFrame(columns=COLUMNS)
+    try:
+        table = pd.read_csv(record)
+    except ValueError as error:
+        raise InputError(f"{record} is no record of readings ({error}); move it away.") from None
+    if tuple(table.columns) != COLUMNS:
+        raise InputError(
+            f"{record} has the columns {', '.join(map(str, table.columns))}; a record of readings has "
+            f"{', '.join(COLUMNS)}: give another file."
+        )
+    return table

@@ -1,0 +1,1 @@
+"""What a training runs on: the strategy, the precision, several workers and replicas."""

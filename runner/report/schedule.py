@@ -1,0 +1,168 @@
+"""A schedule and what came of it in words and as a table: for a terminal, a notebook and the report."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from runner.stage import Stage
+
+
+def stage_in_words(stage: Stage) -> str:
+    """Return one sentence that says what a stage trains, for how long and how fast."""
+    word, _, argument = stage.train.partition(":")
+    what = {
+        "head": "The head alone learns",
+        "top": "The head and the top block learn"
+        if argument == "1"
+        else f"The head and the top {argument} blocks learn",
+        "above": f"The head and everything above {argument} learn",
+        "all": "The whole network learns",
+        "norm": "The head and the scales and offsets of the normalisation layers learn",
+        "bias": "The head and the biases learn",
+    }.get(word, f"{stage.train} learns")
+    rate = np.format_float_positional(stage.learning_rate, trim="-")
+    parts = [f"{what} for {times(stage.epochs, 'epoch', 'epochs')} at a learning rate of {rate}"]
+    if stage.schedule != "constant":
+        warm_up = f" after a warm-up over {100 * stage.warmup:.0f} % of the steps" if stage.warmup else ""
+        parts.append(
+            {"cosine": f"falling along a cosine{warm_up}", "one_cycle": "in one cycle up and down"}[
+                stage.schedule
+            ]
+        )
+    if stage.layer_decay != 1:
+        parts.append(f"each block at {stage.layer_decay:g} times the rate of the block above it")
+    if stage.patience is not None:
+        parts.append(f"ending early after {stage.patience} epochs without a better validation value")
+    end = "The best epoch on validation is kept." if stage.keep == "best" else "The last epoch is kept."
+    batch_norm = ""
+    if word in ("top", "above", "all"):
+        batch_norm = " BatchNorm learns too." if stage.batch_norm == "train" else " BatchNorm stays frozen."
+    return f"{', '.join(parts)}.{batch_norm} {end}"
+
+
+def describe(
+    stages: Sequence[Stage], history: pd.DataFrame | None = None, ledger: pd.DataFrame | None = None
+) -> list[dict]:
+    """Return for each stage `name`, `sentence`, and as `facts` (kind, sentence) pairs what came of it.
+
+    `history` has columns stage, epoch, val_loss and val_accuracy; `ledger` is what `trainable.ledger`
+    makes. A kind is "fine" for a check that held, "bad" for one that did not, "told" for what is just so.
+    """
+    plan = []
+    for stage in stages:
+        entry = {"name": stage.name, "sentence": stage_in_words(stage), "facts": []}
+        if history is not None and "stage" in history:
+            ran = history[history["stage"] == stage.name]
+            if len(ran) and "val_loss" in ran and ran["val_loss"].notna().any():
+                best = ran.loc[ran["val_loss"].idxmin()]
+                accuracy = f", accuracy {percent(best['val_accuracy'])}" if "val_accuracy" in ran else ""
+                epochs = f"Ran {len(ran)} of {times(stage.epochs, 'epoch', 'epochs')}"
+                entry["facts"].append(
+                    (
+                        "told",
+                        f"{epochs}; lowest validation loss {best['val_loss']:.3f}{accuracy} in epoch "
+                        f"{int(best['epoch'])}.",
+                    )
+                )
+        if ledger is not None:
+            entry["facts"] += _moved(ledger[ledger["stage"] == stage.name])
+        plan.append(entry)
+    return plan
+
+
+def _moved(rows):
+    """Return what the ledger of one stage says, as (kind, sentence) pairs."""
+    if len(rows) == 0:
+        return []
+    to_train, moved = int(rows["to_train"].sum()), int(np.minimum(rows["moved"], rows["to_train"]).sum())
+    still = int((rows["variables"] - rows["to_train"]).sum())
+    strays = int((rows["moved"] - rows["to_train"]).clip(lower=0).sum())
+    frozen = rows[rows["to_train"] == 0]
+    facts = [
+        (
+            "fine" if moved else "bad",
+            f"{moved} of {times(to_train, 'weight tensor', 'weight tensors')} that were to learn moved.",
+        )
+    ]
+    if strays or frozen["relative_change"].fillna(1).ne(0).any():
+        facts.append(
+            (
+                "bad",
+                f"{max(strays, 1)} of {times(still, 'frozen weight tensor', 'frozen weight tensors')} moved.",
+            )
+        )
+    elif still:
+        facts.append(
+            ("fine", f"{times(still, 'frozen weight tensor', 'frozen weight tensors')} moved by exactly 0.")
+        )
+    if "statistics_moved" in rows:
+        statistics = int(rows["statistics_moved"].astype(int).sum())
+        facts.append(
+            ("told", f"{times(statistics, 'BatchNorm statistic', 'BatchNorm statistics')} moved.")
+            if statistics
+            else ("fine", "No BatchNorm statistic moved.")
+        )
+    return facts
+
+
+def ledger_table(ledger: pd.DataFrame) -> dict:
+    """Return the ledger as blocks by stages, top of the network first: {"stages": names, "rows": [...]}.
+
+    A row has `block`, `variables` and `cells`, one per stage: `kind` ("frozen", "moved" or "wrong"), `text`
+    (the relative change), `note` and `depth` (0..1, how strongly to colour it); None where there is no row.
+    """
+    stages = list(dict.fromkeys(ledger["stage"]))
+    blocks = list(dict.fromkeys(ledger["block"]))[::-1]
+    entries = {(row["stage"], row["block"]): row for row in ledger.to_dict("records")}
+    rows = []
+    for block in blocks:
+        cells = []
+        for stage in stages:
+            row = entries.get((stage, block))
+            cells.append(None if row is None else _ledger_cell(row))
+        known = next(entries[stage, block] for stage in stages if (stage, block) in entries)
+        rows.append({"block": block, "variables": int(known["variables"]), "cells": cells})
+    return {"stages": stages, "rows": rows}
+
+
+def _ledger_cell(row):
+    change = row["relative_change"]
+    if row["to_train"] == 0:
+        fine = row["moved"] == 0 and change == 0
+        return {
+            "kind": "frozen" if fine else "wrong",
+            "text": "0" if fine else _change(change),
+            "note": "frozen",
+            "depth": 0,
+        }
+    # A change of 0.01 % is faint and one of 100 % and more is full: logarithmic, as changes span decades.
+    depth = min(1.0, max(0.08, (4 + math.log10(change)) / 4)) if change and change == change else 0.08
+    return {
+        "kind": "wrong" if row["moved"] > row["to_train"] else "moved",
+        "text": _change(change),
+        "note": f"{int(row['moved'])} of {int(row['to_train'])} moved",
+        "depth": round(0.75 * depth, 3),
+    }
+
+
+def _change(change):
+    if change != change:
+        return "–"
+    return f"{100 * change:.0f}\u202f%" if change >= 0.1 else f"{100 * change:.2g}\u202f%"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return 0.904 as "90.4 %" with a narrow no-break space, and a missing number as a dash."""
+    return "–" if share is None or share != share else f"{100 * share:.{digits}f}\u202f%"
+
+
+def interval(pair: Sequence[float]) -> str:
+    """Return (0.883, 0.923) as "88.3 to 92.3 %", with a narrow no-break space."""
+    return f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}\u202f%"
+
+
+def times(number: int, one: str, many: str) -> str:
+    """Return the number with its noun: times(1, "epoch", "epochs") is "1 epoch"."""
+    return f"{number} {one if number == 1 else many}"

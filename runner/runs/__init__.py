@@ -1,0 +1,1 @@
+"""The life of a run, told once, and what is done with finished ones."""

@@ -1,0 +1,205 @@
+"""Whether a confidence of 0.8 is right 8 times in 10; and one number, a temperature, that mends most of it.
+
+Everything here reads the prediction tables of `classification.predict`.
+"""
+
+import numpy as np
+import pandas as pd
+import scipy.optimize
+import scipy.special
+
+from runner.errors import InputError
+from runner.scores import classification, intervals
+
+# Beyond these a temperature says that the validation set is too small or too easy to fit one.
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
+
+# What float32 rounds to 0 counts as the smallest number it holds, 1.4e-45.
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+
+_PER_BIN = 20  # with fewer examples a bin's accuracy says next to nothing
+
+
+def temperature(validation_predictions: pd.DataFrame, classes) -> float:
+    """Return the temperature T that makes softmax(logits / T) likeliest on the validation examples.
+
+    Guo et al. 2017, equation 9. The logarithms of the probabilities serve as logits: they differ from them by
+    a constant per row, which a softmax ignores. The negative log likelihood is convex in 1 / T, so a bounded
+    search over log T finds its only minimum. T above 1 lowers confidences, below 1 raises them.
+
+    T stays within LOWEST_TEMPERATURE..HIGHEST_TEMPERATURE and is exactly that number when the search ran into
+    it: on a validation set without a mistake the likeliest T is 0. `remark` puts this in words. Where T
+    makes no difference it is 1.
+
+    Raises:
+        InputError: an empty table, or one that was made with other classes.
+    """
+    classes = classification.class_names(classes)
+    labels = classification.codes(validation_predictions, "label", classes)
+    logits = _logits(validation_predictions, classes)
+    right = logits[np.arange(len(labels)), labels]
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        return float(np.mean(scipy.special.logsumexp(logits * scale, axis=1) - right * scale))
+
+    lowest, highest = np.log([LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE])
+    found = scipy.optimize.minimize_scalar(
+        negative_log_likelihood, bounds=(lowest, highest), method="bounded"
+    )
+    if found.fun > negative_log_likelihood(0.0) - 1e-9:
+        return 1.0
+    # The search comes near a bound and never onto it.
+    for end, value in ((lowest, LOWEST_TEMPERATURE), (highest, HIGHEST_TEMPERATURE)):
+        if negative_log_likelihood(end) <= found.fun:
+            return value
+    return float(np.exp(found.x))
+
+
+def remark(temperature: float) -> str:
+    """Return a sentence for the reader of a report where a temperature ran into its bound, else ""."""
+    if LOWEST_TEMPERATURE < temperature < HIGHEST_TEMPERATURE:
+        return ""
+    why = (
+        "the validation examples hold too few mistakes to fit it"
+        if temperature <= LOWEST_TEMPERATURE
+        else "on the validation examples the probabilities say next to nothing"
+    )
+    return f"The temperature stopped at its bound of {temperature:g}: {why}; do not rely on it."
+
+
+def scale(predictions: pd.DataFrame, temperature: float, classes) -> pd.DataFrame:
+    """Return the table with softmax(logits / temperature) as its probabilities, float32; predictions stay.
+
+    Raises:
+        InputError: a table that was made with other classes; a temperature that is no positive number.
+    """
+    classes = classification.class_names(classes)
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise InputError(
+            f"Received temperature {temperature}; needed is a number above 0, where 1 changes none."
+        )
+    scaled = scipy.special.softmax(_logits(predictions, classes) / temperature, axis=1).astype(np.float32)
+    columns = {f"p:{name}": scaled[:, place] for place, name in enumerate(classes)}
+    return predictions.assign(confidence=scaled.max(axis=1), **columns)
+
+
+def error(
+    predictions: pd.DataFrame, classes, bins: int = 15, *, resamples: int = 1000, seed: int = 0
+) -> dict:
+    """Return how far confidences are from the truth, ready for JSON.
+
+    Keys: `expected_calibration_error` (0..1, see `expected_error`) and its 95 % interval; `if_calibrated` and
+    `if_calibrated_interval`, mean and 95 % of what a perfectly calibrated model with these confidences would
+    show on so few examples; `negative_log_likelihood` (nats; at most 103 per example, where float32 holds no
+    smaller probability); `brier` (Brier 1950: squared error summed over the classes, 0..2); `bins` used;
+    `examples`.
+
+    An expected calibration error is never 0: chance moves each bin's accuracy off its confidence, and the
+    absolute value counts every move. Compare it with `if_calibrated`, found by drawing for each example
+    whether it is right with its own confidence as the probability (Bröcker and Smith 2007). The interval is
+    the basic bootstrap's, 2 x estimate - percentiles (Davison and Hinkley 1997, section 5.2): it takes this
+    bias off, which a percentile interval would count twice. It is widened to hold the estimate, which may so
+    be its upper end, and 0 where the estimate is no more than a calibrated model would show. On simulated
+    tables of 100 to 2,000 examples it held the true error 81 to 98 times in 100, a percentile interval 0
+    to 95.
+
+    Raises:
+        InputError: an empty table, or one that was made with other classes; bins below 1.
+    """
+    classes = classification.class_names(classes)
+    labels = classification.codes(predictions, "label", classes)
+    surplus, confidence, place = _surplus(predictions, bins)
+    probabilities = classification.probabilities(predictions, classes)
+    of_label = probabilities[np.arange(len(labels)), labels]
+    squares = (
+        np.square(probabilities).sum(axis=1) - 2 * of_label + 1
+    )  # of p - 1 for the label, p for the others
+
+    random = np.random.default_rng(seed)
+    resampled, calibrated = [], []
+    chunk = max(1, 2_000_000 // len(labels))
+    for start in range(0, resamples, chunk):
+        shape = (min(chunk, resamples - start), len(labels))
+        drawn = random.integers(0, len(labels), shape)
+        resampled.append(_binned(surplus[drawn], place[drawn]))
+        right = random.random(shape) < confidence
+        calibrated.append(_binned(right - confidence, np.broadcast_to(place, shape)))
+    estimate = float(_binned(surplus[None], place[None])[0])
+    calibrated = np.concatenate(calibrated)
+    by_chance = intervals.percentile(calibrated)
+    below, above = intervals.percentile(np.concatenate(resampled))
+    low = 0.0 if estimate <= by_chance[1] else min(estimate, max(0.0, 2 * estimate - above))
+    high = max(estimate, 2 * estimate - below)
+    return {
+        "expected_calibration_error": estimate,
+        "expected_calibration_error_interval": [low, high],
+        "if_calibrated": float(calibrated.mean()),
+        "if_calibrated_interval": by_chance,
+        "negative_log_likelihood": max(0.0, float(-np.log(np.maximum(of_label, _SMALLEST)).mean())),
+        "brier": max(0.0, float(squares.mean())),
+        "bins": int(place.max()) + 1,
+        "examples": len(labels),
+    }
+
+
+def expected_error(predictions: pd.DataFrame, bins: int = 15) -> float:
+    """Return the expected calibration error, 0..1: |accuracy - mean confidence| in a bin, the bins' mean.
+
+    Naeini et al. 2015, with bins of equal numbers of examples instead of equal width (Nixon et al. 2019,
+    "adaptive"): most confidences of a trained network stand near 1, so bins of equal width leave a handful of
+    examples in the others, whose noise biases the sum upward (Roelofs et al. 2022; Kumar et al. 2019 on how
+    few examples a bin can bear). A bin holds at least 20 examples, so there are fewer than 15 bins below 300;
+    equal confidences share a bin.
+    """
+    surplus, _, place = _surplus(predictions, bins)
+    return float(_binned(surplus[None], place[None])[0])
+
+
+def reliability(predictions: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
+    """Return a row per bin of `expected_error`, for a plot, ascending.
+
+    Columns: `low` and `high`, the least and greatest confidence in it; `examples`; `confidence`, their mean;
+    `accuracy` with its 95 % interval (Wilson 1927) `accuracy_low`, `accuracy_high`. Shares are 0..1.
+    """
+    surplus, confidence, place = _surplus(predictions, bins)
+    table = pd.DataFrame({"place": place, "confidence": confidence, "right": surplus + confidence})
+    table = table.groupby("place").agg(
+        low=("confidence", "min"),
+        high=("confidence", "max"),
+        examples=("right", "size"),
+        confidence=("confidence", "mean"),
+        accuracy=("right", "mean"),
+    )
+    right = (table["accuracy"] * table["examples"]).round()
+    table["accuracy_low"], table["accuracy_high"] = intervals.wilson(right, table["examples"])
+    return table.reset_index(drop=True)
+
+
+def _logits(predictions, classes):
+    return np.log(np.maximum(classification.probabilities(predictions, classes), _SMALLEST))
+
+
+def _surplus(predictions, bins):
+    """Return right (0 or 1) minus confidence, the confidence, and the bin, (examples,) each."""
+    if len(predictions) == 0:
+        raise InputError("Received a prediction table without rows: predict at least one example.")
+    if bins < 1:
+        raise InputError(f"Received bins={bins}; needed is a whole number from 1.")
+    right = (predictions["label"].astype(str) == predictions["prediction"].astype(str)).to_numpy(np.float64)
+    confidence = predictions["confidence"].to_numpy(np.float64)
+    bins = max(1, min(bins, len(confidence) // _PER_BIN))
+    # Equal confidences must share a bin, or the result would depend on the order of the rows: so each goes
+    # to the bin of the first of its kind, and bins that this leaves empty are dropped.
+    first = np.searchsorted(np.sort(confidence), confidence)
+    place = np.unique(first * bins // len(confidence), return_inverse=True)[1]
+    return right - confidence, confidence, place
+
+
+def _binned(surplus, place):
+    """Return sum over bins of |sum of surplus| / examples, (repeats,), from (repeats, examples) of both."""
+    repeats, examples = surplus.shape
+    bins = int(place.max()) + 1
+    cells = place + bins * np.arange(repeats)[:, None]
+    sums = np.bincount(cells.ravel(), weights=surplus.ravel(), minlength=repeats * bins)
+    return np.abs(sums.reshape(repeats, bins)).sum(axis=1) / examples

@@ -1,0 +1,274 @@
+"""What a detector finds and misses, by COCO's rules (pycocotools): average precision by class and by size.
+
+Of Keras' and KerasCV's own numbers some leave out pictures without a detection, others the first class;
+here all pictures and classes count, and tests compare with cases counted by hand.
+"""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from runner.errors import InputError
+from runner.scores import intervals
+
+BOX = ["x_min", "y_min", "x_max", "y_max"]
+TRUTH = ["id", "class", *BOX]
+DETECTIONS = [*TRUTH, "score"]
+MOST = 100
+"""Of a picture so many detections count, the best ones."""
+SMALL, LARGE = 32 / 640, 96 / 640
+"""Sides of a square between small, medium and large, as shares of the picture: COCO's 32 and 96 pixels in its
+pictures of mostly 640."""
+SAMPLES = 200
+"""Of the bootstrap."""
+SIDE = 256
+"""Pixels a side of pictures with boxes."""
+_RECALLS = np.linspace(0, 1, 101)
+
+
+class Evaluation(NamedTuple):
+    """How good the detections of a set of pictures are."""
+
+    metrics: dict
+    """map: the mean over classes and over IoU .50, .55, ... .95 of the average precision; ap50, ap75: at
+    one IoU; ap_small, ap_medium, ap_large (None without such objects); recall: the mean over the same of
+    the share found by the best 100 of a picture; map_interval, ap50_interval; examples (pictures), boxes,
+    detections."""
+    per_class: pd.DataFrame
+    """A row per class: class, boxes, AP, AP50, AP75, recall, and small, medium, large: AP of objects of
+    that size, NaN where there are none."""
+    truth: pd.DataFrame
+    """As given, and score: of the detection that found it (IoU of at least .5), NaN where none did."""
+    detections: pd.DataFrame
+    """As given, and right: whether it found an object (IoU of at least .5) that no better one had found."""
+
+
+def evaluate(
+    truth: pd.DataFrame,
+    detections: pd.DataFrame,
+    classes: Sequence[str],
+    ids: Sequence[int],
+    image_size: int,
+    seed: int = 0,
+) -> Evaluation:
+    """Compare detections with the truth.
+
+    truth: columns TRUTH; detections: columns DETECTIONS; a row per box, class by name, boxes in pixels of
+    edges. ids: of all pictures, also those where nothing is or nothing was found. image_size: pixels a
+    side, which says what is small: below SMALL a side (a square of that area), and large from LARGE a side.
+
+    The intervals (95 %) are percentiles of a bootstrap that draws pictures: of one picture all boxes or
+    none. Raises InputError for a class or picture that is not listed, and where no box is to be found.
+    """
+    from pycocotools.cocoeval import COCOeval  # not at the top: reports without boxes do without it
+
+    _check(truth, TRUTH, classes, ids, "truth")
+    _check(detections, DETECTIONS, classes, ids, "detections")
+    if truth.empty:
+        raise InputError("received pictures without a single box; average precision needs objects to find.")
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells of each step
+        rules = COCOeval(_coco(truth, classes, ids), _coco(detections, classes, ids), "bbox")
+        low, high = (SMALL * image_size) ** 2, (LARGE * image_size) ** 2
+        rules.params.imgIds = list(range(len(ids)))
+        rules.params.areaRng = [[0, 1e10], [0, low], [low, high], [high, 1e10]]
+        rules.params.areaRngLbl = ["all", "small", "medium", "large"]
+        rules.params.maxDets = [MOST]
+        rules.evaluate()
+        rules.accumulate()
+    # (IoU, recall, class, size, 1) and (IoU, class, size, 1); -1 where there is nothing to find.
+    precision = np.where(rules.eval["precision"] < 0, np.nan, rules.eval["precision"])[..., 0]
+    recall = np.where(rules.eval["recall"] < 0, np.nan, rules.eval["recall"])[..., 0]
+    found = {
+        "AP": _mean(precision[:, :, :, 0], (0, 1)),
+        "AP50": _mean(precision[0, :, :, 0], 0),
+        "AP75": _mean(precision[5, :, :, 0], 0),
+        "recall": _mean(recall[:, :, 0], 0),
+        **{
+            name: _mean(precision[:, :, :, i], (0, 1))
+            for i, name in ((1, "small"), (2, "medium"), (3, "large"))
+        },
+    }
+    boxes = truth["class"].value_counts().reindex(list(classes), fill_value=0)
+    per_class = pd.DataFrame({"class": list(classes), "boxes": boxes.to_numpy(), **found})
+
+    def number(name: str) -> float | None:
+        value = _mean(per_class[name].to_numpy(), 0)
+        return None if np.isnan(value) else float(value)
+
+    map_interval, ap50_interval = _intervals(rules, seed)
+    metrics = {
+        "map": number("AP"),
+        "map_interval": map_interval,
+        "ap50": number("AP50"),
+        "ap50_interval": ap50_interval,
+        "ap75": number("AP75"),
+        **{f"ap_{name}": number(name) for name in ("small", "medium", "large")},
+        "recall": number("recall"),
+        "examples": len(ids),
+        "boxes": len(truth),
+        "detections": len(detections),
+    }
+    return Evaluation(metrics, per_class, *_matches(rules, truth, detections))
+
+
+def _check(table: pd.DataFrame, columns: list[str], classes: Sequence[str], ids: Sequence[int], name: str):
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise InputError(f"received {name} without the column {lacking[0]!r}; give {', '.join(columns)}.")
+    for column, allowed in (("class", classes), ("id", ids)):
+        unknown = table.loc[~table[column].isin(list(allowed)), column]
+        if len(unknown):
+            raise InputError(
+                f"received {name} with {column} {unknown.iloc[0]}, which is not among those listed."
+            )
+
+
+def _coco(table: pd.DataFrame, classes: Sequence[str], ids: Sequence[int]):
+    """The table as pycocotools wants it; the id of a box is its row, from 1, as it takes 0 for none."""
+    from pycocotools.coco import COCO
+
+    category = {name: index for index, name in enumerate(classes)}
+    picture = {number: index for index, number in enumerate(ids)}
+    # A box turned inside out would have a negative area, which is none of the sizes, and not count at all.
+    sides = np.maximum(table[BOX[2:]].to_numpy(float) - table[BOX[:2]].to_numpy(float), 0.0)
+    annotations = [
+        {
+            "id": row + 1,
+            "image_id": picture[number],
+            "category_id": category[name],
+            "bbox": [float(x), float(y), *side],
+            "area": float(side[0] * side[1]),
+            "iscrowd": 0,
+            "score": float(score),
+        }
+        for row, (number, name, x, y, side, score) in enumerate(
+            zip(
+                table["id"],
+                table["class"],
+                table["x_min"],
+                table["y_min"],
+                sides,
+                table["score"] if "score" in table else [0.0] * len(table),
+            )
+        )
+    ]
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": index} for index in range(len(ids))],
+        "annotations": annotations,
+        "categories": [{"id": index, "name": name} for index, name in enumerate(classes)],
+    }
+    coco.createIndex()
+    return coco
+
+
+def _mean(values: np.ndarray, axis) -> np.ndarray:
+    """The mean of what is there, NaN where nothing is."""
+    there = ~np.isnan(values)
+    count = there.sum(axis=axis)
+    total = np.where(there, values, 0.0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+# ---------------------------------------------------------------- picture by picture
+
+
+def _by_class(rules) -> list[list[dict | None]]:
+    """What pycocotools matched in each picture, objects of all sizes: for each class a list over pictures."""
+    pictures, sizes = len(rules.params.imgIds), len(rules.params.areaRng)
+    return [
+        rules.evalImgs[number * sizes * pictures : (number * sizes + 1) * pictures]
+        for number in range(len(rules.params.catIds))
+    ]
+
+
+def _matches(rules, truth: pd.DataFrame, detections: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables with what belongs together at IoU .5."""
+    right, score = np.zeros(len(detections), bool), np.full(len(truth), np.nan)
+    for matched in _by_class(rules):
+        for one in filter(None, matched):
+            for detection, box, value in zip(one["dtIds"], one["dtMatches"][0], one["dtScores"]):
+                if box:
+                    right[detection - 1], score[int(box) - 1] = True, value
+    return truth.assign(score=score), detections.assign(right=right)
+
+
+def _intervals(rules, seed: int) -> tuple[list[float], list[float]]:
+    """95 % intervals of mAP and AP50. A picture that is drawn twice counts as two."""
+    pictures = len(rules.params.imgIds)
+    of_classes = [_sorted_matches(matched) for matched in _by_class(rules)]
+    random = np.random.RandomState(seed)
+    drawn = []
+    for _ in range(SAMPLES):
+        times = np.bincount(random.randint(pictures, size=pictures), minlength=pictures)
+        precisions = [
+            average_precision(right, times[picture], objects @ times)
+            for right, picture, objects in of_classes
+            if objects @ times
+        ]
+        if precisions:
+            drawn.append(np.mean(precisions, axis=0))
+    drawn = np.array(drawn)
+    return intervals.percentile(drawn.mean(axis=1)), intervals.percentile(drawn[:, 0])
+
+
+def _sorted_matches(matched: list[dict | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of one class: bool (IoU, n), right or not, best detection first; int (n,), its picture; int
+    (pictures,), how many objects there are.
+    """
+    there = [(picture, one) for picture, one in enumerate(matched) if one is not None]
+    objects = np.zeros(len(matched), int)
+    right, scores, pictures = [np.zeros((10, 0), bool)], [np.zeros(0)], [np.zeros(0, int)]
+    for picture, one in there:
+        objects[picture] = len(one["gtIds"])
+        right.append(one["dtMatches"] > 0)
+        scores.append(np.array(one["dtScores"], float))
+        pictures.append(np.full(len(one["dtIds"]), picture))
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    return np.concatenate(right, axis=1)[:, order], np.concatenate(pictures)[order], objects
+
+
+def average_precision(right: np.ndarray, times: np.ndarray, objects: int) -> np.ndarray:
+    """COCO's average precision of one class: the mean over recall 0, .01, ... 1 of the highest precision at
+    that recall or a higher one.
+
+    right: bool (IoU, n), detections by falling score; times: int (n,), how often each counts; objects: how
+    many there are. Returns float64 (IoU,).
+    """
+    true = np.cumsum(right * times, axis=1)
+    every = np.maximum(np.cumsum(times), 1)
+    recall, precision = true / objects, true / every
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    padded = np.pad(envelope, ((0, 0), (0, 1)))
+    places = [np.searchsorted(one, _RECALLS, side="left") for one in recall]
+    return np.take_along_axis(padded, np.array(places), axis=1).mean(axis=1)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def draw(image: np.ndarray, boxes: Sequence[tuple], side: int = SIDE) -> np.ndarray:
+    """Return the picture with boxes drawn on it, uint8 (side, side, 3) for a square one.
+
+    image: uint8 (h, w, 3), enlarged to `side` pixels so that lines cover little; boxes: (x_min, y_min, x_max,
+    y_max, colour, text) each, in pixels of edges of `image`, drawn in this order.
+    """
+    scale = max(1.0, side / max(image.shape[:2]))
+    height, width = (round(length * scale) for length in image.shape[:2])
+    picture = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(max(10, side // 18))
+    for x_min, y_min, x_max, y_max, colour, text in boxes:
+        left, top = (round(place * scale) for place in (x_min, y_min))
+        # The last pixel within the box; a box that is cut at the border stays in sight.
+        right, bottom = round(x_max * scale) - 1, round(y_max * scale) - 1
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=2)
+        if text:
+            above = top - font.size - 2
+            place = (left + 3, above if above >= 0 else top + 2)
+            pen.text(place, text, fill=colour, font=font, stroke_width=2, stroke_fill="black")
+    return np.asarray(picture)

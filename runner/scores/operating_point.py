@@ -1,0 +1,189 @@
+"""For two classes: where to draw the line between them, chosen on validation, and what it gives.
+
+Everything here reads the prediction tables of `classification.predict`. The score of an example is its
+probability of the positive class, the column "p:<positive>"; it counts as positive from the threshold on.
+"""
+
+import numpy as np
+import pandas as pd
+import sklearn.metrics
+
+from runner.errors import InputError, suggest
+from runner.scores import classification, intervals
+
+CRITERIA = ("youden", "f1")
+
+
+def curves(predictions: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Return the ROC curve and the precision-recall curve, a row per threshold that changes something.
+
+    The first has columns threshold, false_positive_rate, true_positive_rate; the second threshold, recall,
+    precision. Rates are 0..1. Both begin with the threshold infinity, where nothing is called positive;
+    precision is 1 there by convention. None where the examples are all of one class: there is no curve then.
+
+    Raises:
+        InputError: a table that is empty, or has not exactly two classes, or lacks the class `positive`.
+    """
+    truth, scores = _binary(predictions, positive)
+    if truth.all() or not truth.any():
+        return None
+    false_positive_rate, true_positive_rate, thresholds = sklearn.metrics.roc_curve(truth, scores)
+    roc = pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "false_positive_rate": false_positive_rate,
+            "true_positive_rate": true_positive_rate,
+        }
+    )
+    precision, recall, thresholds = sklearn.metrics.precision_recall_curve(
+        truth, scores, drop_intermediate=True
+    )
+    precision_recall = pd.DataFrame(
+        {"threshold": np.append(thresholds, np.inf), "recall": recall, "precision": precision}
+    )
+    return roc, precision_recall[::-1].reset_index(drop=True)
+
+
+def areas(predictions: pd.DataFrame, positive: str, *, resamples: int = 1000, seed: int = 0) -> dict | None:
+    """Return the areas under the two curves, ready for JSON, or None where the examples are of one class.
+
+    Keys: `roc_auc`, `average_precision` (0..1; Fawcett 2006, Davis and Goadrich 2006), each with the 95 %
+    percentile interval of a bootstrap over examples, `positives` and `negatives`. The bootstrap resamples
+    within each class, so that every resample has both; average precision holds for this share of positives.
+
+    Raises:
+        InputError: as `curves`.
+    """
+    truth, scores = _binary(predictions, positive)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        return None
+    order = np.argsort(-scores, kind="stable")
+    truth, scores = truth[order], scores[order]
+    last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    random = np.random.default_rng(seed)
+    chunk = max(1, 2_000_000 // len(scores))
+    roc_aucs, average_precisions = [], []
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        weights = np.zeros((rows, len(scores)))
+        for members, number in ((truth, positives), (~truth, negatives)):
+            drawn = random.integers(0, number, (rows, number)) + number * np.arange(rows)[:, None]
+            drawn = np.bincount(drawn.ravel(), minlength=rows * number)
+            weights[:, members] = drawn.reshape(rows, number)
+        true_positives = np.cumsum(weights * truth, axis=1)[:, last_of_ties]
+        called_positive = np.cumsum(weights, axis=1)[:, last_of_ties]
+        false_positives = called_positive - true_positives
+        gained = np.diff(true_positives, axis=1, prepend=0)
+        between = np.diff(false_positives, axis=1, prepend=0)
+        # Trapezoids over the false positives: ties between the classes count one half.
+        area = np.sum(between * (true_positives - gained / 2), axis=1)
+        roc_aucs.append(area / (positives * negatives))
+        precision = true_positives / np.maximum(called_positive, 1)
+        average_precisions.append(np.sum(gained * precision, axis=1) / positives)
+    return {
+        "roc_auc": float(sklearn.metrics.roc_auc_score(truth, scores)),
+        "roc_auc_interval": intervals.percentile(np.concatenate(roc_aucs)),
+        "average_precision": float(sklearn.metrics.average_precision_score(truth, scores)),
+        "average_precision_interval": intervals.percentile(np.concatenate(average_precisions)),
+        "positives": positives,
+        "negatives": negatives,
+    }
+
+
+def choose(validation_predictions: pd.DataFrame, positive: str, criterion: str = "youden") -> float | None:
+    """Return the threshold, 0..1, that is best on the validation examples; None where they are of one class.
+
+    "youden" maximises sensitivity + specificity - 1 (Youden 1950), whatever the share of positives; "f1" the
+    harmonic mean of precision and recall, which falls with rarer positives. The threshold lies midway between
+    two scores, so that rounding moves no example across it; among equally good ones it is the one nearest
+    0.5. None instead of an error, because this runs when a training is over: leave the operating point out.
+
+    Raises:
+        InputError: as `curves`; another criterion.
+    """
+    if criterion not in CRITERIA:
+        raise InputError(
+            f"Received the criterion {criterion!r}; allowed are {' and '.join(CRITERIA)}."
+            + suggest(criterion, CRITERIA)
+        )
+    truth, scores = _binary(validation_predictions, positive)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        return None
+    values, place = np.unique(scores, return_inverse=True)
+    # From position k of the ascending values on, everything is called positive.
+    true_positives = np.cumsum(np.bincount(place, weights=truth)[::-1])[::-1]
+    called_positive = np.cumsum(np.bincount(place)[::-1])[::-1]
+    if criterion == "youden":
+        quality = true_positives / positives - (called_positive - true_positives) / negatives
+    else:
+        quality = 2 * true_positives / (called_positive + positives)
+    thresholds = np.append(0.0, (values[1:] + values[:-1]) / 2)
+    best = np.flatnonzero(quality >= quality.max() - 1e-12)
+    return float(thresholds[best[np.argmin(np.abs(thresholds[best] - 0.5))]])
+
+
+def at(
+    predictions: pd.DataFrame, positive: str, threshold: float, *, resamples: int = 1000, seed: int = 0
+) -> dict:
+    """Return what a threshold (0..1) gives on these examples, ready for JSON; shares are 0..1.
+
+    Keys: `positive`, `threshold`; the counts `true_positives`, `false_negatives`, `false_positives`,
+    `true_negatives`; `sensitivity` (recall), `specificity` and `precision`, each with a 95 % interval
+    (Wilson 1927); `f1` with that of a bootstrap over examples. A share of no examples is None, and so is its
+    interval.
+
+    Raises:
+        InputError: as `curves`; a threshold outside 0..1.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"Received the threshold {threshold}; needed is a probability, 0 to 1.")
+    truth, scores = _binary(predictions, positive)
+    called = scores >= threshold
+    counts = {
+        "true_positives": int(np.sum(truth & called)),
+        "false_negatives": int(np.sum(truth & ~called)),
+        "false_positives": int(np.sum(~truth & called)),
+        "true_negatives": int(np.sum(~truth & ~called)),
+    }
+    right, missed, false_alarms, rest = counts.values()
+    result = {"positive": str(positive), "threshold": float(threshold)} | counts
+    shares = {
+        "sensitivity": (right, right + missed),
+        "specificity": (rest, rest + false_alarms),
+        "precision": (right, right + false_alarms),
+    }
+    for name, (successes, examples) in shares.items():
+        low, high = intervals.wilson(successes, examples)
+        result[name] = successes / examples if examples else None
+        result[f"{name}_interval"] = [float(low), float(high)] if examples else None
+    result |= {"f1": None, "f1_interval": None}
+    if right + missed + false_alarms:
+        drawn = np.random.default_rng(seed).multinomial(
+            len(truth), np.array(list(counts.values())) / len(truth), size=resamples
+        )
+        result["f1"] = float(_f1(right, missed, false_alarms))
+        result["f1_interval"] = intervals.percentile(_f1(drawn[:, 0], drawn[:, 1], drawn[:, 2]))
+    return result
+
+
+def _f1(right, missed, false_alarms):
+    return 2 * right / np.maximum(2 * right + missed + false_alarms, 1)
+
+
+def _binary(predictions, positive):
+    """Return which examples are positive, bool, and their scores, float64, (examples,) each."""
+    classes = [name[2:] for name in predictions.columns if name.startswith("p:")]
+    if len(classes) != 2:
+        raise InputError(
+            f"Received a prediction table of {len(classes)} classes; an operating point is between two: "
+            "use `classification.per_class` for more."
+        )
+    if str(positive) not in classes:
+        raise InputError(
+            f"Received the positive class {positive!r}; allowed are {' and '.join(map(repr, classes))}."
+            + suggest(positive, classes)
+        )
+    truth = classification.codes(predictions, "label", classes) == classes.index(str(positive))
+    return truth, classification.probabilities(predictions, [str(positive)])[:, 0]

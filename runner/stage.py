@@ -1,0 +1,80 @@
+"""One stage of a transfer schedule, as data.
+
+It lives here and not beside the callback that runs it so that `--help` and a misspelt flag never wait for
+TensorFlow.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.errors import InputError, suggest
+from runner.fields import check_types
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a transfer schedule: which weights train, for how long and how fast."""
+
+    name: str
+    """Shown in the log, the ledger and the report; unique within a schedule."""
+    train: str = "head"
+    """head | top:N (head and last N blocks) | above:NAME (head and all above a block) | all | norm | bias"""
+    epochs: int = 10
+    learning_rate: float = 1e-3
+    """Peak learning rate of the stage."""
+    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    warmup: float = 0.0
+    """Share of the stage's steps over which the rate climbs from 0 (cosine) or to its peak (one_cycle; 0
+    means 0.3).
+    """
+    layer_decay: float = 1.0
+    """Each block's rate is this times the rate of the block above it; 1 gives all the same rate."""
+    patience: int | None = None
+    """End the stage after this many epochs without a better validation value; None never does."""
+    batch_norm: Literal["frozen", "train"] = "frozen"
+    """frozen keeps the backbone's BatchNorm layers (statistics, scales, offsets) still; train lets them
+    learn.
+    """
+    keep: Literal["best", "last"] = "best"
+    """Which epoch's weights the stage hands on: the best on validation, or the last."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        allowed = ("head", "top:N", "above:NAME", "all", "norm", "bias")
+        if not re.fullmatch(r"head|all|norm|bias|top:[1-9]\d*|above:.+", self.train):
+            raise InputError(
+                f"stage {self.name!r}: train={self.train!r} is not one of {', '.join(allowed)}."
+                f"{suggest(self.train, allowed)} Example: train='top:2'."
+            )
+        for field, fine, rule in (
+            ("name", bool(self.name.strip()), "a name that is not empty"),
+            ("epochs", self.epochs >= 1, "a whole number of at least 1"),
+            ("learning_rate", 0 < self.learning_rate < float("inf"), "a number above 0"),
+            ("warmup", 0 <= self.warmup < 1, "a share of the stage's steps, from 0 to below 1"),
+            ("layer_decay", 0 < self.layer_decay <= 1, "a factor above 0 and at most 1"),
+            ("patience", self.patience is None or self.patience >= 1, "None or a whole number of at least 1"),
+        ):
+            if not fine:
+                raise InputError(
+                    f"stage {self.name!r}: {field}={getattr(self, field)!r} cannot be used; give {rule}."
+                )
+        if self.warmup and self.schedule == "constant":
+            raise InputError(
+                f"stage {self.name!r}: warmup={self.warmup} has no effect with schedule='constant'; "
+                "set schedule to 'cosine' or 'one_cycle', or warmup to 0."
+            )
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raise InputError unless there is at least one stage and no two share a name."""
+    names = [stage.name for stage in stages]
+    if not names:
+        raise InputError("no stages were given; give at least one, for example Stage('head', train='head').")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"two stages are called {twice[0]!r}; the names {names} must differ, since the ledger and "
+            "the report tell stages apart by name."
+        )

@@ -1,0 +1,60 @@
+"""What the staged schedule is compared with: the same network and pictures, trained in two other ways."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import pandas as pd
+
+from runner.stage import Stage
+from runner.training.fit import Fit
+
+
+def methods(config, frozen: str = "feature extraction") -> dict:
+    """A Config for each method: "staged", as it is, and two baselines with as many epochs in all.
+
+    config: a template's Config, with stages, weights, scratch_learning_rate and baselines (False: no others).
+    "from scratch" has every weight and BatchNorm statistic free from the start and no validation pick of its
+    epoch: early in training its statistics say little about its weights. They are to be estimated anew before
+    it is judged (`trainable.reestimate_batch_norm`).
+    frozen: how the method is called that trains the head alone, as the first stage does.
+    """
+    if not config.baselines:
+        return {"staged": config}
+    epochs = sum(stage.epochs for stage in config.stages)
+    scratch = Stage(
+        "scratch",
+        train="all",
+        epochs=epochs,
+        learning_rate=config.scratch_learning_rate,
+        schedule="cosine",
+        warmup=0.1,
+        batch_norm="train",
+        keep="last",
+    )
+    head = dataclasses.replace(
+        config.stages[0], name="head", train="head", epochs=epochs, schedule="cosine", batch_norm="frozen"
+    )
+    return {
+        "from scratch": dataclasses.replace(config, weights="none", stages=(scratch,)),
+        frozen: dataclasses.replace(config, stages=(head,)),
+        "staged": config,
+    }
+
+
+def table(
+    networks: Mapping[str, keras.Model], fits: Mapping[str, Fit], scores: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """A row per method: what it trained, what it took (seconds), and its scores, the further columns."""
+    rows = [
+        {
+            "method": name,
+            "epochs": len(fits[name].history),
+            "trainable_parameters": sum(int(np.prod(one.shape)) for one in network.trainable_variables),
+            "seconds": round(fits[name].seconds, 1),
+            **scores[name],
+        }
+        for name, network in networks.items()
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,46 @@
+"""BatchNorm statistics: whether they would ever learn, and their estimate anew after a short training."""
+
+from collections.abc import Sequence
+
+import keras
+
+from runner.errors import InputError
+from runner.stage import Stage
+
+
+def check(model: keras.Model, weights: str, stages: Sequence[Stage]) -> None:
+    """Raise InputError where BatchNorm layers start from random weights (weights "none") and never learn."""
+    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
+    if weights == "none" and normalised and all(stage.batch_norm == "frozen" for stage in stages):
+        raise InputError(
+            "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "
+            "(batch_norm='frozen'); give weights, or train all with batch_norm='train'."
+        )
+
+
+def reestimate(model: keras.Model, batches) -> None:
+    """Replace the BatchNorm statistics of trained layers by their average over `batches` of images, weights
+    unchanged.
+
+    The moving averages of a short training from scratch lag behind the weights (momentum 0.99 needs some
+    500 steps, 0.999 ten times that), so that it would be judged on statistics of an earlier network; this
+    is the recalculation of Izmailov et al. 2018 (arXiv:1803.05407, section 3.2). Frozen layers keep theirs.
+    `batches` yields float or uint8 arrays (batch, height, width, channels); an empty one leaves everything
+    as it was.
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for count, images in enumerate(batches):
+            for layer in layers:
+                layer.momentum = count / (
+                    count + 1
+                )  # a running mean: the first batch counts fully, the n-th 1/n
+            model(images, training=True)
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer.momentum = momentum

@@ -1,0 +1,341 @@
+"""Put the parts together: `fit` runs the stages in one `model.fit`."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import pandas as pd
+import tensorflow as tf
+from rich.console import Console
+
+from runner import quiet
+from runner.augment import on_device
+from runner.devices import multi_worker
+from runner.errors import DivergenceError, InputError, OutOfMemory
+from runner.networks.backbones import Block
+from runner.pictures.batches import pair
+from runner.stage import Stage
+from runner.training import checkpoint, speeds
+from runner.training.frozen import FrozenPrefix
+from runner.training.progress import EpochLines
+from runner.training.stages import StagedUnfreezing
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one `fit` leaves beside the trained model."""
+
+    history: pd.DataFrame
+    """A row per epoch: epoch, stage, stage_epoch, learning_rate, loss, val_loss, metrics, seconds."""
+    ledger: pd.DataFrame
+    """A row per stage and block: what was to train and what moved; see `trainable.ledger`."""
+    seconds: float
+    """Wall time of the whole fit, tracing included; of epochs before an interruption, theirs."""
+
+
+def fit(
+    model: keras.Model,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    stages: Sequence[Stage],
+    blocks: Sequence[Block],
+    *,
+    monitor: str = "val_loss",
+    title: str = "",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    train_from: Callable[..., tf.data.Dataset] | None = None,
+    checkpoints: Path | None = None,
+    checkpoint_steps: int | None = None,
+    checkpoint_minutes: float | None = checkpoint.MINUTES,
+    frozen: FrozenPrefix | None = None,
+    train_on_device: Callable[..., tf.data.Dataset] | None = None,
+    augment_on: str = "auto",
+    accumulate: int = 1,
+) -> Fit:
+    """Run the stages on a compiled model and return the history and the ledger.
+
+    Args:
+        model: compiled under its strategy's scope; its weights are changed in place.
+        train, validation: batches that `model.fit` takes, such as those of `batching.batches`.
+        stages: run in order, each on what the one before left.
+        blocks: the backbone's blocks (`backbones.blocks(backbone)`).
+        monitor: which entry of the logs decides the best epoch of a stage, always measured on validation.
+        title: printed above the progress.
+        callbacks: more Keras callbacks, run after the stages' own; checkpoints keep what they count.
+        train_from: the same batches as `train`: `train_from(step)` as `batching.named_batches(...,
+            start=step)` gives them, and on several replicas `train_from(step, share=share)`, as that gives
+            them for the share. With it a fit that goes on starts reading where it stopped, instead of making
+            all input behind it again, each worker makes its own rows only, and a batch whose loss is no
+            number is named by its ids.
+        checkpoints: a folder for `checkpoint.Checkpoints`. Where it holds the state of an interrupted fit,
+            this one goes on from there: give the same seed, data and arguments. None writes nothing.
+        checkpoint_steps, checkpoint_minutes: how often to write within an epoch; see `Checkpoints`. Within an
+            epoch needs `train` of known length.
+        frozen: computes what lies below the weights that a stage trains once, and keeps it. Each stage is
+            then a `model.fit` of its own on the part above. Not with further callbacks, nor with `train` of
+            unknown length.
+        train_on_device: what `train_from` gives, made with `only_draw=True`, to augment on the device.
+        augment_on: where: "input", "device" (which wants `train_on_device`), or "auto": on a GPU that would
+            otherwise wait for its pictures, by measurement, else in the input.
+        accumulate: each replica computes its rows of a batch in so many parts, one after another, and takes
+            one step: for batches that do not fit. See `accumulation`.
+
+    Raises InputError before the first epoch for stages that the model cannot run and for steps per execution
+    that do not divide an epoch, LedgerError when a stage
+    moved what it was not to move, DivergenceError when the loss becomes NaN or infinite, OutOfMemory when a
+    step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
+    """
+    if augment_on not in on_device.PLACES or (augment_on == "device" and train_on_device is None):
+        raise InputError(
+            f"augment_on={augment_on!r} cannot be done; give one of {', '.join(on_device.PLACES)}, and for "
+            "'device' also train_on_device."
+        )
+    strategy = model.distribute_strategy
+    staged = StagedUnfreezing(stages, blocks, monitor=monitor, whole=model)
+    silent = None if multi_worker.is_chief(strategy) else Console(quiet=True)
+    clock, lines = EpochSeconds(), EpochLines(staged, title=title, console=silent)
+    # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
+    # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
+    steps = int(train.cardinality())
+    if steps > 0 and steps % model.steps_per_execution:
+        fitting = [str(number) for number in range(1, steps + 1) if not steps % number]
+        raise InputError(
+            f"steps_per_execution={model.steps_per_execution} does not divide the {steps} steps of an epoch, "
+            f"and Keras would run more than these; give one of {', '.join(fitting)}."
+        )
+    if steps <= 0:
+        checkpoint_steps = checkpoint_minutes = None  # nothing says where in its epoch such data stands
+    saver = None
+    if checkpoints:
+        others = list(callbacks)
+        saver = checkpoint.Checkpoints(
+            checkpoints, staged, clock, others, checkpoint_steps, checkpoint_minutes
+        )
+    saved = checkpoint.read_together(checkpoints, strategy) if checkpoints else None
+    seconds_before, first = 0.0, 0
+    if saved:
+        record, arrays = saved
+        staged.resume(record, arrays)
+        saver.restore(record, arrays)
+        clock.seconds, seconds_before = record["seconds"], sum(record["seconds"])
+        first = record["index"] + record["entering"]
+        place = f"epoch {record['epochs_done']}" + (
+            f" and {record['calls']} steps" if record["calls"] else ""
+        )
+        lines.title += f" (goes on after {place})"
+    every = [clock, staged, *callbacks, lines, *([saver] if saver else [])]
+    if frozen is not None and saver is not None:
+        frozen.between_batches = saver.stop_if_terminated
+    # Counters of other callbacks would begin anew with each fit, so with them there is one.
+    apart = frozen is not None and not callbacks and steps > 0
+    whole, ended = None, bool(saved) and saved[0]["finished"]
+    started = time.perf_counter()
+    try:
+        with saver or contextlib.nullcontext(), quiet.about_tracing():
+            for index in range(first, len(staged.stages)) if apart else [None]:
+                staged.only, segment = index, None
+                if apart and not ended:
+                    staged.index = index
+                    segment = _part(frozen, model, staged, blocks, lines)
+                if segment is None and whole is None:
+                    whole = Segment(model, train, validation, train_from)
+                    whole = whole if ended else _whole(whole, train_on_device, augment_on, accumulate)
+                    if steps >= speeds.BATCHES and not saved:
+                        every.insert(0, _watch(whole, lines))
+                segment = segment or whole
+                _run(segment, staged, every, steps, saved, accumulate)
+                saved = None
+    except DivergenceError as error:
+        raise DivergenceError(f"{error}{_pictures(segment.train_from, staged)}{_kept(checkpoints)}") from None
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise OutOfMemory(_smaller_batch(train, staged, error, accumulate)) from error
+    finally:
+        lines.close()
+    seconds = seconds_before + time.perf_counter() - started
+    return Fit(staged.history.assign(seconds=clock.seconds), staged.ledger, seconds)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one `model.fit` runs on: the network or the part of it above a cut, and its batches."""
+
+    model: keras.Model
+    train: tf.data.Dataset
+    validation: tf.data.Dataset
+    train_from: Callable[..., tf.data.Dataset] | None
+
+
+def _part(
+    frozen: FrozenPrefix,
+    model: keras.Model,
+    staged: StagedUnfreezing,
+    blocks: Sequence[Block],
+    lines: EpochLines,
+) -> Segment | None:
+    """The part of the network that the next stage has to run, or None where nothing can be kept."""
+    stage, *later = staged.stages[staged.only :]
+    lines.show_title()
+    kept = frozen.part(model, blocks, stage, later)
+    if isinstance(kept, str):
+        lines.remark = f"nothing is kept: {kept}"
+        return None
+    lines.remark = kept.note
+    return Segment(kept.model, kept.train_from(0).map(pair), kept.validation, kept.train_from)
+
+
+def _whole(
+    in_input: Segment,
+    train_on_device: Callable[..., tf.data.Dataset] | None,
+    augment_on: str,
+    accumulate: int,
+) -> Segment:
+    """The whole network, with its batches augmented where `augment_on` says or, for "auto", should."""
+    if train_on_device is None or augment_on == "input":
+        return in_input
+    if augment_on == "auto":
+        if not tf.config.list_logical_devices("GPU"):
+            return in_input
+        found = speeds.Speeds(
+            _input_speed(in_input),
+            speeds.training_speed(in_input.model, in_input.train, accumulate),
+        )
+        bound = multi_worker.any_worker(found.input_bound, in_input.model.distribute_strategy)
+        print(f"{found}; augmentation {'on the device' if bound else 'in the input'}")
+        if not bound:
+            return in_input
+    paired = train_on_device(0).map(pair).prefetch(tf.data.AUTOTUNE)
+    return Segment(on_device.wrap(in_input.model), paired, in_input.validation, train_on_device)
+
+
+def _input_speed(segment: Segment) -> float:
+    """Pictures per second that come in at all workers together, when nothing else runs."""
+    strategy = segment.model.distribute_strategy
+    share = multi_worker.share_of(strategy)
+    if not share or not segment.train_from:
+        return speeds.input_speed(segment.train)
+    own = segment.train_from(0, share=share).map(pair).prefetch(tf.data.AUTOTUNE)
+    return share.workers * speeds.input_speed(own)
+
+
+def _watch(segment: Segment, lines: EpochLines) -> speeds.InputWatch:
+    """Says after the first epoch whether the network waited for its pictures."""
+
+    def tell(found: speeds.Speeds) -> None:
+        advice = "; a weaker augmentation or smaller pictures would help" if found.input_bound else ""
+        lines.remark = f"{found}{advice}"
+
+    pictures = len(tf.nest.flatten(next(iter(segment.train)))[0])
+    return speeds.InputWatch(_input_speed(segment), pictures, tell)
+
+
+def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved, accumulate: int) -> None:
+    """One `model.fit`, from the beginning or from a saved state."""
+    model, record = segment.model, saved[0] if saved else None
+    strategy = model.distribute_strategy
+    multi_worker.prepare(model, accumulate)
+    epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
+    if isinstance(segment.train.element_spec, tuple):  # with labels
+        _build_metrics(model, segment.train.element_spec[1])
+    ended = bool(saved) and record["finished"]
+    steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
+    train = _endless(segment.train, segment.train_from, steps, epochs_done, steps_done)
+    model.fit(
+        multi_worker.distribute(train, strategy),
+        validation_data=multi_worker.distribute(segment.validation, strategy),
+        epochs=staged.epochs,
+        initial_epoch=staged.epochs if ended else epochs_done,
+        steps_per_epoch=steps if steps > 0 else None,
+        verbose=0,
+        shuffle=False,  # the batches are shuffled already
+        callbacks=callbacks,
+    )
+
+
+def _build_metrics(model: keras.Model, labels) -> None:
+    """Make the variables of the metrics, which Keras leaves to their first use.
+
+    Within the first trace of the training step new variables make TensorFlow trace it a second time: two
+    seconds for ResNet50. A state that is read back needs them as well.
+    """
+    metrics = model._compile_metrics
+    if metrics is None or metrics.built:
+        return
+
+    def one(spec) -> tf.Tensor:
+        return tf.zeros([1 if length is None else length for length in spec.shape], spec.dtype)
+
+    with model.distribute_strategy.scope():
+        metrics.build(*(keras.tree.map_structure(one, each) for each in (labels, model.output)))
+
+
+def _endless(train, train_from, steps, epochs_done, steps_done):
+    """The batches after `steps_done` steps, without end where an epoch's length is known, as
+    `multi_worker.distribute` takes them.
+    """
+    if steps > 0:
+        if train_from:
+
+            def own(share: multi_worker.Share | None) -> tf.data.Dataset:
+                named = train_from(steps_done, share=share) if share else train_from(steps_done)
+                return named.map(pair).prefetch(tf.data.AUTOTUNE)
+
+            return own
+        # The same pictures in the same order and with the same augmentation: what is behind us is made once
+        # more and thrown away. That is exact for any dataset and costs no training step.
+        return train.repeat().skip(steps_done)
+    for _ in range(epochs_done):
+        for _ in train:
+            pass
+    return train
+
+
+def _pictures(train_from, staged: StagedUnfreezing) -> str:
+    """The ids of the batch that was just trained on, for a message."""
+    if not train_from or not staged.calls:
+        return ""
+    per_call = staged.model.steps_per_execution
+    done = len(staged.rows) * staged.steps + (staged.calls - 1) * per_call
+    ids = [one for batch in train_from(done).take(per_call) for one in batch["id"].numpy().tolist()]
+    shown = ", ".join(map(str, ids[:64])) + (", ..." if len(ids) > 64 else "")
+    return f" The batch's ids (rows of the manifest, from 0): {shown}."
+
+
+def _kept(checkpoints: Path | None) -> str:
+    last = sorted(Path(checkpoints).glob("epoch-*.npz"))[-1:] if checkpoints else []
+    return f" The last good checkpoint is {last[0]}." if last else ""
+
+
+def _smaller_batch(
+    train: tf.data.Dataset, staged: StagedUnfreezing, error: BaseException, accumulate: int
+) -> str:
+    """Advice after a step that did not fit: the largest power of two that is at most half the batch."""
+    size = int(tf.shape(tf.nest.flatten(next(iter(train)))[0])[0])
+    reason = " ".join(str(getattr(error, "message", error)).split())[:200]
+    advice = (
+        f"try accumulate={2 * accumulate}, for the same steps in smaller parts, or a batch_size of "
+        f"{2 ** ((size // 2).bit_length() - 1)}, in another run folder"
+        if size > 1
+        else "the batch is one picture already: use a smaller image_size or backbone"
+    )
+    return (
+        f"stage '{staged.stage.name}', epoch {staged.stage_epoch + 1}: out of memory with {size} pictures in "
+        f"a batch; {advice}. Half precision (precision='mixed_float16' on a GPU) and a smaller image_size "
+        f"also help. The reason given was: {reason}"
+    )
+
+
+class EpochSeconds(keras.callbacks.Callback):
+    """Wall time of each epoch, validation included, in `seconds`; epochs of an earlier fit stay in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(round(time.perf_counter() - self.started, 4))

@@ -1,0 +1,408 @@
+"""The frozen part of the network: found for a stage, computed once, and kept.
+
+A stage that trains the head, or the top of the backbone, computes the same activations below it in every
+epoch. `cut` finds the deepest place where the network can be divided so that nothing below it learns;
+`FrozenPrefix` runs the part below once over the pictures and gives the part above batches of what came out.
+The part above shares its layers with the whole network, so nothing is copied back.
+
+The next stage's cut usually lies lower. Where it does, the pictures are run up to there first, which the next
+stage will need anyway, and this stage's activations are computed from those: one pass serves both.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from runner.augment import draws, matrices, warp
+from runner.augment import views as augment
+from runner.devices import multi_worker
+from runner.devices.multi_worker import Share
+from runner.networks import backbones, folding
+from runner.networks.backbones import Block
+from runner.pictures import images
+from runner.stage import Stage
+from runner.training import cache as activations
+from runner.training import trainable
+from runner.training.cache import Kept
+
+VIEWS = 16
+"""How many augmented views of each picture are kept, where nothing else is said."""
+CHUNK = 2**20
+"""How many numbers the workers exchange at a time: 8 MB on the way."""
+LEAST_SHARE = 0.1
+"""Of the network's weights, below a cut: with less there, keeping would save no work and take much room."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two parts that share its layers: network(x) = above(below(x))."""
+
+    layer: str
+    """After which the network is divided."""
+    below: keras.Model
+    above: keras.Model
+
+
+def cut(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Cut | None:
+    """Divide a flat network where everything below is still in a stage; None where nothing much is.
+
+    Still is a layer of which no variable trains, whose statistics do not move and that draws nothing at
+    random. The stochastic depth inside frozen blocks of the backbone (EfficientNet, ConvNeXt) counts as
+    still: a frozen block is a fixed function of its picture here, in inference mode, and not the noisy one
+    that it is where nothing is kept.
+
+    Of the places where everything passes through one tensor, the last before something moves is taken: for
+    the head it is the pooled features. At least LEAST_SHARE of the weights must lie below it.
+    Sets the network's `trainable` flags as the stage wants them.
+    """
+    found = _place(network, blocks, stage)
+    if found is None:
+        return None
+    tensor = found.output
+    # Names, or Keras would number the parts, and the next process would number them otherwise.
+    below = keras.Model(network.input, tensor, name=f"below_{found.name}")
+    return Cut(found.name, below, keras.Model(tensor, network.output, name=f"above_{found.name}"))
+
+
+def _place(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> keras.Operation | None:
+    """The operation after which `cut` divides."""
+    trainable.set_trainable(network, blocks, stage.train, stage.batch_norm)
+    of_backbone = {name for block in blocks for name in block.layers}
+    parents = backbones.parents_of(network.operations)
+    consumers = {name: 0 for name in parents}
+    for names in parents.values():
+        for name in names:
+            consumers[name] += 1
+    open_tensors: dict[str, int] = {}  # made below, and how often they are still to be read
+    found, below, least = None, 0, LEAST_SHARE * network.count_params()
+    for operation in network.operations:  # in an order in which what is read is made before
+        if _moves(operation, of_backbone):
+            break
+        for name in parents[operation.name]:
+            open_tensors[name] -= 1
+            if not open_tensors[name]:
+                del open_tensors[name]
+        open_tensors[operation.name] = consumers[operation.name]
+        below += operation.count_params() if isinstance(operation, keras.layers.Layer) else 0
+        if below >= least and list(open_tensors) == [operation.name] and consumers[operation.name]:
+            found = operation
+    return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one stage trains on: the part above its cut, and its batches."""
+
+    model: keras.Model
+    """Compiled like the network, whose upper layers it shares."""
+    train_from: Callable[..., tf.data.Dataset]
+    """As `training.fit` takes it, with activations for "input"."""
+    validation: tf.data.Dataset
+    note: str
+    """What is kept, where, and what it cost, for the log."""
+
+
+class FrozenPrefix:
+    """Run the still part of a network once per stage and keep what comes out.
+
+    Args:
+        examples: a `data.Data`; train and val are read, test never.
+        batch_size, seed, strength, flip: as for `batching.batches`. Of pictures that fit in memory the
+            order is the same as without keeping, and with strength "none" so is every batch.
+        resize: how the pictures were made square, for the fingerprint.
+        views: of each training picture so many augmented views are kept, and taken in turn from epoch to
+            epoch (at most as many as the stage has epochs; one without augmentation).
+        fold: compute the still part with BatchNorm folded into the convolutions (`folding.fold`), which is up
+            to twice as fast and differs by rounding; False computes it to the bit as the network does.
+        memory, disk: budgets in bytes for each array, see `activations.keep`.
+
+    `between_batches` is called after each batch that is computed; it may raise to stop.
+    """
+
+    def __init__(
+        self,
+        examples,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        strength: str = "none",
+        flip: bool = False,
+        resize: str = "crop",
+        views: int = VIEWS,
+        fold: bool = True,
+        memory: int = activations.MEMORY,
+        disk: int = activations.DISK,
+    ):
+        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+        self.strength, self.flip, self.resize, self.views = strength, flip, resize, views
+        self.fold = fold
+        self.budgets = {"memory": memory, "disk": disk}
+        self.between_batches: Callable[[], None] = lambda: None
+        label_of = {name: place for place, name in enumerate(examples.classes)}
+        self.labels = examples.manifest["label"].map(label_of).to_numpy()
+
+    def part(
+        self, network: keras.Model, blocks: Sequence[Block], stage: Stage, later: Sequence[Stage] = ()
+    ) -> Part | str:
+        """Prepare one stage of a compiled network, or say in words why nothing can be kept for it.
+
+        later: the stages that follow, in their order.
+        """
+        with network.distribute_strategy.scope():
+            own = ("train_step", "test_step", "compute_loss", "compute_metrics")
+            if any(getattr(type(network), name) is not getattr(keras.Model, name) for name in own):
+                return "the network has a training step of its own, which its upper part would not"
+            levels = self._lower_levels(network, blocks, stage, later)
+            divided = cut(network, blocks, stage)
+            if divided is None:
+                return "too little of the network lies below what trains"
+            try:
+                divided.above.compile_from_config(network.get_compile_config())
+                divided.above.steps_per_execution = network.steps_per_execution
+            except (TypeError, ValueError, AttributeError) as error:
+                return f"its loss or metrics cannot be copied ({' '.join(str(error).split())[:100]})"
+        started = time.perf_counter()
+        levels = [_Level(network, divided.below.output, divided.layer, self._views(stage)), *levels]
+        kept = {split: self._keep(levels, split) for split in ("train", "val")}
+        if None in kept.values():
+            return f"the activations after {divided.layer} fit neither in memory nor on disk"
+        train, validation = kept["train"], kept["val"]
+        size = (train.array.nbytes + validation.array.nbytes) / 1e6
+        views = len(train.array)
+        seconds = time.perf_counter() - started
+        way = [level.layer for level in levels[1:] if level.used]
+        note = (
+            f"below {divided.layer} computed once{', by way of ' * bool(way)}{', '.join(way)}: "
+            f"{train.array.shape[1]} pictures in {views} view{'s' * (views > 1)}, "
+            f"{validation.array.shape[1]} for validation, {size:,.1f} MB {train.how} ({seconds:.1f} s)"
+        )
+        held = self._batches(validation.array, "val")
+        return Part(
+            divided.above,
+            lambda step, share=None: self._batches(train.array, "train", step, share),
+            held.map(lambda batch: (batch["input"], batch["label"])),
+            note,
+        )
+
+    def _views(self, stage: Stage) -> int:
+        return 1 if self.strength == "none" else min(self.views, stage.epochs)
+
+    def _lower_levels(self, network, blocks, stage: Stage, later: Sequence[Stage]) -> list["_Level"]:
+        """Where the stages to come divide the network, as long as each does so below the one before.
+
+        Until then nothing below that place trains: it is still now already. Sets the `trainable` flags.
+        """
+        order = {operation.name: number for number, operation in enumerate(network.operations)}
+        lowest, levels = _place(network, blocks, stage), []
+        for one in later if lowest is not None else ():
+            place = _place(network, blocks, one)
+            if place is None:
+                break
+            if order[place.name] < order[lowest.name]:
+                lowest = place
+                levels.append(_Level(network, place.output, place.name, self._views(one)))
+        return levels
+
+    def _ids(self, split: str) -> np.ndarray:
+        return np.flatnonzero(self.examples.manifest["split"] == split).astype(np.int64)
+
+    def _keep(self, levels: Sequence["_Level"], split: str) -> Kept | None:
+        """The activations of a split at the first level, or None where they fit nowhere.
+
+        (views, pictures in the order of their ids, ...); computed from those of the next level, as far as
+        that has the same views, else from the pictures.
+        """
+        level, *lower = levels
+        strategy = level.network.distribute_strategy
+        pictures, ids = getattr(self.examples, split), self._ids(split)
+        strength, views = (self.strength, level.views) if split == "train" else ("none", 1)
+        drawn = []
+        if strength != "none":  # what decides the views: the seeds, the global one among them, by batches
+            seeds = tf.data.Dataset.random(seed=self.seed).take(2)
+            drawn = [strength, self.flip, self.batch_size, *(int(one) for one in seeds)]
+        modules = augment, draws, folding, images, matrices, warp  # what decides the numbers
+        key = activations.fingerprint(
+            *(Path(module.__file__).read_bytes() for module in modules),
+            [keras.__version__, tf.__version__, views, self.resize, drawn, self.fold],
+            self.examples.manifest["sha256"].iloc[ids].tolist(),
+            next(pictures.batch(min(16, len(ids))).as_numpy_iterator())["input"],  # the sha256 is from before
+            level.fingerprint(),
+        )
+
+        workers, worker = multi_worker.number_of_workers(strategy), multi_worker.index(strategy)
+
+        def fill(array: np.ndarray) -> None:
+            kept = self._keep(lower, split) if lower else None
+            done = 0
+            if kept is not None:
+                lower[0].used = True
+                done = min(views, len(kept.array))
+                compute = level.function(lower[0].tensor, self.fold)
+                parts = [
+                    (view, slice(first, first + self.batch_size))
+                    for view in range(done)
+                    for first in range(0, len(ids), self.batch_size)
+                ]
+                for place in parts[worker::workers]:
+                    array[place] = compute(kept.array[place])
+                    self.between_batches()
+            if done == views:
+                return
+            compute = level.function(level.network.input, self.fold)
+            files, decode = getattr(pictures, "undecoded", (pictures, None))  # see `decoding.dataset`
+            batched = files.batch(self.batch_size)
+            steps = int(batched.cardinality())
+            view = augment.views(pictures.batch(self.batch_size).element_spec, strength, flip=self.flip)
+            ordered = augment.with_draws(batched, strength, seed=self.seed, start=done * steps)
+            ordered = ordered.take((views - done) * steps).enumerate(done * steps)
+            made = ordered.shard(workers, worker).map(
+                lambda step, batch: (step, view(decode(batch) if decode else batch)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            for step, batch in made.prefetch(tf.data.AUTOTUNE):
+                rows = np.searchsorted(ids, batch["id"].numpy())
+                array[int(step) // steps, rows] = compute(batch["input"])
+                self.between_batches()
+
+        shape = (views, len(ids), *level.tensor.shape[1:])
+        if workers > 1:
+            return _keep_together(key, shape, level.dtype, fill, strategy, self.budgets)
+        return activations.keep(key, shape, level.dtype, fill, **self.budgets)
+
+    def _batches(
+        self, array: np.ndarray, split: str, start: int | None = None, share: Share | None = None
+    ) -> tf.data.Dataset:
+        """Batches of a kept array: one pass in its order, or shuffled and without end from a step on; with a
+        share its rows of them.
+        """
+        views, count = array.shape[:2]
+        steps = -(-count // self.batch_size)
+        ids, classes = self._ids(split), len(self.examples.classes)
+        labels = self.labels[ids]
+        # tf.data hands half-precision numbers of NumPy's to Python as bits only.
+        bits = array.view(f"u{array.dtype.itemsize}")
+        dtype = tf.as_dtype(array.dtype)
+
+        def taken(view: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            return bits[view, rows]
+
+        def gather(epochs: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+            view = (epochs + rows) % views  # each batch mixes all views
+            found = tf.numpy_function(taken, [view, rows], tf.as_dtype(bits.dtype), stateful=False)
+            found = tf.bitcast(tf.ensure_shape(found, (None, *array.shape[2:])), dtype)
+            one_hot = tf.one_hot(tf.gather(labels, rows), classes)
+            return {"id": tf.gather(ids, rows), "input": found, "label": one_hot}
+
+        def order() -> tf.data.Dataset:
+            if start is None:
+                return tf.data.Dataset.range(count).batch(self.batch_size)
+            shuffled = tf.data.Dataset.range(count).shuffle(count, seed=self.seed)
+            return shuffled.batch(self.batch_size).repeat().skip(start)
+
+        # Made inside a function, so that each iterator begins with the same batch (`batching.named_batches`).
+        batches = tf.data.Dataset.range(1).flat_map(lambda _: order())
+        if start is None:
+            batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        numbered = batches.enumerate(start or 0).map(
+            lambda step, rows: (tf.fill(tf.shape(rows), step // steps), rows)
+        )
+        if share:
+            numbered = share.split(numbered)
+        return numbered.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
+            tf.data.AUTOTUNE
+        )
+
+
+def _keep_together(key, shape, dtype, fill, strategy, budgets) -> Kept | None:
+    """What `activations.keep` does, for several workers of which each fills its share of the batches.
+
+    Each has all of it in memory afterwards, and the first of each host keeps the file; None for all of them
+    where it does not fit into the memory of one.
+    """
+    if multi_worker.any_worker(not activations.fits_memory(shape, dtype, budgets["memory"]), strategy):
+        return None
+    found = activations.find(key, shape, dtype, memory=budgets["memory"])
+    if not multi_worker.any_worker(found is None, strategy):
+        return found
+    array = np.zeros(shape, dtype)
+    fill(array)
+    flat = array.reshape(-1)
+    for first in range(0, flat.size, CHUNK):
+        flat[first : first + CHUNK] = multi_worker.total(flat[first : first + CHUNK], strategy)
+    if multi_worker.is_first_of_host(strategy):
+        activations.keep(key, shape, dtype, lambda kept: np.copyto(kept, array), **budgets)
+    workers = multi_worker.number_of_workers(strategy)
+    return Kept(array, f"in memory, computed by {workers} workers", True)
+
+
+class _Level:
+    """A place where the network is divided, and how many views are to be kept there."""
+
+    def __init__(self, network: keras.Model, tensor: keras.KerasTensor, layer: str, views: int):
+        self.network, self.tensor, self.layer, self.views = network, tensor, layer, views
+        self.dtype = tf.as_dtype(tensor.dtype).as_numpy_dtype
+        self.used = False
+        """Whether the level above was computed from it."""
+        self.functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+
+    def fingerprint(self) -> str:
+        """Of all that decides the activations here, beside the pictures."""
+        below = keras.Model(self.network.input, self.tensor, name=f"below_{self.layer}")
+        weights = [keras.ops.convert_to_numpy(weight) for weight in below.weights]
+        return activations.fingerprint(below.to_json(), *weights)
+
+    def function(self, start: keras.KerasTensor, fold: bool) -> Callable[[np.ndarray], np.ndarray]:
+        """Compiled, from batches at an earlier place to the activations here; replicas share the rows."""
+        if start.name not in self.functions:
+            strategy = self.network.distribute_strategy
+            with strategy.scope():
+                part = keras.Model(start, self.tensor)
+                part = folding.fold(part) if fold else part
+            batch = tf.TensorSpec(start.shape, start.dtype)
+            infer = lambda x: part(x, training=False)  # noqa: E731
+            step = tf.function(infer, input_signature=[batch], autograph=False)
+            together = tf.function(
+                lambda values: strategy.run(infer, args=(values,)), autograph=False, reduce_retracing=True
+            )
+
+            def compute(batch: np.ndarray | tf.Tensor) -> np.ndarray:
+                batch = tf.convert_to_tensor(batch, start.dtype)
+                replicas = strategy.num_replicas_in_sync
+                if multi_worker.number_of_workers(strategy) > 1:
+                    replicas = 1  # each worker computes other batches, on its first device
+                if replicas == 1 or len(batch) < replicas:  # a convolution of no pictures can fail
+                    return step(batch).numpy()
+                shares = np.array_split(np.arange(len(batch)), replicas)
+
+                def share(context) -> tf.Tensor:
+                    rows = shares[context.replica_id_in_sync_group]
+                    return batch[rows[0] : rows[-1] + 1]
+
+                values = strategy.experimental_distribute_values_from_function(share)
+                found = strategy.experimental_local_results(together(values))
+                return np.concatenate([one.numpy() for one in found])
+
+            self.functions[start.name] = compute
+        return self.functions[start.name]
+
+
+def _moves(operation, of_backbone: set[str]) -> bool:
+    if not isinstance(operation, keras.layers.Layer):
+        return False
+    for layer in operation._flatten_layers():  # itself, and what it is made of (attention, a nested model)
+        # Not `trainable_variables`, which a layer with `trainable=False` hides; a stage may train the scales
+        # of a BatchNorm layer whose statistics stay still.
+        if any(variable.trainable for variable in layer._trainable_variables):
+            return True
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            return True
+        draws = any("seed_generator" in variable.path for variable in layer.variables)
+        if draws and operation.name not in of_backbone:
+            return True
+    return False

@@ -1,0 +1,154 @@
+"""What a person sees while a model trains: a bar that moves in a terminal, plain lines in a log.
+
+Everywhere the first and the last epoch of each stage get a line, and so do epochs in between, with some
+seconds from line to line: fast epochs don't make a hundred lines, slow ones are all there. A terminal also
+has a bar, and a notebook a line above the others, with the running epoch and the last validation accuracy.
+Rich's own bar would need ipywidgets in a notebook, and a front end that knows them.
+"""
+
+import sys
+import time
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from runner.training.stages import StagedUnfreezing
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Pass it to `model.fit(..., verbose=0)` beside `StagedUnfreezing`, whose stage names it shows.
+
+    Args:
+        staged: the callback that runs the stages; list it before this one.
+        title: printed before the first epoch.
+        console: a Rich console; the default writes to standard output.
+        seconds_between_lines: the least time between two lines of one stage; None means 3 in a terminal and
+            15 elsewhere.
+    """
+
+    def __init__(
+        self,
+        staged: StagedUnfreezing,
+        title: str = "",
+        console: Console | None = None,
+        seconds_between_lines: float | None = None,
+    ):
+        super().__init__()
+        self.staged, self.title = staged, title
+        # Without a fixed width Rich takes a log file to be 80 columns wide and breaks our lines.
+        self.console = console or Console(
+            file=sys.stdout, width=None if sys.stdout.isatty() else 140, highlight=False
+        )
+        if seconds_between_lines is None:
+            seconds_between_lines = 3.0 if self.console.is_terminal else 15.0
+        self.seconds_between_lines = seconds_between_lines
+        self.bar = self.note = self.started = None
+        self.remark = ""  # printed below the next line
+
+    def on_train_begin(self, logs=None):
+        self.last_line = self.last_note = time.perf_counter()
+        if self.started is not None and self.staged.only:
+            return  # a fit of its own for the next stage, of what is shown already
+        self.started = self.last_line
+        self.stage_name = None
+        self.validation = ""
+        if self.console.is_jupyter:
+            from IPython import display
+
+            self.note = display.display(display.Pretty("starting"), display_id=True)
+        self.show_title()
+        if self.console.is_terminal and not self.console.is_jupyter:
+            self.bar = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("", total=self.staged.epochs)
+
+    def show_title(self) -> None:
+        """Print the title, once; what comes before the first epoch may take minutes."""
+        if self.title:
+            self._line(f"[bold]{self.title}[/bold]")
+        self.title = ""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch_started = time.perf_counter()
+        stage = self.staged.stage
+        if stage.name != self.stage_name:
+            self.stage_name = stage.name
+            count = sum(int(variable.value.shape.num_elements()) for variable in self.staged.to_train)
+            self._line(
+                f"  stage [bold]{stage.name}[/bold]: trains {stage.train} ({count:,} weights), "
+                f"up to {stage.epochs} epochs, learning rate {stage.learning_rate:g} ({stage.schedule})"
+            )
+            self._print_remark()
+
+    def _print_remark(self) -> None:
+        if self.remark:
+            self._line(f"    {self.remark}")
+        self.remark = ""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.staged.steps:
+            return
+        text = f"stage {self.stage_name}, epoch {self.staged.stage_epoch + 1}{self.validation}"
+        completed = self._epochs_before() + (batch + 1) / self.staged.steps
+        if self.bar:
+            self.bar.update(self.task, completed=completed, description=text)
+        now = time.perf_counter()
+        if self.note and now - self.last_note > 0.5:  # each update is a message to the browser
+            self.last_note = now
+            self._note(f"{completed / self.staged.epochs:.0%} of {self.staged.epochs} epochs; {text}")
+
+    def _note(self, text: str) -> None:
+        from IPython import display
+
+        self.note.update(display.Pretty(text))
+
+    def _epochs_before(self) -> int:
+        """Epochs behind us, counting a stage that ended early as if it had run to its end."""
+        return (
+            sum(stage.epochs for stage in self.staged.stages[: self.staged.index]) + self.staged.stage_epoch
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        row, now = self.staged.rows[-1], time.perf_counter()
+        ended = (
+            self.staged.entering or self.model.stop_training or row["stage_epoch"] == self.staged.stage.epochs
+        )
+        if "val_accuracy" in row:
+            self.validation = f", validation accuracy {row['val_accuracy']:.3f}"
+        if not ended and row["stage_epoch"] > 1 and now - self.last_line < self.seconds_between_lines:
+            return
+        self.last_line = now
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        self._line(
+            f"    {row['stage']} {row['stage_epoch']:>3}/{self.staged.stage.epochs}  {numbers}  "
+            f"{now - self.epoch_started:.1f} s"
+        )
+        self._print_remark()
+
+    def _line(self, text: str) -> None:
+        if self.console.is_jupyter:  # Rich would make a block of its own, with a margin, of every line
+            print(Text.from_markup(text).plain)
+        else:
+            self.console.print(text)
+
+    def close(self) -> None:
+        """Give the terminal back; `fit` ends its callbacks' work only when nothing was raised."""
+        if self.bar:
+            self.bar.stop()
+
+    def on_train_end(self, logs=None):
+        if self.staged.entering and self.staged.only is not None:
+            return
+        self.close()
+        if self.note:
+            self._note(f"{len(self.staged.rows)} epochs{self.validation}")
+        self._line(f"  done in {time.perf_counter() - self.started:.1f} s")

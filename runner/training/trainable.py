@@ -1,0 +1,162 @@
+"""Which weights train: `trainable` flags from one word, and the ledger that proves what a stage moved.
+
+The flags are set per variable, because a stage may train a part of a layer only: `norm` trains the scales
+and offsets of a BatchNorm layer whose statistics stay still, `bias` trains a convolution's bias without its
+kernel. A BatchNorm layer of the backbone keeps `layer.trainable = False` unless it is asked to train: that
+alone holds its statistics still inside `fit` in every Keras 3 release (calling the backbone with
+`training=False` does not: keras #20285).
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import pandas as pd
+
+from runner.errors import InputError, suggest
+from runner.networks.backbones import Block
+from runner.stage import Stage
+
+NORMALISATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
+)
+
+
+def layers_by_block(model: keras.Model, blocks: Sequence[Block]) -> dict[str, list[keras.layers.Layer]]:
+    """Map each block's name, bottom first, and last "head", to the layers of the model that belong to it.
+
+    Everything that no block claims is the head: what was added on top of the backbone. Works for flat
+    models and for models that hold their backbone as one nested layer. Raises InputError when the model
+    lacks a block's layers.
+    """
+    # Only layers that hold variables of their own matter; a nested model or wrapper is covered by its parts.
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if layer._trainable_variables or layer._non_trainable_variables
+    ]
+    owner = {name: block.name for block in blocks for name in block.layers}
+    found = {block.name: [] for block in blocks} | {"head": []}
+    for layer in layers:
+        found[owner.get(layer.name, "head")].append(layer)
+    if blocks and not any(found[block.name] for block in blocks):
+        raise InputError(
+            f"the model '{model.name}' has none of the layers of the blocks {blocks[0].name} to "
+            f"{blocks[-1].name}; pass the blocks of the backbone this model was built on."
+        )
+    return found
+
+
+def select(
+    model: keras.Model, blocks: Sequence[Block], train: str, batch_norm: str = "frozen"
+) -> list[keras.Variable]:
+    """The variables that train under a policy value, in the order of `model.weights`; sets no flag.
+
+    `train` is "head", "top:N", "above:NAME", "all", "norm" or "bias"; `batch_norm="train"` lets the
+    BatchNorm layers of the blocks that train learn as well. Raises InputError for a block that does not
+    exist, naming those that do.
+    """
+    chosen = set()
+    for name, layers in layers_by_block(model, blocks).items():
+        for layer in layers:
+            chosen.update(id(variable) for variable in _chosen_of(layer, name, blocks, train, batch_norm))
+    return [variable for variable in model.weights if id(variable) in chosen]
+
+
+def _chosen_of(layer, block: str, blocks, train: str, batch_norm: str) -> list[keras.Variable]:
+    learnable = layer._trainable_variables
+    if block == "head":
+        return learnable
+    if train == "norm":
+        return learnable if isinstance(layer, NORMALISATIONS) else []
+    if (
+        train == "bias"
+    ):  # BitFit (Ben Zaken et al. 2022, arXiv:2106.10199); a norm's offset is the bias of what it follows
+        return [variable for variable in learnable if variable.name in ("bias", "beta")]
+    if block not in trained_blocks(blocks, train):
+        return []
+    if isinstance(layer, keras.layers.BatchNormalization) and batch_norm == "frozen":
+        return []
+    return learnable
+
+
+def trained_blocks(blocks: Sequence[Block], train: str) -> list[str]:
+    """Names of the backbone blocks that a policy value trains as a whole, bottom first."""
+    names = [block.name for block in blocks]
+    if train == "all":
+        return names
+    if train.startswith("top:"):
+        count = int(train.removeprefix("top:"))
+        if count > len(names):
+            raise InputError(
+                f"train='{train}': this backbone has {len(names)} blocks; give top:1 to top:{len(names)}, "
+                f"or all. Blocks, top first: {', '.join(reversed(names))}."
+            )
+        return names[-count:]
+    if train.startswith("above:"):
+        boundary = train.removeprefix("above:")
+        if boundary not in names:
+            raise InputError(
+                f"train='{train}': no block is called '{boundary}'; the blocks, bottom first, are "
+                f"{', '.join(names)}.{suggest(boundary, names)}"
+            )
+        return names[names.index(boundary) + 1 :]
+    return []  # head; norm and bias choose variables, not blocks
+
+
+def set_trainable(
+    model: keras.Model, blocks: Sequence[Block], train: str, batch_norm: str = "frozen"
+) -> list[keras.Variable]:
+    """Set every layer's and variable's `trainable` flag for a policy value; returns the variables that train.
+
+    Like any change of the flags it reaches a compiled model only with the next `compile` or
+    `make_train_function(force=True)`; `stages.StagedUnfreezing` sees to that.
+    """
+    chosen = select(model, blocks, train, batch_norm)
+    ids = {id(variable) for variable in chosen}
+    model.trainable = True
+    for name, layers in layers_by_block(model, blocks).items():
+        for layer in layers:
+            statistics_move = name == "head" or (
+                batch_norm == "train" and (train == "norm" or name in trained_blocks(blocks, train))
+            )
+            frozen = not any(id(variable) in ids for variable in layer._trainable_variables)
+            still = isinstance(layer, keras.layers.BatchNormalization) and not statistics_move
+            layer.trainable = not (frozen or still)
+            # Setting the layer's flag set all its variables'; the stage may want only some of them.
+            for variable in layer._trainable_variables:
+                variable.trainable = id(variable) in ids
+    return chosen
+
+
+def plan(model: keras.Model, blocks: Sequence[Block], stages: Sequence[Stage]) -> pd.DataFrame:
+    """What each stage would train, before anything does: columns stage, trains, blocks, variables, weights,
+    epochs.
+
+    `blocks` counts the backbone blocks of which some weight trains, `weights` single numbers. Raises
+    InputError for a block that does not exist.
+    """
+    rows = []
+    for stage in stages:
+        chosen = select(model, blocks, stage.train, stage.batch_norm)
+        ids = {id(variable) for variable in chosen}
+        touched = [
+            name
+            for name, layers in layers_by_block(model, blocks).items()
+            if name != "head"
+            and any(id(variable) in ids for layer in layers for variable in layer._trainable_variables)
+        ]
+        rows.append(
+            {
+                "stage": stage.name,
+                "trains": stage.train,
+                "blocks": len(touched),
+                "variables": len(chosen),
+                "weights": sum(int(np.prod(variable.shape)) for variable in chosen),
+                "epochs": stage.epochs,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,283 @@
+"""The tests keep their level and find what shifted; a run says how far a folder of pictures lies from it."""
+
+import json
+import re
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.stats import norm
+
+from runner.errors import InputError
+from runner.picture_runs import export, shift
+from runner.pictures import load as data
+from runner.pictures import reference
+from runner.scores import two_sample
+
+SIZE = 16
+
+
+def normal(random, count, move=0.0, width=5):
+    """Normal features, moved along the first axis."""
+    rows = random.normal(size=(count, width)).astype(np.float32)
+    rows[:, 0] += move
+    return rows
+
+
+# ---------------------------------------------------------------- the two tests
+
+
+def test_mmd_is_the_unbiased_estimate():
+    random = np.random.default_rng(0)
+    first, second = normal(random, 7), normal(random, 4, 1)
+    both = np.concatenate([first, second]).astype(float)
+    pairs = [np.linalg.norm(a - b) for i, a in enumerate(both) for b in both[:i]]
+    width = np.median(pairs)
+
+    def mean(a, b, same):
+        values = [
+            np.exp(-(np.linalg.norm(x - y) ** 2) / (2 * width**2))
+            for i, x in enumerate(a.astype(float))
+            for j, y in enumerate(b.astype(float))
+            if not (same and i == j)
+        ]
+        return np.mean(values)
+
+    expected = mean(first, first, True) + mean(second, second, True) - 2 * mean(first, second, False)
+    found, permuted, _ = two_sample.mmd_test(first, second, permutations=2000)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert abs(permuted.mean()) < 3 * permuted.std() / np.sqrt(2000)  # unbiased: 0 on average
+
+
+def test_without_a_shift_the_p_value_is_uniform():
+    random = np.random.default_rng(1)
+    p = [two_sample.mmd_test(normal(random, 25), normal(random, 15), 99, seed)[2] for seed in range(1000)]
+    assert min(p) >= 0.01  # never 0: the observed order is one of the 100
+    for level in (0.05, 0.25, 0.5, 0.75):
+        deviation = np.sqrt(level * (1 - level) / 1000)
+        assert np.mean(np.array(p) <= level) == pytest.approx(level, abs=4 * deviation)
+
+
+def test_a_shift_is_found_and_a_constant_is_none():
+    random = np.random.default_rng(2)
+    assert two_sample.mmd_test(normal(random, 60), normal(random, 60, 1.5))[2] == 0.001
+    assert two_sample.mmd_test(np.ones((5, 3)), np.ones((4, 3)))[2] == 1
+    assert two_sample.proxy_a_distance(np.ones((5, 3)), np.ones((4, 3))) == 0
+
+
+def test_within_strata_other_proportions_are_no_shift():
+    """Two far clusters, 30 + 30 on one side and 10 + 50 on the other; then one cluster of one side moves."""
+    random = np.random.default_rng(6)
+    strata = np.repeat([0, 1, 0, 1], [30, 30, 10, 50])
+    plain, within = [], []
+    for seed in range(40):
+        rows = normal(random, 120) + 6 * strata[:, None]
+        plain.append(two_sample.mmd_test(rows[:60], rows[60:], 99, seed)[2])
+        within.append(two_sample.mmd_test(rows[:60], rows[60:], 99, seed, strata)[2])
+    assert max(plain) <= 0.05 and np.mean(np.array(within) <= 0.05) < 0.2 and 0.3 < np.mean(within) < 0.7
+    rows[70:, 0] += 2
+    assert two_sample.mmd_test(rows[:60], rows[60:], 999, 0, strata)[2] <= 0.01
+
+
+@pytest.mark.parametrize("move", [0.0, 1.0, 2.5])
+def test_proxy_a_distance_of_two_normal_clouds_is_that_of_the_best_line(move):
+    """The best line is wrong in Phi(-move / 2) of the cases, whatever the numbers on both sides."""
+    random = np.random.default_rng(3)
+    found = two_sample.proxy_a_distance(normal(random, 1500), normal(random, 700, move))
+    assert found == pytest.approx(2 * (1 - 2 * norm.cdf(-move / 2)), abs=0.1)
+
+
+def test_proxy_a_distance_of_few_is_within_its_range():
+    random = np.random.default_rng(4)
+    for sizes in ((2, 2), (2, 40), (3, 5)):
+        first, second = normal(random, sizes[0], 0, 300), normal(random, sizes[1], 0, 300)
+        assert 0 <= two_sample.proxy_a_distance(first, second) <= 2
+    apart = two_sample.proxy_a_distance(normal(random, 20), normal(random, 20, 30))
+    assert apart == 2
+
+
+# ---------------------------------------------------------------- a run and new pictures
+
+
+def picture(random, colour):
+    """A noisy square of one colour."""
+    noise = random.normal(0, 12, (SIZE, SIZE, 3))
+    return np.clip(np.array(colour) + random.normal(0, 10, 3) + noise, 0, 255).astype(np.uint8)
+
+
+COLOURS = {"green": (60, 150, 60), "red": (150, 60, 60)}
+
+
+def save(folder, colours, count, seed):
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        name = list(colours)[number % len(colours)]
+        Image.fromarray(picture(random, colours[name])).save(folder / f"{number}-{name}.png")
+
+
+def network():
+    """Eight features of the mean colour, and a head that tells red from green."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="image")
+    x = keras.ops.cast(image, "float32") / 255.0
+    x = keras.layers.Conv2D(8, 3, activation="relu", name="map")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(image, keras.layers.Dense(2, name="head")(x), name="small")
+    plain = np.array([np.full((SIZE, SIZE, 3), colour, np.uint8) for colour in COLOURS.values()])
+    green, red = keras.Model(image, x).predict(plain, verbose=0)
+    middle, across = (green + red) / 2, 10 * (red - green)
+    model.get_layer("head").set_weights(
+        [np.stack([-across, across], axis=1), np.array([middle @ across, -middle @ across])]
+    )
+    return model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(run folder, data, network): a run on 160 red and green pictures."""
+    root = tmp_path_factory.mktemp("shift")
+    for number, name in enumerate(COLOURS):
+        save(root / "photos" / name, {name: COLOURS[name]}, 80, number)
+    examples = data.load(root / "photos", SIZE, val_fraction=0.4, test_fraction=0.1)
+    model, folder = network(), root / "run"
+    folder.mkdir()
+    export.any_size(model).save(folder / "model.keras")
+    (folder / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
+    (folder / "metrics.json").write_text(json.dumps({"classes": list(COLOURS)}))
+    reference.write(folder / "reference.npz", model, examples)
+    return folder, examples, model
+
+
+def test_a_reference_comes_back_and_holds_what_the_network_gives(run):
+    folder, examples, model = run
+    kept = reference.read(folder / "reference.npz")
+    assert (kept.layer, kept.classes, kept.temperature) == ("head", ("green", "red"), 1.0)
+    pooled = keras.Model(model.input, model.get_layer("pool").output)
+    for split in ("train", "val"):
+        rows = list(getattr(examples, split).as_numpy_iterator())
+        assert kept.ids[split].tolist() == [int(row["id"]) for row in rows]
+        images = np.stack([row["input"] for row in rows])
+        np.testing.assert_allclose(kept.features[split], pooled.predict(images, verbose=0), rtol=1e-3)
+        probabilities = keras.ops.softmax(model.predict(images, verbose=0)).numpy()
+        np.testing.assert_array_equal(kept.predictions[split], probabilities.argmax(axis=1))
+        np.testing.assert_allclose(kept.confidences[split], probabilities.max(axis=1), rtol=1e-4)
+    assert len(kept.thumbnails) == len(kept.ids["train"])
+    assert all(one[:4] == b"RIFF" for one in kept.thumbnails)
+
+
+def test_a_reference_is_cut_at_its_limit_and_averages_feature_maps(run, tmp_path, monkeypatch):
+    _, examples, model = run
+    monkeypatch.setattr(reference, "LIMIT", 10)
+    small = reference.read(
+        reference.write(tmp_path / "small.npz", model, examples, layer="pool", batch_size=4, temperature=2.0)
+    )
+    assert small.features["val"].shape == (10, 8) and len(small.thumbnails) == 10
+    assert len(set(small.ids["train"])) == 10
+    assert set(small.ids["train"]) <= set(examples.manifest.index[examples.manifest["split"] == "train"])
+    image = next(row["input"] for row in examples.val.as_numpy_iterator() if row["id"] == small.ids["val"][0])
+    logits = model.predict(image[None], verbose=0)
+    expected = keras.ops.softmax(logits / 2).numpy().max()
+    assert small.confidences["val"][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_no_reference_is_refused(run, tmp_path):
+    _, examples, model = run
+    with pytest.raises(InputError, match="train it again"):
+        reference.read(tmp_path / "nothing.npz")
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(InputError, match="damaged"):
+        reference.read(tmp_path / "torn.npz")
+    with pytest.raises(InputError, match="Did you mean 'head'"):
+        reference.write(tmp_path / "x.npz", model, examples, layer="heda")
+
+
+def test_fresh_pictures_of_the_same_kind_are_not_shifted(run, tmp_path):
+    folder, _, _ = run
+    save(tmp_path / "same", COLOURS, 60, 7)
+    page = shift.run(folder, tmp_path / "same")
+    numbers = json.loads((page.parent / "shift.json").read_text())
+    assert numbers["p_value"] > 0.05 and numbers["distance"] < 0.6 and numbers["far"] < 0.2
+    assert numbers["verdict"].startswith("No shift was found")
+    assert "No shift was found" in page.read_text()
+
+
+def test_other_pictures_are_and_the_page_shows_the_farthest(run, tmp_path):
+    folder, examples, _ = run
+    new = tmp_path / "new <b> & more"
+    save(new / "deep" / "er", {"red": (190, 60, 60)}, 40, 8)
+    save(new, {"white": (250, 250, 250)}, 1, 9)
+    Image.fromarray(np.full((40, 90, 3), 170, np.uint8)).save(new / "wide.jpg")
+    (new / "broken.jpg").write_bytes(b"\xff\xd8 not much of a JPEG")
+    page = shift.run(folder, new, batch_size=16)
+    numbers = json.loads((page.parent / "shift.json").read_text())
+    assert numbers["p_value"] <= 0.01 and numbers["distance"] > 1 > numbers["distance_yardstick"]
+    assert numbers["far"] > 0.5 and numbers["examples"] == 42
+    rows = pd.read_csv(page.parent / "pictures.csv")
+    assert len(rows) == 42 and rows["distance"].is_monotonic_decreasing
+    assert rows["path"][0].endswith("0-white.png") and rows["percentile"][0] == 100
+    assert set(rows["nearest"]) <= set(examples.manifest.index[examples.manifest["split"] == "train"])
+    html = page.read_text()
+    assert "<b> & more" not in html and "new &lt;b&gt; &amp; more" in html
+    assert re.search(r"broken\.jpg: .+", html)
+    assert len(re.findall(r"<figure>", html)) == shift.FARTHEST
+    assert html.index("0-white.png") < html.index("wide.jpg")
+    assert not re.search(r"(src|href)=\"(?!data:)", html)  # needs nothing else
+
+
+def test_distances_are_those_of_the_five_nearest(run):
+    kept = reference.read(run[0] / "reference.npz")
+    new = kept.features["val"][:3] + 0.01
+    distances, ids = shift.nearest(kept, new)
+    for row, distance, one in zip(new, distances, ids, strict=True):
+        every = np.linalg.norm(kept.features["train"] - row, axis=1)
+        assert distance == pytest.approx(np.sort(every)[:5].mean(), rel=1e-4)
+        assert one == kept.ids["train"][every.argmin()]
+
+
+def test_other_shares_of_classes_are_shown(run):
+    kept = reference.read(run[0] / "reference.npz")
+    features = kept.features["val"]
+    distances, ids = shift.nearest(kept, features)
+    table = pd.DataFrame(
+        {
+            "path": [f"{number}.png" for number in range(len(features))],
+            "prediction": "green",
+            "confidence": 0.75,
+            "distance": distances,
+            "nearest": ids,
+            "compared": True,
+        }
+    )
+    found = shift.measure(kept, features, table)
+    assert found.classes.set_index("class")["new"].to_dict() == {"green": 1.0, "red": 0.0}
+    assert found.classes["validation"].sum() == pytest.approx(1)
+    assert found.confidence["new"] == 0.75
+    # Validation against itself: of 100 pictures, 5 lie beyond the 95 % point.
+    assert found.far == pytest.approx(0.05, abs=0.02) and found.pictures["percentile"].max() < 100
+
+
+def test_one_class_alone_is_no_shift_within_it(run, tmp_path):
+    folder, _, _ = run
+    save(tmp_path / "reds", {"red": COLOURS["red"]}, 30, 11)
+    page = shift.run(folder, tmp_path / "reds")
+    numbers = json.loads((page.parent / "shift.json").read_text())
+    assert numbers["p_value"] == 0.001 and numbers["p_value_within"] > 0.05
+    assert numbers["verdict"].startswith("The classes are mixed in other proportions")
+
+
+def test_few_pictures_say_little_and_one_says_nothing(run, tmp_path):
+    folder, _, _ = run
+    save(tmp_path / "few", COLOURS, 2, 3)
+    page = shift.run(folder, tmp_path / "few")
+    assert "with so few pictures" in page.read_text()
+    save(tmp_path / "one", COLOURS, 1, 3)
+    with pytest.raises(InputError, match="at least 2"):
+        shift.run(folder, tmp_path / "one")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="none of them a picture"):
+        shift.run(folder, tmp_path / "none")
+    with pytest.raises(InputError, match="is no folder"):
+        shift.run(folder, tmp_path / "nowhere")

@@ -1,0 +1,225 @@
+"""runner/pictures/masks.py: pictures with masks, what the masks mean, and what is wrong with some."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runner.errors import InputError
+from runner.pictures import images, mask_values, masks
+from runner.pictures import load as data
+
+COLOURS = ((0, 0, 0), (128, 0, 0), (0, 128, 255))
+
+
+def picture(number: int, size=(12, 8)) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+
+
+def index_mask(number: int = 0, size=(12, 8)) -> np.ndarray:
+    """Columns of 0 and 1 with one pixel 2, one row ignored."""
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    mask[:, 4:8] = 1
+    mask[1, 2 + number % 4] = 2
+    mask[-1] = 255
+    return mask
+
+
+def save(root, name, array, mode=None):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    if mode == "P":
+        image.putpalette([9, 9, 9] * 256)  # all colours alike: only the index tells
+    image.save(root / name)
+
+
+def fill(root, image_folder="images", mask_folder="masks", count=4, **options):
+    for number in range(count):
+        save(root, f"{image_folder}/{number}.png", picture(number))
+        save(root, f"{mask_folder}/{number}.png", index_mask(number), **options)
+    return root
+
+
+def target(source, row=0, size=(12, 8)):
+    return source.target(row, *size, 12, "stretch")
+
+
+def test_images_and_masks_become_a_source(tmp_path):
+    source = masks.find(fill(tmp_path))
+    assert source.classes == ("0", "1", "2")
+    assert source.examples["path"].tolist() == [f"images/{number}.png" for number in range(4)]
+    assert set(source.examples["split"]) == {""}
+    assert [open(file, "rb").read(4) for file in source.read()] == [b"\x89PNG"] * 4
+    for row in range(4):
+        found = target(source, row)
+        expected = images.resize_mask(index_mask(row), 12, "stretch", 255)
+        np.testing.assert_array_equal(found.arrays["mask"], expected)
+        assert found.amounts.tolist() == np.bincount(expected.ravel(), minlength=256)[:3].tolist()
+        assert not found.problems
+
+
+@pytest.mark.parametrize("form", ["trainannot", "masks"])
+def test_splits_are_kept(tmp_path, form):
+    for name in ("train", "val", "test"):
+        if form == "masks":
+            fill(tmp_path, f"{name}/images", f"{name}/masks")
+        else:
+            fill(tmp_path, name, f"{name}annot")
+    source = masks.find(tmp_path)
+    assert source.examples["split"].value_counts().to_dict() == {"train": 4, "val": 4, "test": 4}
+    first = source.examples["path"][0]
+    assert first == ("test/images/0.png" if form == "masks" else "test/0.png")
+
+
+def test_of_a_palette_the_index_counts(tmp_path):
+    plain, palette = masks.find(fill(tmp_path / "l")), masks.find(fill(tmp_path / "p", mode="P"))
+    np.testing.assert_array_equal(target(plain).arrays["mask"], target(palette).arrays["mask"])
+    assert palette.classes == plain.classes
+
+
+@pytest.mark.parametrize("form", ["numbers", "hexadecimal"])
+def test_colours_mean_what_the_file_of_classes_says(tmp_path, form):
+    root = fill(tmp_path)
+    lines = ["name,r,g,b"] * (form == "numbers")
+    for name, colour in zip(("void", "road", "sky"), COLOURS):
+        written = f"#{bytes(colour).hex()}" if form == "hexadecimal" else ", ".join(map(str, colour))
+        lines.append(f"{name}, {written}")
+    (root / "classes.txt").write_text("\n".join(lines) + "\n")
+    for number in range(4):
+        values = np.where(index_mask(number) == 255, 0, index_mask(number))
+        save(root, f"masks/{number}.png", np.array(COLOURS, np.uint8)[values])
+    source = masks.find(root, ignore=(0,))
+    assert source.classes == ("road", "sky")
+    mask = mask_values.read(root / "masks/0.png", mask_values.meaning(root, [], (0,)))
+    expected = np.where(index_mask() == 255, 0, index_mask())
+    np.testing.assert_array_equal(mask, np.array([255, 0, 1], np.uint8)[expected])
+    # A smoothed mask has colours between those of its classes.
+    smooth = Image.open(root / "masks/1.png").resize((6, 4), Image.Resampling.BILINEAR)
+    smooth.resize((12, 8), Image.Resampling.BILINEAR).save(root / "masks/1.png")
+    with pytest.raises(images.Unreadable, match="a colour that is no class's, most of them #"):
+        target(source, 1)
+
+
+def test_an_object_may_be_white(tmp_path):
+    root = fill(tmp_path)
+    for number in range(4):
+        save(root, f"masks/{number}.png", np.where(index_mask() == 1, 255, 0).astype(np.uint8))
+    with pytest.raises(InputError, match="hold only 0 and 255"):
+        masks.find(root)
+    (root / "classes.txt").write_text("ground,0,0,0\nobject,255,255,255\n")
+    source = masks.find(root)
+    assert source.classes == ("ground", "object")
+    expected = images.resize_mask((index_mask() == 1).astype(np.uint8), 12, "stretch", 255)
+    np.testing.assert_array_equal(target(source).arrays["mask"], expected)
+
+
+def test_names_and_ignored_values_number_the_classes_anew(tmp_path):
+    root = fill(tmp_path)
+    names = tmp_path / "names.txt"
+    names.write_text("ground\nroad\nsky\nnever\n")
+    source = masks.find(root, ignore=(255, 0), classes=names)
+    assert source.classes == ("road", "sky", "never")
+    mask = target(source).arrays["mask"]
+    expected = images.resize_mask(index_mask(), 12, "stretch", 255)
+    np.testing.assert_array_equal(mask, np.array([255, 0, 1] + [255] * 253, np.uint8)[expected])
+
+
+def test_masks_that_mean_nothing_are_unreadable(tmp_path):
+    root = fill(tmp_path, count=12)
+    (root / "classes.txt").write_text("ground\nroad\nsky\n")
+    save(root, "masks/1.png", index_mask(size=(10, 8)))
+    wrong = index_mask()
+    wrong[0, :3] = 9
+    save(root, "masks/2.png", wrong)
+    (root / "masks/3.png").unlink()
+    save(root, "masks/3.jpg", index_mask())
+    save(root, "masks/4.png", picture(0))
+    (root / "masks/5.png").write_bytes((root / "masks/5.png").read_bytes()[:40])
+    save(root, "masks/6.png", np.full((8, 12), 255, np.uint8))
+    source = masks.find(root)
+    row_of = {path: row for row, path in enumerate(source.examples["path"])}
+    for number, part in (
+        (1, "10 x 8 pixels and the picture, upright, 12 x 8"),
+        (2, "3 pixels of its mask have a value that is none of the 3 classes', such as 9"),
+        (3, "a JPEG"),
+        (4, "in colours"),
+        (5, "cannot be decoded"),
+    ):
+        with pytest.raises(images.Unreadable, match=part) as error:
+            target(source, row_of[f"images/{number}.png"])
+        assert "\n" not in str(error.value)
+    assert target(source, row_of["images/6.png"]).problems == (("mask", "all of its mask is ignored"),)
+    # Loading names them and goes on, or stops.
+    loaded = data.load(source, 16, val_fraction=0.3, test_fraction=0.3)
+    assert (loaded.manifest["split"] == "skipped").sum() == 5
+    assert loaded.train.element_spec["mask"].shape == (16, 16)
+    with pytest.raises(InputError, match="of whose 12 files 5 cannot be used"):
+        data.load(source, 16, on_bad_data="stop")
+
+
+def test_wrong_folders_are_answered_in_one_line(tmp_path):
+    def answer(part, source=tmp_path, **options):
+        with pytest.raises(InputError, match=part) as error:
+            masks.find(source, **options)
+        assert "\n" not in str(error.value)
+
+    answer("which is not there", tmp_path / "nowhere")
+    answer("Did you mean 'scenes'", "scene")
+    answer("a folder without masks")
+    fill(tmp_path / "inner")
+    answer("Did you mean '.*inner'")
+    root = tmp_path / "inner"
+    answer("values of a mask are 0 to 255", root, ignore=(256,))
+    answer("are all ignored", root, ignore=(0, 1, 2, 255))
+    answer("which is not there; give a line per class", root, classes="no.txt")
+    for text, part in (
+        ("a,0,0\n", "a line is name"),
+        ("a,0,0,300\n", "a line is name"),
+        ("a,0,0,0\nb,0,0,0\n", "one colour for 'a' and 'b'"),
+        ("a,0,0,0\nb\n", "colours for 1 of 2"),
+        ("a\na\n", "1 different names in 2 lines"),
+        ("", "0 different names"),
+    ):
+        (root / "classes.txt").write_text(text)
+        answer(part, root)
+    (root / "classes.txt").unlink()
+    save(root, "images/4.png", picture(4))
+    answer("1 of 5 pictures in 'images' have no mask in 'masks', such as '4.png'", root)
+    save(root, "images/4.jpg", picture(4))
+    answer("differ in their endings alone", root)
+    (root / "images/4.jpg").unlink()
+    (root / "images/4.png").unlink()
+    save(root, "masks/5.png", index_mask())
+    assert masks.find(root).problems == [("masks/5.png", "mask", "a mask without a picture is left out")]
+    for file in (root / "images").iterdir():
+        file.unlink()
+    answer("holds no pictures", root)
+    fill(tmp_path / "split", "train", "trainannot")
+    (tmp_path / "split" / "val").mkdir()
+    answer("whose folder 'val' has no masks", tmp_path / "split")
+    fill(tmp_path / "coloured")
+    for number in range(4):
+        save(tmp_path / "coloured", f"masks/{number}.png", picture(number))
+    answer("none of whose 4 masks can be used, such as 'masks/0.png' .its mask", tmp_path / "coloured")
+
+
+@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("shape", [(40, 64), (64, 40)])
+def test_a_mask_goes_back_to_the_size_of_its_picture(shape, resize):
+    mask = np.zeros(shape, np.uint8)
+    mask[10:30, 12:28] = 1
+    back = masks.at_own_size(images.resize_mask(mask, 128, resize, 255), shape[1], shape[0], resize)
+    assert back.shape == shape
+    cut = back == 255
+    assert cut.sum() == ((64 - 40) * 40 if resize == "crop" else 0)
+    np.testing.assert_array_equal(back[~cut], mask[~cut])
+
+
+def test_scenes_come_with_their_masks():
+    source = masks.find("scenes")
+    assert source.classes == ("background", "disc", "ring", "square", "triangle", "cross", "star")
+    assert source.examples["split"].value_counts().to_dict() == {"train": 800, "test": 400, "val": 200}
+    found = source.target(5, 96, 96, 96, "crop")
+    assert found.arrays["mask"].shape == (96, 96) and found.amounts.sum() == 96 * 96
+    assert (found.amounts[1:] > 0).any()
+    with pytest.raises(InputError, match="choose a dataset for segmentation"):
+        masks.find("digits_in_photos")

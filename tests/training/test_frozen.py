@@ -1,0 +1,576 @@
+"""The frozen part computed once: cut where nothing moves, the same to the bit, kept in whole files."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from runner.augment import views as augment
+from runner.devices.strategy import choose
+from runner.errors import InputError
+from runner.networks import backbones
+from runner.networks.backbones import Block
+from runner.pictures import batches as batching
+from runner.stage import Stage
+from runner.training import cache as activations
+from runner.training import fit as training
+from runner.training import frozen
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = {"k": "6" * 64} | {one: activations.fingerprint(one) for one in "abcdh"}
+STAGES = (
+    Stage("head", epochs=3, learning_rate=1e-2, schedule="cosine"),
+    Stage("top", train="top:1", epochs=4, learning_rate=3e-3, patience=2),
+    Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train"),
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def network():
+    """Builds (network, blocks): two blocks on uint8 pictures, dropout within the first and in the head."""
+
+    def build():
+        keras.utils.set_random_seed(7)
+        x = inputs = keras.Input((8, 8, 3), dtype="uint8")
+        x = keras.layers.Rescaling(1 / 255)(x)
+        blocks = []
+        for number in (1, 2):
+            names = tuple(f"block{number}_{part}" for part in ("conv", "bn", "relu"))
+            x = keras.layers.Conv2D(6, 3, padding="same", name=names[0])(x)
+            x = keras.layers.BatchNormalization(momentum=0.9, name=names[1])(x)
+            x = keras.layers.ReLU(name=names[2])(x)
+            blocks.append(Block(names[2], names))
+        x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+        x = keras.layers.Dropout(0.3, name="dropout")(x)
+        return keras.Model(inputs, keras.layers.Dense(4, name="head")(x)), tuple(blocks)
+
+    return build
+
+
+@pytest.fixture
+def examples():
+    """A `Data` of 40 pictures to train and 12 to validate on, of 4 classes."""
+    random = np.random.default_rng(0)
+    labels = np.arange(52) % 4
+    pictures = (random.integers(0, 128, (52, 8, 8, 3)) + 30 * labels[:, None, None, None]).astype("uint8")
+    split = np.array(["train"] * 40 + ["val"] * 12)
+    random.shuffle(split)
+    manifest = pd.DataFrame({"label": [f"c{one}" for one in labels], "split": split})
+    manifest["sha256"] = [f"{row}" for row in range(52)]
+
+    def part(name):
+        rows = np.flatnonzero(split == name)
+        return tf.data.Dataset.from_tensor_slices(
+            {"id": rows.astype("int64"), "input": pictures[rows], "label": labels[rows].astype("int64")}
+        )
+
+    return SimpleNamespace(
+        train=part("train"), val=part("val"), classes=("c0", "c1", "c2", "c3"), manifest=manifest
+    )
+
+
+def compiled(build, replicas=1):
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1)
+    with choose("mirrored" if replicas == 2 else "auto").scope():
+        model, blocks = build()
+        model.compile(
+            keras.optimizers.Adam(weight_decay=0.01),
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+            metrics=["accuracy"],
+        )
+    return model, blocks
+
+
+def fit(
+    build,
+    examples,
+    keep,
+    *,
+    replicas=1,
+    strength="none",
+    stages=STAGES,
+    views=2,
+    fold=True,
+    per_call=1,
+    **options,
+):
+    model, blocks = compiled(build, replicas)
+    model.steps_per_execution = per_call
+    batch_size = (9 if replicas == 1 else 8) if per_call == 1 else 10
+    source = dict(
+        examples=examples.train,
+        classes=examples.classes,
+        batch_size=batch_size,
+        shuffle=True,
+        seed=3,
+        strength=strength,
+    )
+    prefix = frozen.FrozenPrefix(
+        examples, batch_size=batch_size, seed=3, strength=strength, views=views, fold=fold
+    )
+    fitted = training.fit(
+        model,
+        batching.batches(**source),
+        batching.batches(examples.val, examples.classes, batch_size),
+        stages,
+        blocks,
+        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
+        frozen=prefix if keep else None,
+        **options,
+    )
+    return model, fitted
+
+
+def assert_same(received, expected, exact=True):
+    (model, fitted), (reference, whole) = received, expected
+    history = fitted.history.drop(columns="seconds"), whole.history.drop(columns="seconds")
+    pd.testing.assert_frame_equal(*history, rtol=0 if exact else 1e-4)
+    pd.testing.assert_frame_equal(fitted.ledger, whole.ledger, rtol=0 if exact else 1e-3)
+    for ours, theirs in zip(model.weights, reference.weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=0 if exact else 1e-5, err_msg=ours.path)
+
+
+# ---------------------------------------------------------------- where to cut
+
+
+@pytest.mark.parametrize(
+    ("stage", "layer"),
+    [
+        (Stage("a", train="head"), "pool"),
+        (Stage("a", train="top:1"), "block1_relu"),
+        (Stage("a", train="above:block1_relu"), "block1_relu"),
+        (Stage("a", train="all"), None),
+        (Stage("a", train="norm"), "block1_conv"),
+        (Stage("a", train="bias"), None),
+    ],
+)
+def test_the_cut_is_the_last_place_before_anything_moves(network, stage, layer):
+    model, blocks = network()
+    divided = frozen.cut(model, blocks, stage)
+    if layer is None:
+        assert divided is None
+        return
+    assert divided.layer == layer
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    whole, parts = model(pictures), divided.above(divided.below(pictures))
+    assert np.array_equal(whole, parts)
+    trained = {id(variable) for variable in model.trainable_variables}
+    assert trained and not trained & {id(variable) for variable in divided.below.weights}
+    assert trained == {id(variable) for variable in divided.above.trainable_variables}
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("MobileNetV2-0.35", 32),
+        ("ResNet50", 32),
+        *(
+            pytest.param(name, size, marks=pytest.mark.slow)
+            for name, size in (
+                ("VGG16", 32),
+                ("InceptionV3", 75),
+                ("Xception", 71),
+                ("DenseNet121", 32),
+                ("EfficientNetB0", 32),
+                ("ConvNeXtTiny", 32),
+                ("MobileNetV3Small", 32),
+            )
+        ),
+    ],
+)
+def test_real_networks_are_cut_at_their_blocks(name, size):
+    backbone = backbones.build(name, size, "none")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.output)
+    model = keras.Model(backbone.input, keras.layers.Dense(3, name="head")(x))
+    blocks = backbones.blocks(backbone)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    whole = model(pictures)
+    for train, layer in (("head", "pool"), ("top:2", blocks[-3].name), ("top:1", blocks[-2].name)):
+        divided = frozen.cut(model, blocks, Stage("a", train=train))
+        # Layers without weights at the foot of the next block may be still as well.
+        lower = [one.name for one in divided.below.layers]
+        assert layer in lower and divided.layer in {layer, *blocks[-1].layers, *blocks[-2].layers}
+        np.testing.assert_array_equal(divided.above(divided.below(pictures)), whole)
+
+
+def test_layers_made_of_layers_and_random_ones_are_seen_through():
+    def head_with(layer):
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.Conv2D(8, 3, name="conv")(inputs)
+        x = layer(keras.layers.Reshape((36, 8), name="rows")(x))
+        model = keras.Model(inputs, keras.layers.Dense(2, name="head")(keras.layers.Flatten(name="flat")(x)))
+        return frozen.cut(model, (Block("conv", ("conv",)),), Stage("a", train="head")).layer
+
+    def attention(x):
+        return keras.layers.MultiHeadAttention(2, 4)(x, x)
+
+    assert head_with(keras.layers.ReLU()) == "flat"
+    assert head_with(attention) == "rows"
+    assert head_with(keras.layers.Dropout(0.0)) == "flat" and head_with(keras.layers.Dropout(0.5)) == "rows"
+    assert head_with(keras.layers.GaussianNoise(0.1)) == "rows"
+
+
+def test_a_training_step_of_ones_own_is_not_lost(network, examples):
+    class Own(keras.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    built, blocks = network()
+    model = Own(built.input, built.output)
+    model.compile("adam", "categorical_crossentropy")
+    part = frozen.FrozenPrefix(examples, batch_size=9).part(model, blocks, Stage("head"))
+    assert "step of its own" in part
+
+
+def test_noise_of_the_head_stays_above_and_that_of_frozen_blocks_below():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    x = keras.layers.Dropout(0.5, name="inside")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.GaussianNoise(0.1, name="noise")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(x))
+    blocks = (Block("relu", ("conv", "inside", "relu")),)
+    assert frozen.cut(model, blocks, Stage("a", train="head")).layer == "relu"
+
+
+# ---------------------------------------------------------------- the same result
+
+
+def test_without_augmentation_keeping_changes_no_bit(network, examples):
+    assert_same(fit(network, examples, True, fold=False), fit(network, examples, False))
+
+
+def test_folded_it_changes_rounding_only(network, examples):
+    # Not the last stage: Adam makes whole steps of the rounding in gradients that are 0 but for it, such as
+    # those of a bias before BatchNorm.
+    stages = STAGES[:2]
+    folded, whole = (fit(network, examples, keep, stages=stages) for keep in (True, False))
+    assert_same(folded, whole, exact=False)
+
+
+def test_on_two_replicas_too(network, examples):
+    kept = fit(network, examples, True, replicas=2, fold=False)
+    assert_same(kept, fit(network, examples, False, replicas=2), exact=False)
+
+
+def test_each_replica_computes_its_share(network, examples, tmp_path, monkeypatch):
+    parts = {}
+    for replicas in (1, 2):
+        monkeypatch.setenv("THAW_CACHE", str(tmp_path / f"{replicas}"))
+        model, blocks = compiled(network, replicas)
+        prefix = frozen.FrozenPrefix(examples, batch_size=9, seed=3, strength="light", views=2)
+        level = frozen._Level(model, model.get_layer("pool").output, "pool", 2)
+        parts[replicas] = prefix._keep([level], "train").array
+        (compute,) = level.functions.values()
+        batch = np.arange(7 * 8 * 8 * 3, dtype=np.uint8).reshape(7, 8, 8, 3)
+        whole = keras.Model(model.input, level.tensor)(batch, training=False)
+        np.testing.assert_allclose(compute(batch), whole, atol=1e-5)
+        np.testing.assert_allclose(compute(batch[:1]), whole[:1], atol=1e-5)
+    np.testing.assert_allclose(parts[1], parts[2], atol=1e-5)
+
+
+def test_a_cut_fit_goes_on_to_the_bit(network, examples, tmp_path):
+    class Stop(BaseException):
+        pass
+
+    class Stopping(frozen.FrozenPrefix):
+        """Ends the process, as far as this test goes, when a stage is prepared."""
+
+        def part(self, model, blocks, stage, later):
+            if stage.name == self.stop_at:
+                raise Stop
+            return super().part(model, blocks, stage, later)
+
+    whole = fit(network, examples, True, strength="light")
+    for stop_at in ("top", "all"):
+        Stopping.stop_at = stop_at
+        frozen_prefix, frozen.FrozenPrefix = frozen.FrozenPrefix, Stopping
+        try:
+            with pytest.raises(Stop):
+                fit(network, examples, True, strength="light", checkpoints=tmp_path / "checkpoints")
+        finally:
+            frozen.FrozenPrefix = frozen_prefix
+    for _ in range(2):  # the second finds that there is nothing left to do
+        ended = fit(network, examples, True, strength="light", checkpoints=tmp_path / "checkpoints")
+        assert_same(ended, whole)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [2, 22, pytest.param(12, marks=pytest.mark.slow), pytest.param(31, marks=pytest.mark.slow)],
+)
+def test_a_fit_killed_within_a_kept_stage_goes_on_to_the_bit(network, examples, tmp_path, step, monkeypatch):
+    whole = fit(network, examples, True, strength="light")
+    from runner.training import stages
+
+    taken = iter(range(1, 1000))
+    original = stages.StagedUnfreezing.on_train_batch_end
+
+    class Kill(BaseException):
+        pass
+
+    def counting(self, batch, logs=None):
+        original(self, batch, logs)
+        if next(taken) == step:
+            raise Kill
+
+    monkeypatch.setattr(stages.StagedUnfreezing, "on_train_batch_end", counting)
+    options = dict(strength="light", checkpoints=tmp_path / "checkpoints", checkpoint_steps=1)
+    with pytest.raises(Kill):
+        fit(network, examples, True, **options)
+    monkeypatch.undo()
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "elsewhere"))  # what is kept may be gone as well
+    assert_same(fit(network, examples, True, **options), whole)
+
+
+def test_several_steps_in_one_call_train_the_same_and_go_on_to_the_bit(
+    network, examples, tmp_path, monkeypatch
+):
+    from runner.training import stages
+
+    constant = tuple(dataclasses.replace(stage, schedule="constant") for stage in STAGES)
+    options = dict(strength="light", stages=constant, per_call=2)
+    whole = fit(network, examples, True, **options)
+    original = stages.StagedUnfreezing.on_train_batch_end
+    calls = []
+
+    class Kill(BaseException):
+        pass
+
+    def counting(self, batch, logs=None):
+        original(self, batch, logs)
+        calls.append(batch)
+        if len(calls) == 9:  # of 2 calls an epoch, in the stage "top"
+            raise Kill
+
+    monkeypatch.setattr(stages.StagedUnfreezing, "on_train_batch_end", counting)
+    with pytest.raises(Kill):
+        fit(network, examples, True, checkpoints=tmp_path / "checkpoints", checkpoint_steps=1, **options)
+    monkeypatch.undo()
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "elsewhere"))
+    assert calls[:4] == [1, 3, 1, 3]
+    assert_same(fit(network, examples, True, checkpoints=tmp_path / "checkpoints", **options), whole)
+    with pytest.raises(InputError, match="does not divide the 4 steps .* one of 1, 2, 4"):
+        fit(network, examples, True, **options | {"per_call": 3})
+
+
+def test_sigterm_while_a_part_is_computed_leaves_at_once_and_goes_on(
+    network, examples, tmp_path, cache, monkeypatch
+):
+    options = dict(strength="light", checkpoints=tmp_path / "checkpoints")
+    function = frozen._Level.function
+    batches = []
+
+    def terminated(level, *arguments):
+        compute = function(level, *arguments)
+
+        def computing(pictures):
+            batches.append(len(pictures))
+            if len(batches) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return compute(pictures)
+
+        return computing
+
+    monkeypatch.setattr(frozen._Level, "function", terminated)
+    with pytest.raises(SystemExit) as left:
+        fit(network, examples, True, **options)
+    assert left.value.code == 143 and len(batches) == 2 and list(cache.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setenv("THAW_CACHE", str(cache))
+    assert_same(fit(network, examples, True, **options), fit(network, examples, True, strength="light"))
+
+
+# ---------------------------------------------------------------- views
+
+
+def test_views_are_taken_in_turn_and_each_is_the_augmented_picture(network, examples):
+    model, blocks = compiled(network)
+    stage = Stage("head", epochs=6)
+    prefix = frozen.FrozenPrefix(examples, batch_size=9, seed=3, strength="medium", views=3)
+    part = prefix.part(model, blocks, stage)
+    below = frozen.cut(model, blocks, stage).below
+    augmented = augment.dataset(examples.train.batch(9), "medium", seed=3, start=0).take(3 * 5)
+    expected: dict[int, list] = {}
+    for batch in augmented:
+        for one, features in zip(batch["id"].numpy(), below(batch["input"], training=False).numpy()):
+            expected.setdefault(int(one), []).append(features)
+    epochs = [{} for _ in range(6)]
+    for step, batch in enumerate(part.train_from(0).take(30)):
+        for one, features, label in zip(*(batch[name].numpy() for name in ("id", "input", "label"))):
+            epochs[step // 5][int(one)] = features
+            assert f"c{label.argmax()}" == examples.manifest["label"][one]
+    for one, views in expected.items():
+        seen = [epoch[one] for epoch in epochs]
+        assert all(np.array_equal(seen[epoch], seen[epoch + 3]) for epoch in range(3))
+        for view in views:  # the batch around a picture was another when it was kept: rounding may differ
+            assert min(np.abs(view - other).max() for other in seen[:3]) < 1e-5
+    later = [batch["id"].numpy().tolist() for batch in part.train_from(7).take(3)]
+    assert later == [batch["id"].numpy().tolist() for batch in part.train_from(0).skip(7).take(3)]
+
+
+def test_what_cannot_be_kept_is_said_and_trains_all_the_same(network, examples):
+    model, blocks = compiled(network)
+    prefix = frozen.FrozenPrefix(examples, batch_size=9, memory=10, disk=10)
+    assert "neither in memory nor on disk" in prefix.part(model, blocks, Stage("head"))
+    assert "too little of the network" in prefix.part(model, blocks, Stage("all", train="all"))
+
+
+# ---------------------------------------------------------------- kept from run to run
+
+
+def filled(array):
+    array[:] = np.arange(array.size).reshape(array.shape)
+
+
+def test_a_second_run_finds_what_the_first_computed(cache):
+    first = activations.keep(KEYS["k"], (3, 4), np.float32, filled)
+    second = activations.keep(KEYS["k"], (3, 4), np.float32, None)  # would fail if it had to be computed
+    assert first.computed and not second.computed and "computed before" in second.how
+    assert np.array_equal(first.array, second.array)
+    mapped = activations.keep(KEYS["k"], (3, 4), np.float32, None, memory=0)
+    assert isinstance(mapped.array, np.memmap) and "on disk" in mapped.how
+    half = activations.keep(KEYS["h"], (5,), tf.bfloat16.as_numpy_dtype, filled)
+    again = activations.keep(KEYS["h"], (5,), tf.bfloat16.as_numpy_dtype, None)
+    assert again.array.dtype == tf.bfloat16.as_numpy_dtype and again.array.astype(float).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert half.array.dtype == again.array.dtype
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"no array at all"])
+def test_a_damaged_file_is_made_again(cache, damage):
+    activations.keep(KEYS["k"], (3, 4), np.float32, filled)
+    (cache / f"{KEYS['k']}.npy").write_bytes(damage)
+    assert activations.keep(KEYS["k"], (3, 4), np.float32, filled).computed
+    os.truncate(cache / f"{KEYS['k']}.npy", 140)
+    assert activations.keep(KEYS["k"], (3, 4), np.float32, filled, memory=0).computed
+    assert activations.keep(KEYS["k"], (4, 3), np.float32, filled).computed  # another shape is another thing
+
+
+def test_a_failed_or_killed_computation_leaves_nothing_that_counts(cache):
+    def fails(array):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        activations.keep(KEYS["k"], (3,), np.float32, fails)
+    assert list(cache.iterdir()) == []
+    code = (
+        "import os, signal; from runner.training import cache as activations\n"
+        "activations.keep('6' * 64, (3,), 'float32', lambda array: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    assert done.returncode == -9
+    (half,) = cache.iterdir()
+    assert half.name.startswith(".half-")
+    old = time.time() - activations.LEFT_OVER - 1
+    os.utime(half, (old, old))
+    assert activations.keep(KEYS["k"], (3,), np.float32, filled).computed
+    assert [one.name for one in cache.iterdir()] == [f"{KEYS['k']}.npy"]
+
+
+def test_the_least_recently_used_go_first(cache):
+    for number, key in enumerate("abc"):
+        activations.keep(KEYS[key], (1000,), np.float64, filled)
+        os.utime(cache / f"{KEYS[key]}.npy", (number, number))
+    (cache / "mine.npy").write_bytes(bytes(10**6))
+    activations.keep(KEYS["a"], (1000,), np.float64, None)  # used again
+    activations.keep(KEYS["d"], (1000,), np.float64, filled, disk=3 * 8200)
+    kept = {f"{KEYS[key]}.npy" for key in "acd"}
+    assert {one.name for one in cache.iterdir()} == kept | {"mine.npy"}  # what is not ours is not touched
+
+
+def test_two_processes_at_once_both_get_the_whole(cache):
+    code = (
+        "import sys, time, numpy as np; from runner.training import cache as activations\n"
+        "def fill(array):\n    for i in range(len(array)):\n        array[i] = i\n        time.sleep(0.001)\n"
+        "kept = activations.keep('6' * 64, (300,), 'int64', fill)\n"
+        "assert (kept.array == np.arange(300)).all()"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(3)]
+    assert [one.wait() for one in running] == [0, 0, 0]
+    assert [one.name for one in cache.iterdir()] == [f"{KEYS['k']}.npy"]
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_next_run(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "file"))
+    kept = activations.keep(KEYS["k"], (3,), np.float32, filled)
+    assert kept.array.tolist() == [0, 1, 2] and "this run only" in kept.how
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit on files is how this test fills the disk")
+def test_a_full_disk_costs_only_the_next_run(cache):
+    code = (
+        "import resource; from runner.training import cache as activations\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "kept = activations.keep('6' * 64, (100_000,), 'float64', lambda array: array.fill(3))\n"
+        "assert kept.array.sum() == 300_000 and 'this run only' in kept.how, kept.how"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(cache.iterdir()) == []
+
+
+def test_fingerprints_tell_everything_apart():
+    parts = (
+        ["a", "b"],
+        ["ab"],
+        [b"a", "b"],
+        [1],
+        [1.5],
+        [np.zeros(2)],
+        [np.zeros((2, 1))],
+        [np.zeros(2, "f4")],
+    )
+    found = [activations.fingerprint(*one) for one in (*parts, [["a"], "b"], [np.ones(2)])]
+    assert len(set(found)) == len(found) and found[0] == activations.fingerprint("a", "b")
+
+
+def test_other_weights_pictures_or_views_are_another_file(network, examples, cache):
+    model, blocks = compiled(network)
+
+    def files(**changes):
+        options = dict(batch_size=9, seed=3, strength="light", views=2) | changes
+        part = frozen.FrozenPrefix(examples, **options).part(model, blocks, Stage("head", epochs=4))
+        return part.note, len(list(cache.iterdir()))
+
+    note, count = files()
+    assert count == 2 and "40 pictures in 2 views, 12 for validation" in note
+    assert "computed before" in files()[0] and files()[1] == 2
+    for changes in (
+        {"views": 3},
+        {"seed": 4},
+        {"batch_size": 8},
+        {"strength": "medium"},
+        {"flip": True},
+        {"resize": "pad"},
+    ):
+        before = files()[1]
+        assert files(**changes)[1] > before
+    before = files()[1]
+    model.get_layer("block1_conv").bias.assign_add(np.ones(6))
+    assert files()[1] == before + 2

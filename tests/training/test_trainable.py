@@ -1,0 +1,171 @@
+"""The policy words choose the right variables, and the ledger tells the truth."""
+
+import keras
+import numpy as np
+import pytest
+
+from runner.errors import InputError
+from runner.stage import Stage
+from runner.training import batch_norm, ledger, trainable
+
+
+def names(variables):
+    return [variable.path for variable in variables]
+
+
+@pytest.mark.parametrize(
+    "train, expected",
+    [
+        ("head", []),
+        ("top:1", ["block3_conv/kernel", "block3_conv/bias"]),
+        (
+            "above:block1_relu",
+            ["block2_conv/kernel", "block2_conv/bias", "block3_conv/kernel", "block3_conv/bias"],
+        ),
+        ("all", [f"block{n}_conv/{part}" for n in (1, 2, 3) for part in ("kernel", "bias")]),
+        ("norm", [f"block{n}_bn/{part}" for n in (1, 2, 3) for part in ("gamma", "beta")]),
+        ("bias", [path for n in (1, 2, 3) for path in (f"block{n}_conv/bias", f"block{n}_bn/beta")]),
+    ],
+)
+def test_each_policy_word_trains_exactly_its_variables_and_the_head(small_model, train, expected):
+    model, blocks = small_model()
+    chosen = trainable.set_trainable(model, blocks, train)
+    assert names(chosen) == expected + ["head/kernel", "head/bias"]
+    assert names(model.trainable_variables) == names(chosen)
+    # Frozen BatchNorm: the flag that keeps the statistics still, whatever its scale and offset do.
+    assert not any(model.get_layer(f"block{n}_bn").trainable for n in (1, 2, 3))
+
+
+def test_batch_norm_trains_only_where_asked_and_only_in_trained_blocks(small_model):
+    model, blocks = small_model()
+    trainable.set_trainable(model, blocks, "top:1", batch_norm="train")
+    assert [model.get_layer(f"block{n}_bn").trainable for n in (1, 2, 3)] == [False, False, True]
+    assert "block3_bn/gamma" in names(model.trainable_variables)
+
+
+def test_flags_can_be_set_again_and_again(small_model):
+    model, blocks = small_model()
+    for train in ("all", "head", "bias", "top:2", "head"):
+        trainable.set_trainable(model, blocks, train, batch_norm="train")
+    assert names(model.trainable_variables) == ["head/kernel", "head/bias"]
+
+
+def test_works_on_a_nested_backbone(small_model):
+    model, blocks = small_model()
+    backbone = keras.Model(model.input, model.get_layer("block3_relu").output, name="backbone")
+    inputs = keras.Input((8, 8, 3))
+    nested = keras.Model(
+        inputs, keras.layers.Dense(4, name="new_head")(keras.layers.Flatten()(backbone(inputs)))
+    )
+    assert names(trainable.set_trainable(nested, blocks, "head")) == ["new_head/kernel", "new_head/bias"]
+    assert names(nested.trainable_variables) == ["new_head/kernel", "new_head/bias"]
+    assert "block3_conv/kernel" in names(trainable.set_trainable(nested, blocks, "top:1"))
+
+
+@pytest.mark.parametrize(
+    "train, part",
+    [
+        ("top:4", "top:1 to top:3"),
+        ("above:block2_rel", "Did you mean 'block2_relu'"),
+    ],
+)
+def test_a_block_that_does_not_exist_is_answered_with_those_that_do(small_model, train, part):
+    model, blocks = small_model()
+    with pytest.raises(InputError, match=part):
+        trainable.select(model, blocks, train)
+
+
+def test_blocks_of_another_network_are_refused(small_model):
+    _, blocks = small_model()
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with pytest.raises(InputError, match="none of the layers"):
+        trainable.select(other, blocks, "all")
+
+
+def test_ledger_counts_what_moved_and_by_how_much(small_model):
+    model, blocks = small_model()
+    wanted = trainable.set_trainable(model, blocks, "top:1")
+    before = ledger.snapshot(model)
+    kernel = model.get_layer("block3_conv").kernel
+    kernel.assign(kernel * 1.5)
+    model.get_layer("head").kernel.assign(model.get_layer("head").kernel + 1)
+    table = ledger.entries(model, blocks, before, wanted, "top").set_index("block")
+    assert list(table.index) == ["block1_relu", "block2_relu", "block3_relu", "head"]
+    assert table.loc["block3_relu", ["variables", "to_train", "moved"]].tolist() == [4, 2, 1]
+    weights = np.concatenate([v.numpy().ravel() for v in (kernel, model.get_layer("block3_bn").gamma)])
+    weights[: kernel.numpy().size] /= 1.5
+    assert table.loc["block3_relu", "relative_change"] == pytest.approx(
+        0.5 * np.linalg.norm(weights[: kernel.numpy().size]) / np.linalg.norm(weights), rel=1e-5
+    )
+    assert table.loc[
+        "block1_relu", ["to_train", "moved", "relative_change", "statistics_moved"]
+    ].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "tamper, complaint",
+    [
+        (
+            lambda model: model.get_layer("block1_conv").kernel.assign_add(np.full((3, 3, 3, 4), 1e-6)),
+            "block1_conv/kernel moved though",
+        ),
+        (
+            lambda model: model.get_layer("block3_bn").moving_mean.assign_add(np.ones(4)),
+            "moving_mean moved though",
+        ),
+    ],
+)
+def test_ledger_stops_when_a_frozen_weight_or_statistic_moved(small_model, tamper, complaint):
+    model, blocks = small_model()
+    wanted = trainable.set_trainable(model, blocks, "top:1")
+    before = ledger.snapshot(model)
+    for layer in ("block3_conv", "head"):
+        model.get_layer(layer).kernel.assign(model.get_layer(layer).kernel + 1)
+    ledger.entries(model, blocks, before, wanted, "top")  # as it should be
+    tamper(model)
+    with pytest.raises(trainable.LedgerError, match=complaint):
+        ledger.entries(model, blocks, before, wanted, "top")
+
+
+def test_ledger_stops_when_a_block_that_was_to_train_did_not_move(small_model):
+    model, blocks = small_model()
+    wanted = trainable.set_trainable(model, blocks, "top:1")
+    before = ledger.snapshot(model)
+    model.get_layer("head").kernel.assign(model.get_layer("head").kernel + 1)
+    with pytest.raises(trainable.LedgerError, match="no weight of block 'block3_relu' moved"):
+        ledger.entries(model, blocks, before, wanted, "top")
+
+
+def test_reestimated_statistics_are_those_of_the_data(small_model, small_data):
+    model, blocks = small_model()
+    images, _ = small_data
+    trainable.set_trainable(model, blocks, "all", batch_norm="train")
+    batch_norm.reestimate(model, [images[:20], images[20:]])
+    first = model.get_layer("block1_bn")
+    features = model.get_layer("block1_conv")(images).numpy()
+    np.testing.assert_allclose(first.moving_mean.numpy(), features.mean((0, 1, 2)), atol=1e-5)
+    halves = np.mean([features[:20].var((0, 1, 2)), features[20:].var((0, 1, 2))], axis=0)
+    np.testing.assert_allclose(first.moving_variance.numpy(), halves, rtol=1e-4)
+    assert first.momentum == 0.9
+
+
+def test_reestimation_leaves_frozen_layers_alone(small_model, small_data):
+    model, blocks = small_model()
+    trainable.set_trainable(model, blocks, "top:1", batch_norm="train")
+    batch_norm.reestimate(model, [small_data[0]])
+    assert not np.any(model.get_layer("block1_bn").moving_mean.numpy())
+    assert np.any(model.get_layer("block3_bn").moving_mean.numpy())
+
+
+def test_plan_counts_what_each_stage_would_train(small_model):
+    model, blocks = small_model()
+    stages = [
+        Stage("a"),
+        Stage("b", train="top:1"),
+        Stage("c", train="norm"),
+        Stage("d", train="all", batch_norm="train"),
+    ]
+    table = trainable.plan(model, blocks, stages).set_index("stage")
+    assert table["blocks"].tolist() == [0, 1, 3, 3]
+    assert table["variables"].tolist() == [2, 4, 8, 14]
+    assert table.loc["a", "weights"] == 4 * 4 + 4 and table.loc["b", "weights"] == 20 + 4 * 4 * 9 + 4
