@@ -35,14 +35,16 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
     import tensorflow as tf
 
     from runner.networks import backbones, folding
-    from runner.pictures import batches as batching
+    from runner.pictures.batches import batches
     from runner.stage import Stage
-    from runner.training import fit as training
     from runner.training import frozen, trainable
+    from runner.training.fit import fit_stages
 
     examples, batch_size = keras_guide.few(arguments), keras_guide.BATCH_SIZE
-    source = dict(examples=examples.train, classes=examples.classes, batch_size=batch_size, shuffle=True)
-    validation = batching.batches(examples.val, examples.classes, batch_size)
+    validation = batches(examples, "val", batch_size)
+
+    def train():
+        return batches(examples, "train", batch_size, shuffle=True)
 
     def network():
         size = len(examples.classes)
@@ -51,14 +53,13 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
     def fit(stage: Stage) -> tuple[float, pd.DataFrame]:
         model, blocks = network()
         started = time.perf_counter()
-        fitted = training.fit(
+        fitted = fit_stages(
             model,
-            batching.batches(**source),
+            train(),
             validation,
             [stage],
             blocks,
-            train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
-            frozen=frozen.FrozenPrefix(examples, batch_size=batch_size),
+            frozen=frozen.FrozenPrefix(),
         )
         return time.perf_counter() - started, fitted.history
 
@@ -78,10 +79,9 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
 
     boundary = keras_guide.TOP.get(backbones.find(arguments.backbone)[0].name, blocks[-2].name)
     below = keras.Model(model.input, model.get_layer(boundary).output)
-    pairs = {"train": batching.batches(**source), "val": validation}
     in_memory = {
-        split: [(below(images, training=False), labels) for images, labels in batches]
-        for split, batches in pairs.items()
+        split: [(below(images, training=False), labels) for images, labels in made.epoch()]
+        for split, made in (("train", train()), ("val", validation))
     }
 
     def bare_loop() -> float:

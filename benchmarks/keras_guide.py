@@ -147,10 +147,10 @@ def guide(arguments, row: str) -> dict:
 def ours(arguments, row: str) -> dict:
     """The runner's stages with kept activations; a fresh folder, so that no earlier run helps."""
     from runner.networks import backbones
-    from runner.pictures import batches as batching
+    from runner.pictures.batches import batches
     from runner.stage import Stage
-    from runner.training import fit as training
     from runner.training import frozen
+    from runner.training.fit import fit_stages
 
     examples = few(arguments)
     boundary = TOP.get(backbones.find(arguments.backbone)[0].name)
@@ -169,14 +169,6 @@ def ours(arguments, row: str) -> dict:
     model, blocks = network(
         arguments.backbone, arguments.image_size, arguments.weights, len(examples.classes)
     )
-    source = dict(
-        examples=examples.train,
-        classes=examples.classes,
-        batch_size=BATCH_SIZE,
-        shuffle=True,
-        strength=strength,
-        flip=flip,
-    )
     begun = []
 
     class Prefix(frozen.FrozenPrefix):
@@ -186,14 +178,13 @@ def ours(arguments, row: str) -> dict:
             begun.append(time.perf_counter())
             return super().part(*arguments)
 
-    fitted = training.fit(
+    fitted = fit_stages(
         model,
-        batching.batches(**source),
-        batching.batches(examples.val, examples.classes, BATCH_SIZE),
+        batches(examples, "train", BATCH_SIZE, shuffle=True, strength=strength, flip=flip),
+        batches(examples, "val", BATCH_SIZE),
         stages,
         blocks,
-        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
-        frozen=Prefix(examples, batch_size=BATCH_SIZE, strength=strength, flip=flip, views=arguments.views),
+        frozen=Prefix(views=arguments.views),
     )
     begun.append(time.perf_counter())
     seconds = [end - start for start, end in zip(begun, begun[1:])]

@@ -1,4 +1,4 @@
-"""What the runner costs where it saves nothing: `training.fit` without keeping against a bare `model.fit`.
+"""What the runner costs where it saves nothing: `fit_stages` without keeping against a bare `model.fit`.
 
     python -m benchmarks.overhead [--backbone ResNet50] [--image-size 160] [--pictures 256] [--epochs 3]
         [--rounds 5]
@@ -21,16 +21,16 @@ from runner import flags, quiet
 
 def measure(arguments, weights: str) -> list[tuple[float, float]]:
     """Seconds of (the bare fit, the runner), a pair per round."""
-    from runner.pictures import batches as batching
+    from runner.pictures.batches import batches
     from runner.stage import Stage
-    from runner.training import fit as training
     from runner.training import trainable
+    from runner.training.fit import fit_stages
 
     examples = keras_guide.few(arguments)
-    source = dict(
-        examples=examples.train, classes=examples.classes, batch_size=keras_guide.BATCH_SIZE, shuffle=True
-    )
-    validation = batching.batches(examples.val, examples.classes, keras_guide.BATCH_SIZE)
+    validation = batches(examples, "val", keras_guide.BATCH_SIZE)
+
+    def train():
+        return batches(examples, "train", keras_guide.BATCH_SIZE, shuffle=True)
 
     def network():
         size = len(examples.classes)
@@ -42,8 +42,8 @@ def measure(arguments, weights: str) -> list[tuple[float, float]]:
         started = time.perf_counter()
         model.compile(model.optimizer, model.loss, metrics=["accuracy"])
         model.fit(
-            batching.batches(**source),
-            validation_data=validation,
+            train().epoch(),
+            validation_data=validation.epoch(),
             epochs=arguments.epochs,
             verbose=0,
             shuffle=False,  # the batches are shuffled already
@@ -53,13 +53,12 @@ def measure(arguments, weights: str) -> list[tuple[float, float]]:
     def runner() -> float:
         model, blocks = network()
         started = time.perf_counter()
-        training.fit(
+        fit_stages(
             model,
-            batching.batches(**source),
+            train(),
             validation,
             [Stage("head", epochs=arguments.epochs, keep="last")],
             blocks,
-            train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         )
         return time.perf_counter() - started
 

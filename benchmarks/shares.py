@@ -11,6 +11,7 @@ many. All of a batch that a worker has to touch is copied into it before its row
 import argparse
 import statistics
 import time
+from types import SimpleNamespace
 
 from runner import flags, quiet
 
@@ -23,7 +24,7 @@ import tensorflow as tf
 
 from runner.augment import views as augment
 from runner.devices.multi_worker import Share
-from runner.pictures import batches as batching
+from runner.pictures.batches import batches
 
 BATCHES = 20
 
@@ -38,11 +39,10 @@ def parse(arguments=None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def speed(examples: tf.data.Dataset, workers: int, strength: str, batch_size: int) -> float:
+def speed(examples: SimpleNamespace, workers: int, strength: str, batch_size: int) -> float:
     """Pictures per second of all workers together, measured on the first of them."""
     share = Share(workers, workers, 0) if workers > 1 else None
-    options = dict(shuffle=True, strength=strength, start=0, share=share)
-    made = iter(batching.named_batches(examples, "ab", batch_size, **options))
+    made = iter(batches(examples, "train", batch_size, shuffle=True, strength=strength).after(0, share))
     next(made)  # compiles the augmentation and fills the shuffle buffer
     started = time.perf_counter()
     for _ in range(BATCHES):
@@ -55,7 +55,7 @@ def main(arguments=None) -> pd.DataFrame:
     count, size = 4 * options.batch_size, options.image_size
     pictures = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), "uint8")
     elements = {"id": np.arange(count), "input": pictures, "label": np.arange(count) % 2}
-    examples = tf.data.Dataset.from_tensor_slices(elements)
+    examples = SimpleNamespace(train=tf.data.Dataset.from_tensor_slices(elements), classes=("a", "b"))
     found = {workers: [] for workers in options.workers}
     for _ in range(options.rounds):
         for workers, speeds in found.items():

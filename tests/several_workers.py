@@ -17,10 +17,12 @@ import tensorflow as tf
 
 from runner.devices import multi_worker, strategy
 from runner.networks.backbones import Block
-from runner.pictures import batches as batching
+from runner.pictures.batches import batches
 from runner.stage import Stage
-from runner.training import fit as training
 from runner.training import frozen
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import fit_stages
+from tests.stand_ins import data_of
 
 STAGES = (
     Stage("head", epochs=1, learning_rate=1e-2),
@@ -95,29 +97,25 @@ class CutAt(keras.callbacks.Callback):
 
 
 def staged(chosen, checkpoints: Path | None = None, cut_at: tuple[int, int] = (99, 0)):
-    """Stages through `training.fit` on 21 pictures, 8 in a batch, the last of 5: what moved, and how."""
+    """Stages through `fit_stages` on 21 pictures, 8 in a batch, the last of 5: what moved, and how."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(1)
     labels = np.arange(21, dtype="int64") % 4
     pictures = np.random.default_rng(0).integers(0, 128, (21, 8, 8, 3)) + 30 * labels[:, None, None, None]
-    examples = tf.data.Dataset.from_tensor_slices(
-        {"id": np.arange(21, dtype="int64"), "input": pictures.astype("uint8"), "label": labels}
-    )
-    source = dict(examples=examples, classes="abcd", batch_size=8, shuffle=True, seed=3, strength="light")
+    elements = {"id": np.arange(21, dtype="int64"), "input": pictures.astype("uint8"), "label": labels}
+    examples = data_of(tf.data.Dataset.from_tensor_slices(elements), "abcd")
     with chosen.scope():
         model, blocks = small_network()
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
-    fitted = training.fit(
+    fitted = fit_stages(
         model,
-        batching.batches(**source),
-        batching.batches(examples, "abcd", 20),
+        batches(examples, "train", 8, shuffle=True, seed=3, strength="light"),
+        batches(examples, "val", 20),
         STAGES,
         blocks,
         callbacks=[CutAt(*cut_at)],
-        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
-        checkpoints=checkpoints,
-        checkpoint_steps=2,
+        checkpoints=checkpoints and Checkpointing(checkpoints, steps=2),
     )
     numbers = fitted.history.select_dtypes("number").drop(columns="seconds")
     return {"history": numbers.to_numpy()} | {
@@ -168,9 +166,8 @@ def kept(chosen, folder: Path) -> dict[str, np.ndarray]:
             {"id": rows, "input": pictures[rows].astype("uint8"), "label": labels[rows]}
         )
 
-    examples = types.SimpleNamespace(train=part("train"), val=part("val"), classes="abcd", manifest=manifest)
-    source = dict(
-        examples=examples.train, classes="abcd", batch_size=8, shuffle=True, seed=3, strength="light"
+    examples = types.SimpleNamespace(
+        train=part("train"), val=part("val"), classes="abcd", manifest=manifest, recipe="", unit="pictures"
     )
     with chosen.scope():
         model, blocks = small_network(dropout=0.0)  # each replica would draw noise of its own
@@ -185,14 +182,13 @@ def kept(chosen, folder: Path) -> dict[str, np.ndarray]:
 
     frozen._Level.function = counted
     try:
-        fitted = training.fit(
+        fitted = fit_stages(
             model,
-            batching.batches(**source),
-            batching.batches(examples.val, "abcd", 8),
+            batches(examples, "train", 8, shuffle=True, seed=3, strength="light"),
+            batches(examples, "val", 8),
             (Stage("head", epochs=3, learning_rate=0.1), Stage("more", epochs=2, learning_rate=0.1)),
             blocks,
-            train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
-            frozen=frozen.FrozenPrefix(examples, batch_size=8, seed=3, strength="light", views=3),
+            frozen=frozen.FrozenPrefix(views=3),
             accumulate=multi_worker.number_of_workers(chosen),  # the same whoever adds up the gradients
         )
     finally:

@@ -48,7 +48,7 @@ def test_build_stage_save_load_in_a_fresh_process_and_predict_the_same(tmp_path,
         Stage("above", train=f"above:{boundary}", epochs=1, learning_rate=1e-4),
         Stage("all", train="all", epochs=1, learning_rate=1e-5, layer_decay=0.8),
     ]
-    fitted = training.fit(model, data, data, stages, blocks)
+    fitted = training.fit_stages(model, data, data, stages, blocks)
 
     ledger = fitted.ledger.set_index(["stage", "block"])
     names = [block.name for block in blocks]

@@ -9,9 +9,9 @@ import tensorflow as tf
 from PIL import Image
 
 from runner.errors import InputError
-from runner.pictures import batches as batching
 from runner.pictures import images
 from runner.pictures import load as data
+from runner.pictures.batches import batches as batches_of
 from runner.pictures.sources import Source, Target
 from runner.report import page as report
 
@@ -107,7 +107,8 @@ def test_batches_make_their_labels_after_the_augmentation(found):
         return {"id": batch["id"], "input": batch["input"], "label": batch["mask"], "weight": weight}
 
     options = dict(shuffle=True, strength="strong", fill=127, target=target)
-    batches = list(batching.batches(loaded.train, loaded.classes, 4, **options))
+    made = batches_of(loaded, "train", 4, **options)
+    batches = list(made.epoch())
     seen, outside = 0, 0
     for pictures, masks, weights in batches:
         seen += len(pictures)
@@ -116,8 +117,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
         assert (pictures.numpy()[beyond] == 127).all()
         np.testing.assert_array_equal(weights, ~beyond)
     assert seen == int(loaded.train.cardinality()) and outside > 0
-    named = batching.named_batches(loaded.train, loaded.classes, 4, **options, start=2)
-    for (pictures, masks, _), batch in zip(batches[2:], named):
+    for (pictures, masks, _), batch in zip(batches[2:], made.after(2)):
         np.testing.assert_array_equal(pictures, batch["input"])
         np.testing.assert_array_equal(masks, batch["label"])
 

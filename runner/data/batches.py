@@ -208,17 +208,21 @@ class SplitBatches(Batches):
             return ordered.map(make, num_parallel_calls=at_once, deterministic=True)
 
         if start is None:
-            return work(order())
-        # A dataset that shuffles moves on with each iterator made of it, and Keras makes one more under a
-        # strategy. Made inside a function it begins anew with each: step n is the same batch for whoever
-        # asks.
-        once = tf.autograph.experimental.do_not_convert(lambda _: order())
-        ordered = tf.data.Dataset.range(1).flat_map(once).with_options(self.examples.options())
+            ordered = order()
+        else:
+            # A dataset that shuffles moves on with each iterator made of it, and Keras makes one more under a
+            # strategy. Made inside a function it begins anew with each: step n is the same batch for whoever
+            # asks.
+            once = tf.autograph.experimental.do_not_convert(lambda _: order())
+            ordered = tf.data.Dataset.range(1).flat_map(once).with_options(self.examples.options())
         together = self.whole_batches or (self.views is not None and self.views.mixes)
         if share and not together:
             ordered = share.split(ordered)
-        self._check_can_be_sent()
-        made = input_service.through(ordered, work)
+        if start is None:
+            made = work(ordered)
+        else:
+            self._check_can_be_sent()
+            made = input_service.through(ordered, work)
         return share.split(made) if share and together else made
 
     def label(self, batch: dict) -> dict:

@@ -11,10 +11,12 @@ from runner.augment import on_device
 from runner.devices.strategy import choose
 from runner.errors import InputError
 from runner.networks.backbones import Block
-from runner.pictures import batches as batching
+from runner.pictures.batches import batches as batches_of
 from runner.stage import Stage
 from runner.training import fit as training
 from runner.training import speeds
+from runner.training.checkpoint import Checkpointing
+from tests.stand_ins import data_of
 
 CLASSES = ("a", "b", "c")
 STAGES = (
@@ -28,7 +30,8 @@ def examples():
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (20, 16, 16, 3), dtype="uint8")
     labels = np.arange(20) % 3
-    return tf.data.Dataset.from_tensor_slices({"id": np.arange(20), "input": pictures, "label": labels})
+    elements = {"id": np.arange(20), "input": pictures, "label": labels}
+    return data_of(tf.data.Dataset.from_tensor_slices(elements), CLASSES)
 
 
 def compiled(replicas):
@@ -51,21 +54,16 @@ def compiled(replicas):
 
 def fit(examples, augment_on, replicas=1, **options):
     model, blocks = compiled(replicas)
-    source = dict(
-        examples=examples, classes=CLASSES, batch_size=8, shuffle=True, seed=3, strength="medium", flip=True
-    )
-    fitted = training.fit(
+    options = {"shuffle": True, "seed": 3, "strength": "medium", "flip": True} | options
+    checkpoints = options.pop("checkpoints", None)
+    fitted = training.fit_stages(
         model,
-        batching.batches(**source),
-        batching.batches(examples, CLASSES, 8),
+        batches_of(examples, "train", 8, **options),
+        batches_of(examples, "val", 8),
         STAGES,
         blocks,
-        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
-        train_on_device=lambda step, **share: batching.named_batches(
-            **source, start=step, only_draw=True, **share
-        ),
+        checkpoints=checkpoints,
         augment_on=augment_on,
-        **options,
     )
     return model, fitted
 
@@ -92,9 +90,9 @@ def test_it_goes_on_where_it_stopped(examples, tmp_path, monkeypatch):
 
     monkeypatch.setattr(training.StagedUnfreezing, "on_train_batch_end", stopping)
     with pytest.raises(KeyboardInterrupt):
-        fit(examples, "device", checkpoints=tmp_path, checkpoint_steps=1)
+        fit(examples, "device", checkpoints=Checkpointing(tmp_path, steps=1))
     monkeypatch.undo()
-    model, fitted = fit(examples, "device", checkpoints=tmp_path)
+    model, fitted = fit(examples, "device", checkpoints=Checkpointing(tmp_path))
     assert len(fitted.history) == 4
     for ours, theirs in zip(model.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -110,8 +108,8 @@ def test_auto_stays_in_the_input_where_there_is_no_gpu(examples, monkeypatch):
 def test_what_cannot_be_done_is_answered(examples):
     with pytest.raises(InputError, match="one of auto, input, device"):
         fit(examples, "gpu")
-    with pytest.raises(InputError, match="which mix finished views"):
-        batching.named_batches(examples, CLASSES, 8, strength="light", mixup=0.2, start=0, only_draw=True)
+    with pytest.raises(InputError, match="only for views that a device can make of each input alone"):
+        fit(examples, "device", mixup=0.2)
 
 
 # ---------------------------------------------------------------- who waits for whom
@@ -136,7 +134,7 @@ def test_the_speed_of_the_input_is_that_of_its_slowest_part():
 def test_measuring_the_training_moves_nothing(examples):
     model, _ = compiled(1)
     before = [variable.numpy() for variable in model.variables]
-    assert speeds.training_speed(model, batching.batches(examples, CLASSES, 8)) > 0
+    assert speeds.training_speed(model, batches_of(examples, "val", 8).epoch()) > 0
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 

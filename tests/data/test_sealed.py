@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from runner.data import sealed
 from runner.errors import InputError
-from runner.pictures import batches as batching
+from runner.pictures.batches import batches
 from runner.report import page as report
 from runner.scores import classification
+from tests.stand_ins import data_of
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_sealed_it_gives_its_length_and_no_picture(split):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.compile(loss="mse")
     for read in (
-        lambda: batching.batches(split, "ab", 2),
+        lambda: batches(data_of(split, "ab"), "train", 2),
         lambda: classification.predict({"m": model}, split, "ab"),
         lambda: model.evaluate(split, verbose=0),
         lambda: list(split),

@@ -146,7 +146,7 @@ def test_stages_with_their_rates_of_blocks_see_whole_steps(small_model):
             model, blocks = small_model()
             loss = keras.losses.CategoricalCrossentropy(from_logits=True)
             model.compile(keras.optimizers.Adam(epsilon=1e-3, weight_decay=0.1), loss, metrics=["accuracy"])
-        done = training.fit(model, data(), data(), stages, blocks, accumulate=parts)
+        done = training.fit_stages(model, data(), data(), stages, blocks, accumulate=parts)
         numbers = done.history.select_dtypes("number").drop(columns="seconds")
         weights = {str(number): value for number, value in enumerate(model.get_weights())}
         return weights | {"history": numbers.to_numpy()}

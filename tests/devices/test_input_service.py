@@ -14,8 +14,9 @@ from PIL import Image
 
 from runner.devices import input_service
 from runner.errors import InputError
-from runner.pictures import batches as batching
 from runner.pictures import in_memory
+from runner.pictures.batches import batches
+from tests.stand_ins import data_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -25,11 +26,11 @@ def pictures() -> tf.data.Dataset:
     held = in_memory.aligned(10, 8)
     held[:] = np.random.default_rng(0).integers(0, 256, held.shape)
     (examples,) = in_memory.datasets(held, [np.arange(10)], {"label": np.arange(10) % 3})
-    cheap = batching.named_batches(examples, "abc", 4, shuffle=True, seed=3, start=2).take(5)
+    cheap = batches(data_of(examples, "abc"), "train", 4, shuffle=True, seed=3).after(2).take(5)
     seeds = tf.data.Dataset.random(seed=7).batch(2)
 
     def flipped(batch, seed):
-        return {**batch, "image": tf.image.stateless_random_flip_left_right(batch["image"], seed)}
+        return {**batch, "input": tf.image.stateless_random_flip_left_right(batch["input"], seed)}
 
     return input_service.through(tf.data.Dataset.zip(cheap, seeds), lambda part: part.map(flipped))
 

@@ -8,32 +8,32 @@ from PIL import Image
 from runner.devices import input_service
 from runner.devices.multi_worker import Share
 from runner.errors import InputError
-from runner.pictures import batches as batching
 from runner.pictures import images
 from runner.pictures import load as data
+from runner.pictures.batches import batches
+from tests.stand_ins import data_of
 
 CLASSES = ("a", "b", "c", "d")
 
 
 @pytest.fixture
 def examples():
-    """30 pictures (8, 8, 3) as `Data` holds them: unbatched dicts in a fixed order."""
+    """30 pictures (8, 8, 3) as a `Data` holds them: unbatched dicts in a fixed order."""
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype="uint8")
-    return tf.data.Dataset.from_tensor_slices(
-        {"id": np.arange(30, dtype="int64"), "input": images, "label": np.arange(30, dtype="int64") % 4}
-    )
+    elements = {"id": np.arange(30, dtype="int64"), "input": images, "label": np.arange(30) % 4}
+    return data_of(tf.data.Dataset.from_tensor_slices(elements), CLASSES)
 
 
-def epoch(batches):
-    return [(images.numpy(), labels.numpy()) for images, labels in batches]
+def epoch(made):
+    return [(images.numpy(), labels.numpy()) for images, labels in made]
 
 
 def test_plain_batches_are_the_examples_in_order_with_one_hot_labels(examples):
-    found = epoch(batching.batches(examples, CLASSES, 8))
+    found = epoch(batches(examples, "train", 8).epoch())
     assert [len(images) for images, _ in found] == [8, 8, 8, 6]
     np.testing.assert_array_equal(
         np.concatenate([images for images, _ in found]),
-        np.stack([element["input"].numpy() for element in examples]),
+        np.stack([element["input"].numpy() for element in examples.train]),
     )
     np.testing.assert_array_equal(
         np.concatenate([labels for _, labels in found]), np.eye(4, dtype="float32")[np.arange(30) % 4]
@@ -42,7 +42,8 @@ def test_plain_batches_are_the_examples_in_order_with_one_hot_labels(examples):
 
 def test_same_seed_same_epochs_another_seed_others_and_every_epoch_differs(examples):
     def make(seed):
-        return batching.batches(examples, CLASSES, 8, shuffle=True, seed=seed, strength="medium", mixup=0.2)
+        options = dict(shuffle=True, seed=seed, strength="medium", mixup=0.2)
+        return batches(examples, "train", 8, **options).epoch()
 
     first, again, other = make(1), make(1), make(2)
     one, two = epoch(first), epoch(first)
@@ -54,8 +55,8 @@ def test_same_seed_same_epochs_another_seed_others_and_every_epoch_differs(examp
 
 
 def test_shuffling_keeps_every_example_and_its_label(examples):
-    found = epoch(batching.batches(examples, CLASSES, 8, shuffle=True, seed=3))
-    label_of = {element["input"].numpy().tobytes(): int(element["label"]) for element in examples}
+    found = epoch(batches(examples, "train", 8, shuffle=True, seed=3).epoch())
+    label_of = {element["input"].numpy().tobytes(): int(element["label"]) for element in examples.train}
     pairs = [
         (image.tobytes(), label.argmax()) for images, labels in found for image, label in zip(images, labels)
     ]
@@ -85,7 +86,7 @@ def on_disk(folder, count=22):
         (folder / "abcd"[number % 4]).mkdir(exist_ok=True)
         pixels = random.integers(0, 256, (12, 14, 3), dtype="uint8")
         Image.fromarray(pixels).save(folder / "abcd"[number % 4] / f"{number}.png")
-    return data.load(folder, 8, memory_budget=0).train
+    return data.load(folder, 8, memory_budget=0)
 
 
 @pytest.mark.parametrize(("replicas", "workers"), [(2, 2), (2, 1), (6, 2)])
@@ -96,19 +97,25 @@ def on_disk(folder, count=22):
         dict(strength="medium", flip=True),
         dict(strength="light", mixup=0.3),
         dict(strength="light", target=mean_and_image, whole_batches=True),
-        dict(strength="light", only_draw=True),
+        dict(strength="light", on_device=True),
     ],
     ids=["plain", "augmented", "mixed", "whole", "drawn"],
 )
 def test_the_shares_of_all_workers_are_the_batches(examples, replicas, workers, options):
-    source = dict(classes=CLASSES, batch_size=8, shuffle=True, seed=3, start=2, **options)
-    whole = list(batching.named_batches(examples, **source).take(7).as_numpy_iterator())
+    on_device = options.pop("on_device", False)
+    source = batches(examples, "train", 8, shuffle=True, seed=3, **options)
+    source = source.on_device().batches if on_device else source
+
+    def read(made):
+        flat = [tf.nest.flatten_with_joined_string_paths(one) for one in made.as_numpy_iterator()]
+        return [dict(one) for one in flat]
+
+    whole = read(source.after(2).take(7))
     assert [len(batch["id"]) for batch in whole] == [8, 6, 8, 8, 8, 6, 8]
     here, parts = replicas // workers, []
     for worker in range(workers):
         share = Share(replicas, workers, worker)
-        own = batching.named_batches(examples, **source, share=share).take(7 * here)
-        parts.append(list(own.as_numpy_iterator()))
+        parts.append(read(source.after(2, share).take(7 * here)))
     for step, batch in enumerate(whole):
         found = joined([part[step * here : (step + 1) * here] for part in parts])
         assert found.keys() == batch.keys()
@@ -118,6 +125,7 @@ def test_the_shares_of_all_workers_are_the_batches(examples, replicas, workers, 
 
 def test_a_worker_decodes_its_own_pictures_and_none_that_lie_before(tmp_path, monkeypatch):
     examples, decoded = on_disk(tmp_path), []
+    source = batches(examples, "train", 5, shuffle=True, seed=3, strength="light")
     original = images.decoded
 
     def counting(file):
@@ -125,15 +133,14 @@ def test_a_worker_decodes_its_own_pictures_and_none_that_lie_before(tmp_path, mo
         return original(file)
 
     monkeypatch.setattr(images, "decoded", counting)
-    source = dict(classes=CLASSES, batch_size=5, shuffle=True, seed=3, strength="light")
 
-    def read(**options):
+    def read(share=None):
         decoded.clear()
-        return list(batching.named_batches(examples, **source, **options).as_numpy_iterator()), set(decoded)
+        return list(source.make(None, share).as_numpy_iterator()), set(decoded)
 
-    assert int(examples.cardinality()) == 12
-    (whole, every), *shares = (read(share=share) for share in (None, Share(2, 2, 0), Share(2, 2, 1)))
-    for batch, parts in zip(whole, zip(*(batches for batches, _ in shares), strict=True), strict=True):
+    assert int(examples.train.cardinality()) == 12
+    (whole, every), *shares = (read(share) for share in (None, Share(2, 2, 0), Share(2, 2, 1)))
+    for batch, parts in zip(whole, zip(*(made for made, _ in shares), strict=True), strict=True):
         found = joined([[part] for part in parts])
         for name, values in batch.items():
             np.testing.assert_array_equal(found[name], values, err_msg=name)
@@ -141,27 +148,27 @@ def test_a_worker_decodes_its_own_pictures_and_none_that_lie_before(tmp_path, mo
     assert [len(one) for one in (every, first, second)] == [12, 7, 5] and first | second == every
 
     decoded.clear()
-    (batch,) = batching.named_batches(examples, **source, start=3000).take(1).as_numpy_iterator()
+    (batch,) = source.after(3000).take(1).as_numpy_iterator()
     assert len(batch["id"]) == 5 and len(decoded) < 500  # what is read ahead, and not 12,000
 
 
 def test_files_are_shuffled_as_decoded_pictures_are(tmp_path):
     examples = on_disk(tmp_path)
-    source = dict(classes=CLASSES, batch_size=4, shuffle=True, seed=3, strength="light", start=2)
-    again = examples.map(lambda example: example)  # without `undecoded`
-    for one, other in zip(
-        *(batching.named_batches(each, **source).take(5).as_numpy_iterator() for each in (examples, again)),
-        strict=True,
-    ):
+    again = examples.train.map(lambda example: example)  # without `undecoded`
+    options = dict(shuffle=True, seed=3, strength="light")
+    made = [batches(examples, "train", 4, dataset=one, **options).after(2).take(5) for one in (None, again)]
+    for one, other in zip(*(one.as_numpy_iterator() for one in made), strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_the_smaller_last_batch_can_be_left_out(examples):
-    source = dict(classes=CLASSES, batch_size=8, shuffle=True, seed=3, strength="light", start=0)
-    every = batching.named_batches(examples, **source).take(8).as_numpy_iterator()
-    full = batching.named_batches(examples, **source, drop_remainder=True).take(6).as_numpy_iterator()
+    options = dict(shuffle=True, seed=3, strength="light")
+    every = batches(examples, "train", 8, **options).after(0).take(8).as_numpy_iterator()
+    full = batches(examples, "train", 8, **options, drop_remainder=True)
+    assert full.steps == 3
+    full = full.after(0).take(6).as_numpy_iterator()
     expected = [batch for batch in every if len(batch["id"]) == 8]
     for one, other in zip(full, expected, strict=True):
         np.testing.assert_array_equal(one["input"], other["input"])
@@ -171,8 +178,8 @@ def test_what_the_input_workers_cannot_make_is_said_at_once(examples, tmp_path, 
     files = on_disk(tmp_path)
     monkeypatch.setenv(input_service.VARIABLE, "127.0.0.1:1")
     with pytest.raises(InputError, match="decoded by Pillow.*Leave --input-workers out"):
-        batching.named_batches(files, CLASSES, 8, start=0)
+        batches(files, "train", 8).after(0)
     monkeypatch.setattr(input_service, "MOST_BYTES", 5000)
     with pytest.raises(InputError, match="take 0.0 GB in memory; at most 0.0 GB can be sent"):
-        batching.named_batches(examples, CLASSES, 8, start=0)
-    assert batching.named_batches(examples, CLASSES, 8).cardinality() == 4  # validation stays here
+        batches(examples, "train", 8).after(0)
+    assert batches(examples, "val", 8).epoch().cardinality() == 4  # validation stays here

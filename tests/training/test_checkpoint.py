@@ -20,11 +20,13 @@ import tensorflow as tf
 from runner import atomic
 from runner.devices.strategy import choose
 from runner.errors import DivergenceError, InputError, OutOfMemory
-from runner.pictures import batches as batching
+from runner.pictures.batches import batches as batches_of
 from runner.stage import Stage
 from runner.training import checkpoint
-from runner.training import fit as training
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import fit_stages
 from runner.training.stages import StagedUnfreezing
+from tests.stand_ins import data_of
 
 STAGES = (
     Stage("head", epochs=2, learning_rate=1e-2),
@@ -80,28 +82,35 @@ def picture_model():
 
 @pytest.fixture
 def examples():
-    """40 pictures (8, 8, 3) of 4 classes, as `Data` holds them."""
+    """40 pictures (8, 8, 3) of 4 classes, as a `Data` holds them."""
     random = np.random.default_rng(0)
     labels = np.arange(40, dtype="int64") % 4
     images = random.integers(0, 128, (40, 8, 8, 3)) + 30 * labels[:, None, None, None]
-    return tf.data.Dataset.from_tensor_slices(
-        {"id": np.arange(40, dtype="int64"), "input": images.astype("uint8"), "label": labels}
-    )
+    elements = {"id": np.arange(40, dtype="int64"), "input": images.astype("uint8"), "label": labels}
+    return data_of(tf.data.Dataset.from_tensor_slices(elements), "abcd")
 
 
-def fit(build, examples, checkpoints=None, *, replicas=1, named=True, callbacks=(), stages=STAGES, **options):
+def batches(examples, size=9):
+    return batches_of(examples, "train", size, shuffle=True, seed=3, strength="medium", mixup=0.2)
+
+
+def fit(
+    build,
+    examples,
+    checkpoints=None,
+    *,
+    replicas=1,
+    named=True,
+    callbacks=(),
+    stages=STAGES,
+    steps=None,
+    minutes=checkpoint.MINUTES,
+    **options,
+):
     """What a fresh process would do: everything is made anew from the seed."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(1)
-    source = dict(
-        examples=examples,
-        classes="abcd",
-        batch_size=9 if replicas == 1 else 8,
-        shuffle=True,
-        seed=3,
-        strength="medium",
-        mixup=0.2,
-    )
+    train = batches(examples, 9 if replicas == 1 else 8)
     with choose("mirrored" if replicas == 2 else "auto").scope():
         model, blocks = build()
         model.compile(
@@ -109,17 +118,14 @@ def fit(build, examples, checkpoints=None, *, replicas=1, named=True, callbacks=
             keras.losses.CategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-    fitted = training.fit(
+    fitted = fit_stages(
         model,
-        batching.batches(**source),
-        batching.batches(examples, "abcd", 20),
+        train if named else train.epoch(),
+        batches_of(examples, "val", 20),
         stages,
         blocks,
         callbacks=callbacks,
-        train_from=(lambda step, **share: batching.named_batches(**source, start=step, **share))
-        if named
-        else None,
-        checkpoints=checkpoints,
+        checkpoints=checkpoints and Checkpointing(checkpoints, steps, minutes),
         **options,
     )
     return model, fitted
@@ -155,13 +161,11 @@ def test_cut_again_and_again_a_fit_ends_as_one_that_was_never_cut(picture_model,
                 tmp_path,
                 named=named,
                 callbacks=[CutAt(epoch, calls)],
-                checkpoint_steps=2,
+                steps=2,
             )
         assert 1 <= len(list(tmp_path.iterdir())) <= checkpoint.KEPT
     callbacks = [keras.callbacks.Callback()]  # as many as there were
-    ended = fit(
-        picture_model, examples, tmp_path, named=named, callbacks=[CutAt(99, None)], checkpoint_steps=2
-    )
+    ended = fit(picture_model, examples, tmp_path, named=named, callbacks=[CutAt(99, None)], steps=2)
     assert_same(ended, whole)
     again = fit(picture_model, examples, tmp_path, named=named, callbacks=[CutAt(99, None)])
     assert_same(again, whole)  # a finished fit is not trained on
@@ -178,7 +182,7 @@ def test_two_replicas_resume_to_the_bit(picture_model, examples, tmp_path):
             tmp_path,
             replicas=2,
             callbacks=[CutAt(2, 3)],
-            checkpoint_steps=2,
+            steps=2,
         )
     assert_same(fit(picture_model, examples, tmp_path, replicas=2, callbacks=[CutAt(99, None)]), whole)
 
@@ -208,7 +212,7 @@ def test_other_callbacks_go_on_counting_where_they_stood(picture_model, examples
 
 def test_mid_epoch_the_file_holds_the_step_and_only_two_files_are_kept(picture_model, examples, tmp_path):
     with pytest.raises(Cut):
-        fit(picture_model, examples, tmp_path, callbacks=[CutAt(2, 4)], checkpoint_steps=2)
+        fit(picture_model, examples, tmp_path, callbacks=[CutAt(2, 4)], steps=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "epoch-00002-step-0000000.npz",
         "epoch-00002-step-0000002.npz",
@@ -219,7 +223,7 @@ def test_mid_epoch_the_file_holds_the_step_and_only_two_files_are_kept(picture_m
 
 def test_minutes_within_an_epoch_also_write(picture_model, examples, tmp_path):
     with pytest.raises(Cut):
-        fit(picture_model, examples, tmp_path, callbacks=[CutAt(0, 4)], checkpoint_minutes=1e-9)
+        fit(picture_model, examples, tmp_path, callbacks=[CutAt(0, 4)], minutes=1e-9)
     assert (tmp_path / "epoch-00000-step-0000003.npz").is_file()
 
 
@@ -331,10 +335,8 @@ def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_last_good_state(
 
     seen = []
     with pytest.raises(DivergenceError) as error:
-        fit(picture_model, examples, tmp_path, callbacks=[Poison()], checkpoint_steps=1)
-    for batch in batching.named_batches(
-        examples, "abcd", 9, shuffle=True, seed=3, strength="medium", mixup=0.2, start=2 * STEPS + 3
-    ).take(1):
+        fit(picture_model, examples, tmp_path, callbacks=[Poison()], steps=1)
+    for batch in batches(examples).after(2 * STEPS + 3).take(1):
         seen = batch["id"].numpy().tolist()
     message = str(error.value)
     assert "stage 'top', epoch 1, step 4: loss became nan" in message

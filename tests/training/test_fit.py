@@ -13,7 +13,7 @@ def test_fit_returns_a_row_per_epoch_and_the_ledger(small_model, small_data, cap
     model, blocks = small_model()
     model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     data = tf.data.Dataset.from_tensor_slices(small_data).batch(20)
-    fitted = training.fit(
+    fitted = training.fit_stages(
         model, data, data, [Stage("a", epochs=2), Stage("b", train="top:1", epochs=1)], blocks, title="a try"
     )
     assert fitted.history["stage"].tolist() == ["a", "a", "b"]
@@ -36,7 +36,7 @@ def test_two_runs_with_one_seed_give_the_same_history(small_model, small_data):
         model, blocks = small_model(dropout=0.5)
         model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
         data = tf.data.Dataset.from_tensor_slices(small_data).shuffle(40, seed=1).batch(20)
-        return training.fit(
+        return training.fit_stages(
             model, data, data, [Stage("a", epochs=2), Stage("b", train="all", epochs=2)], blocks
         ).history["loss"]
 
@@ -58,5 +58,5 @@ def test_the_training_step_is_traced_once_for_each_stage(small_model, small_data
     model, blocks = small_model()
     model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
     batches = tf.data.Dataset.from_tensor_slices(small_data).batch(8)
-    training.fit(model, batches, batches, [Stage("all", train="all", epochs=1)], blocks)
+    training.fit_stages(model, batches, batches, [Stage("all", train="all", epochs=1)], blocks)
     assert len(traced) == times

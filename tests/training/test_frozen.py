@@ -20,11 +20,12 @@ from runner.devices.strategy import choose
 from runner.errors import InputError
 from runner.networks import backbones
 from runner.networks.backbones import Block
-from runner.pictures import batches as batching
+from runner.pictures.batches import batches as batches_of
 from runner.stage import Stage
 from runner.training import cache as activations
-from runner.training import fit as training
 from runner.training import frozen
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import fit_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"k": "6" * 64} | {one: activations.fingerprint(one) for one in "abcdh"}
@@ -81,7 +82,12 @@ def examples():
         )
 
     return SimpleNamespace(
-        train=part("train"), val=part("val"), classes=("c0", "c1", "c2", "c3"), manifest=manifest
+        train=part("train"),
+        val=part("val"),
+        classes=("c0", "c1", "c2", "c3"),
+        manifest=manifest,
+        recipe="",
+        unit="pictures",
     )
 
 
@@ -96,6 +102,15 @@ def compiled(build, replicas=1):
             metrics=["accuracy"],
         )
     return model, blocks
+
+
+def kept_in(folder, steps=None):
+    return Checkpointing(folder / "checkpoints", steps)
+
+
+def splits(examples, batch_size=9, strength="none"):
+    train = batches_of(examples, "train", batch_size, shuffle=True, seed=3, strength=strength)
+    return train, batches_of(examples, "val", batch_size)
 
 
 def fit(
@@ -114,24 +129,12 @@ def fit(
     model, blocks = compiled(build, replicas)
     model.steps_per_execution = per_call
     batch_size = (9 if replicas == 1 else 8) if per_call == 1 else 10
-    source = dict(
-        examples=examples.train,
-        classes=examples.classes,
-        batch_size=batch_size,
-        shuffle=True,
-        seed=3,
-        strength=strength,
-    )
-    prefix = frozen.FrozenPrefix(
-        examples, batch_size=batch_size, seed=3, strength=strength, views=views, fold=fold
-    )
-    fitted = training.fit(
+    prefix = frozen.FrozenPrefix(views=views, fold=fold)
+    fitted = fit_stages(
         model,
-        batching.batches(**source),
-        batching.batches(examples.val, examples.classes, batch_size),
+        *splits(examples, batch_size, strength),
         stages,
         blocks,
-        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         frozen=prefix if keep else None,
         **options,
     )
@@ -235,7 +238,7 @@ def test_a_training_step_of_ones_own_is_not_lost(network, examples):
     built, blocks = network()
     model = Own(built.input, built.output)
     model.compile("adam", "categorical_crossentropy")
-    part = frozen.FrozenPrefix(examples, batch_size=9).part(model, blocks, Stage("head"))
+    part = frozen.FrozenPrefix().part(model, *splits(examples), blocks, Stage("head"))
     assert "step of its own" in part
 
 
@@ -276,9 +279,10 @@ def test_each_replica_computes_its_share(network, examples, tmp_path, monkeypatc
     for replicas in (1, 2):
         monkeypatch.setenv("THAW_CACHE", str(tmp_path / f"{replicas}"))
         model, blocks = compiled(network, replicas)
-        prefix = frozen.FrozenPrefix(examples, batch_size=9, seed=3, strength="light", views=2)
+        prefix = frozen.FrozenPrefix(views=2)
+        train, _ = splits(examples, strength="light")
         level = frozen._Level(model, model.get_layer("pool").output, "pool", 2)
-        parts[replicas] = prefix._keep([level], "train").array
+        parts[replicas] = prefix._keep([level], train).array
         (compute,) = level.functions.values()
         batch = np.arange(7 * 8 * 8 * 3, dtype=np.uint8).reshape(7, 8, 8, 3)
         whole = keras.Model(model.input, level.tensor)(batch, training=False)
@@ -294,10 +298,10 @@ def test_a_cut_fit_goes_on_to_the_bit(network, examples, tmp_path):
     class Stopping(frozen.FrozenPrefix):
         """Ends the process, as far as this test goes, when a stage is prepared."""
 
-        def part(self, model, blocks, stage, later):
+        def part(self, model, train, validation, blocks, stage, later):
             if stage.name == self.stop_at:
                 raise Stop
-            return super().part(model, blocks, stage, later)
+            return super().part(model, train, validation, blocks, stage, later)
 
     whole = fit(network, examples, True, strength="light")
     for stop_at in ("top", "all"):
@@ -305,11 +309,11 @@ def test_a_cut_fit_goes_on_to_the_bit(network, examples, tmp_path):
         frozen_prefix, frozen.FrozenPrefix = frozen.FrozenPrefix, Stopping
         try:
             with pytest.raises(Stop):
-                fit(network, examples, True, strength="light", checkpoints=tmp_path / "checkpoints")
+                fit(network, examples, True, strength="light", checkpoints=kept_in(tmp_path))
         finally:
             frozen.FrozenPrefix = frozen_prefix
     for _ in range(2):  # the second finds that there is nothing left to do
-        ended = fit(network, examples, True, strength="light", checkpoints=tmp_path / "checkpoints")
+        ended = fit(network, examples, True, strength="light", checkpoints=kept_in(tmp_path))
         assert_same(ended, whole)
 
 
@@ -333,7 +337,7 @@ def test_a_fit_killed_within_a_kept_stage_goes_on_to_the_bit(network, examples, 
             raise Kill
 
     monkeypatch.setattr(stages.StagedUnfreezing, "on_train_batch_end", counting)
-    options = dict(strength="light", checkpoints=tmp_path / "checkpoints", checkpoint_steps=1)
+    options = dict(strength="light", checkpoints=kept_in(tmp_path, steps=1))
     with pytest.raises(Kill):
         fit(network, examples, True, **options)
     monkeypatch.undo()
@@ -363,11 +367,11 @@ def test_several_steps_in_one_call_train_the_same_and_go_on_to_the_bit(
 
     monkeypatch.setattr(stages.StagedUnfreezing, "on_train_batch_end", counting)
     with pytest.raises(Kill):
-        fit(network, examples, True, checkpoints=tmp_path / "checkpoints", checkpoint_steps=1, **options)
+        fit(network, examples, True, checkpoints=kept_in(tmp_path, steps=1), **options)
     monkeypatch.undo()
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "elsewhere"))
     assert calls[:4] == [1, 3, 1, 3]
-    assert_same(fit(network, examples, True, checkpoints=tmp_path / "checkpoints", **options), whole)
+    assert_same(fit(network, examples, True, checkpoints=kept_in(tmp_path), **options), whole)
     with pytest.raises(InputError, match="does not divide the 4 steps .* one of 1, 2, 4"):
         fit(network, examples, True, **options | {"per_call": 3})
 
@@ -375,7 +379,7 @@ def test_several_steps_in_one_call_train_the_same_and_go_on_to_the_bit(
 def test_sigterm_while_a_part_is_computed_leaves_at_once_and_goes_on(
     network, examples, tmp_path, cache, monkeypatch
 ):
-    options = dict(strength="light", checkpoints=tmp_path / "checkpoints")
+    options = dict(strength="light", checkpoints=kept_in(tmp_path))
     function = frozen._Level.function
     batches = []
 
@@ -405,8 +409,7 @@ def test_sigterm_while_a_part_is_computed_leaves_at_once_and_goes_on(
 def test_views_are_taken_in_turn_and_each_is_the_augmented_picture(network, examples):
     model, blocks = compiled(network)
     stage = Stage("head", epochs=6)
-    prefix = frozen.FrozenPrefix(examples, batch_size=9, seed=3, strength="medium", views=3)
-    part = prefix.part(model, blocks, stage)
+    part = frozen.FrozenPrefix(views=3).part(model, *splits(examples, strength="medium"), blocks, stage)
     below = frozen.cut(model, blocks, stage).below
     augmented = augment.dataset(examples.train.batch(9), "medium", seed=3, start=0).take(3 * 5)
     expected: dict[int, list] = {}
@@ -414,7 +417,7 @@ def test_views_are_taken_in_turn_and_each_is_the_augmented_picture(network, exam
         for one, features in zip(batch["id"].numpy(), below(batch["input"], training=False).numpy()):
             expected.setdefault(int(one), []).append(features)
     epochs = [{} for _ in range(6)]
-    for step, batch in enumerate(part.train_from(0).take(30)):
+    for step, batch in enumerate(part.train.after(0).take(30)):
         for one, features, label in zip(*(batch[name].numpy() for name in ("id", "input", "label"))):
             epochs[step // 5][int(one)] = features
             assert f"c{label.argmax()}" == examples.manifest["label"][one]
@@ -423,15 +426,15 @@ def test_views_are_taken_in_turn_and_each_is_the_augmented_picture(network, exam
         assert all(np.array_equal(seen[epoch], seen[epoch + 3]) for epoch in range(3))
         for view in views:  # the batch around a picture was another when it was kept: rounding may differ
             assert min(np.abs(view - other).max() for other in seen[:3]) < 1e-5
-    later = [batch["id"].numpy().tolist() for batch in part.train_from(7).take(3)]
-    assert later == [batch["id"].numpy().tolist() for batch in part.train_from(0).skip(7).take(3)]
+    later = [batch["id"].numpy().tolist() for batch in part.train.after(7).take(3)]
+    assert later == [batch["id"].numpy().tolist() for batch in part.train.after(0).skip(7).take(3)]
 
 
 def test_what_cannot_be_kept_is_said_and_trains_all_the_same(network, examples):
     model, blocks = compiled(network)
-    prefix = frozen.FrozenPrefix(examples, batch_size=9, memory=10, disk=10)
-    assert "neither in memory nor on disk" in prefix.part(model, blocks, Stage("head"))
-    assert "too little of the network" in prefix.part(model, blocks, Stage("all", train="all"))
+    prefix, both = frozen.FrozenPrefix(memory=10, disk=10), splits(examples)
+    assert "neither in memory nor on disk" in prefix.part(model, *both, blocks, Stage("head"))
+    assert "too little of the network" in prefix.part(model, *both, blocks, Stage("all", train="all"))
 
 
 # ---------------------------------------------------------------- kept from run to run
