@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from runner.data import sealed
 from runner.errors import InputError
+from runner.networks import inference
 from runner.pictures import batches as batching
 from runner.report import page as report
-from runner.scores import classification
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_sealed_it_gives_its_length_and_no_picture(split):
     model.compile(loss="mse")
     for read in (
         lambda: batching.batches(split, "ab", 2),
-        lambda: classification.predict({"m": model}, split, "ab"),
+        lambda: inference.outputs({"m": model}, split),
         lambda: model.evaluate(split, verbose=0),
         lambda: list(split),
         lambda: split[0],
