@@ -52,6 +52,8 @@ class Data:
     odd: id -> what the report shows of the first near-duplicate pairs and of other odd examples, such as
     uint8 (image_size, image_size, 3). They may be of test: not for training or choosing.
     amounts: None, or with targets int64 (examples, classes): how many boxes, or pixels, of each class.
+    recipe: what decides an input beside its content, such as its size and the code that reads it; for
+    fingerprints.
     unit: the word for examples, in the plural: "pictures", "rows".
     counted: what amounts count, in a word for the terminal ("boxes"); "" for nothing to tell.
     """
@@ -65,6 +67,7 @@ class Data:
     near_duplicates: pd.DataFrame = field(default_factory=pairs.none)
     odd: dict[int, np.ndarray] = field(default_factory=dict)
     amounts: np.ndarray | None = None
+    recipe: str = ""
     unit: str = "examples"
     counted: str = ""
 

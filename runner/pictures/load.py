@@ -3,6 +3,7 @@
 Every picture is decoded once before training begins, so that nothing can fail in step 400.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,7 @@ def load(
     else:
         datasets = in_memory.datasets(pictures, ids, arrays)
     train, val, test = datasets
+    code = hashlib.sha256(b"".join(Path(one.__file__).read_bytes() for one in (images, square)))
     return Data(
         train,
         val,
@@ -121,6 +123,7 @@ def load(
         pairs,
         odd,
         amounts,
+        recipe=f"{resize} {image_size} {code.hexdigest()}",
         unit=UNIT,
         counted=found.counted,
     )
