@@ -12,7 +12,13 @@ from PIL import Image
 
 from runner.pictures.images import MAX_PIXELS
 
-RESIZES = ("crop", "pad", "stretch")
+RESIZING = {
+    "crop": {"crop_to_aspect_ratio": True},
+    "pad": {"pad_to_aspect_ratio": True, "fill_value": 0.0},
+    "stretch": {},
+}
+"""What makes `keras.layers.Resizing` take the rectangle of `frame`."""
+RESIZES = tuple(RESIZING)
 
 
 class Frame(NamedTuple):

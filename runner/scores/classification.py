@@ -148,8 +148,8 @@ def coded(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
         codes = kind.categories.get_indexer(predictions[column].astype(str))
         if (codes < 0).any():
             raise InputError(
-                f"The prediction table has {column} {predictions[column].iloc[codes.argmin()]!r}, which is none "
-                f"of the {len(classes)} classes ({', '.join(kind.categories[:5])}"
+                f"The prediction table has {column} {predictions[column].iloc[codes.argmin()]!r}, which is "
+                f"none of the {len(classes)} classes ({', '.join(kind.categories[:5])}"
                 f"{', ...' if len(classes) > 5 else ''}): give those it was made with."
             )
         found[column] = pd.Categorical.from_codes(codes, dtype=kind)

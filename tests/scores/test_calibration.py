@@ -210,7 +210,8 @@ def test_the_share_of_counted_examples_has_wilsons_interval():
 
 def test_the_numbers_need_no_tensorflow():
     code = (
-        "import sys; from runner.scores import calibration, classification, groups, operating_point; from runner.report import figures; "
+        "import sys; from runner.report import figures, page; "
+        "from runner.scores import assessment, calibration, classification, groups, operating_point; "
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
