@@ -19,6 +19,7 @@ import pandas as pd
 
 from runner import atomic, flags
 from runner.errors import InputError
+from runner.networks import inference
 from runner.scores import classification
 from templates.image_classification import train
 from templates.image_classification.config import Config
@@ -34,7 +35,9 @@ def one_seed(config: Config, methods: list[str]) -> list[dict]:
         networks[name], fits[name] = train.fit(
             arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.seed}"
         )
-    tables = classification.predict(networks, examples.test.open(None, "benchmark"), examples.classes)
+    tables = classification.tables(
+        *inference.outputs(networks, examples.test.open(None, "benchmark")), examples.classes
+    )
     return [
         {
             "data": Path(config.data).name,

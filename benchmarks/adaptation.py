@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from runner import atomic, flags
+from runner.networks import inference
 from runner.scores import classification
 from runner.stage import Stage
 from templates.domain_adaptation import choice, train
@@ -72,7 +73,9 @@ def one_seed(config: Config) -> list[dict]:
         plain = dataclasses.replace(PLAIN_RECIPE, seed=config.seed)
         networks[PLAIN], fits[PLAIN] = train.fit(plain, domains, "source only")
         known[PLAIN] = {"method": PLAIN, "seconds": round(fits[PLAIN].seconds, 1)}
-    tables = classification.predict(networks, domains.target.test.open(None, "benchmark"), domains.classes)
+    tables = classification.tables(
+        *inference.outputs(networks, domains.target.test.open(None, "benchmark")), domains.classes
+    )
     return [
         {
             "source": Path(config.source).name,

@@ -43,9 +43,9 @@ LEARNING_RATES = (1e-3, 1e-5, 1e-5)
 
 def few(arguments):
     """A `Data` of as many pictures as asked for, and a quarter as many to validate; the rest is unused."""
-    from runner.pictures import load as data
+    from runner.pictures.load import load as load_pictures
 
-    examples = data.load(arguments.data, arguments.image_size, val_fraction=0.2, test_fraction=0.2)
+    examples = load_pictures(arguments.data, arguments.image_size, val_fraction=0.2, test_fraction=0.2)
     least = min(int((examples.manifest["split"] == "train").sum()), 4 * int(examples.val.cardinality()))
     if arguments.pictures > least:
         raise InputError(

@@ -22,6 +22,7 @@ if __name__ == "__main__":
 import numpy as np
 import pandas as pd
 
+from runner.networks import inference
 from runner.scores import calibration, classification
 from templates.image_classification import train
 from templates.image_classification.config import Config
@@ -35,7 +36,7 @@ def one(config: Config, examples, views: int) -> dict:
         kept = dataclasses.replace(config, keep_frozen=views > 0, views=max(1, views))
         network, _ = train.fit(kept, examples, f"{views} views, seed {config.seed}")
         seconds = time.perf_counter() - started
-    table = classification.predict({"it": network}, examples.val, examples.classes)["it"]
+    table = classification.tables(*inference.outputs({"it": network}, examples.val), examples.classes)["it"]
     loss = calibration.error(table, examples.classes, resamples=2)["negative_log_likelihood"]
     return {"loss": loss, "accuracy": (table["label"] == table["prediction"]).mean(), "seconds": seconds}
 

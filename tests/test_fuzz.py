@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from runner.pictures import images
+from runner.pictures import images, square
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 37, 23
@@ -319,7 +319,7 @@ def read(data: bytes) -> str:
             with Image.open(io.BytesIO(data)) as claimed:
                 sides = sorted(claimed.size)
             assert picture.mode == "RGB" and sorted(picture.size) == sides, (picture, sides)
-            assert images.resize(picture, 16).shape == (16, 16, 3) and len(images.digest(picture)) == 64
+            assert square.resize(picture, 16).shape == (16, 16, 3) and len(images.digest(picture)) == 64
             assert images.look(data, picture).width == picture.width
             assert len(picture.getpixel((picture.width - 1, picture.height - 1))) == 3 and "\n" not in note
         return "picture"
@@ -433,7 +433,7 @@ def read_in_threads(threads: int, path: str) -> None:
 
     def one(_) -> tuple[int, int]:
         with images.decoded(path) as (picture, _):
-            images.resize(picture, 224)
+            square.resize(picture, 224)
             images.digest(picture)
             return picture.size
 

@@ -22,7 +22,7 @@ from PIL import Image
 from runner import fields, flags
 from runner.data import splits
 from runner.errors import InputError
-from runner.pictures import images, sources
+from runner.pictures import images, sources, square
 from runner.stage import Stage
 from templates.image_classification.config import Config
 
@@ -283,9 +283,9 @@ def test_any_bytes_are_a_picture_or_named(beginning, rest):
         assert str(error) and len(str(error).splitlines()) == 1
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 70), st.sampled_from(images.RESIZES))
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 70), st.sampled_from(square.RESIZES))
 def test_any_picture_is_resized(width, height, size, how):
-    white = images.resize(Image.new("RGB", (width, height), "white"), size, how)
+    white = square.resize(Image.new("RGB", (width, height), "white"), size, how)
     assert white.shape == (size, size, 3) and white.dtype == np.uint8
     if how != "pad":
         assert (white == 255).all()

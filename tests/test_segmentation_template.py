@@ -17,7 +17,6 @@ from PIL import Image
 from runner import new
 from runner.networks import backbones
 from runner.picture_runs import export
-from runner.pictures import images
 from runner.stage import Stage
 from runner.training import fit as training
 from templates.semantic_segmentation import model, train
@@ -86,7 +85,7 @@ def test_the_model_of_any_size_is_the_network_on_resized_pictures(decoder, resiz
     np.testing.assert_allclose(whole(square, training=False), network(square, training=False), atol=1e-6)
     # Smooth, so that a pixel's rounding in the resize counts for little.
     smooth = np.tile(np.linspace(30, 220, 128)[None, :, None, None], (1, 1, 96, 3)).astype(np.uint8)
-    resized = images.resize(Image.fromarray(smooth[0]), 64, resize)[None]
+    resized = square.resize(Image.fromarray(smooth[0]), 64, resize)[None]
     expected = network(resized, training=False)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(whole(smooth, training=False), expected, atol=0.05 * scale)

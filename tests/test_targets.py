@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner.data.examples import summary
+from runner.data.source import Source, Target
 from runner.errors import InputError
-from runner.pictures import images
-from runner.pictures import load as data
-from runner.pictures.batches import batches as batches_of
-from runner.pictures.sources import Source, Target
+from runner.pictures import batches as batching
+from runner.pictures import images, square
+from runner.pictures.load import load
 from runner.report import page as report
 
 CLASSES = ("ground", "thing", "rarity")
@@ -37,7 +38,7 @@ def found(tmp_path):
     def target(row, width, height, image_size, resize):
         if row == 29:
             raise images.Unreadable("its mask is missing")
-        mask = images.resize_mask(masks[row], image_size, resize, 255)
+        mask = square.resize_mask(masks[row], image_size, resize, 255)
         odd = (("mask", "a remark"),) if row == 3 else ()
         return Target({"mask": mask}, np.bincount(masks[row].ravel(), minlength=3), odd)
 
@@ -48,7 +49,7 @@ def found(tmp_path):
 
 @pytest.mark.parametrize("memory_budget", [2**30, 0])
 def test_masks_go_with_their_pictures(found, memory_budget):
-    loaded = data.load(found, 16, resize="stretch", memory_budget=memory_budget)
+    loaded = load(found, 16, resize="stretch", memory_budget=memory_budget)
     assert loaded.train.element_spec["mask"] == tf.TensorSpec((16, 16), tf.uint8)
     assert set(loaded.train.element_spec) == {"id", "input", "mask"}
     seen = set()
@@ -57,7 +58,7 @@ def test_masks_go_with_their_pictures(found, memory_budget):
             row = int(element["id"])
             seen.add(row)
             with Image.open(found_file(found, row)) as picture:
-                np.testing.assert_array_equal(element["input"], images.resize(picture, 16, "stretch"))
+                np.testing.assert_array_equal(element["input"], square.resize(picture, 16, "stretch"))
             np.testing.assert_array_equal(
                 element["mask"], found.target(row, 24, 16, 16, "stretch").arrays["mask"]
             )
@@ -66,7 +67,7 @@ def test_masks_go_with_their_pictures(found, memory_budget):
     assert skipped["path"].tolist() == ["29.png"] and skipped["message"].tolist() == ["its mask is missing"]
     assert ("03.png", "mask", "a remark") in loaded.problems.itertuples(index=False, name=None)
     # Five pictures have the rarest class: each split gets some of them.
-    counts = data.summary(loaded)
+    counts = summary(loaded)
     assert counts.loc["rarity", ["train", "val", "test"]].tolist() == [3, 1, 1]
     assert counts.loc["thing"].sum() == 29
 
@@ -76,7 +77,7 @@ def found_file(found, row):
 
 
 def test_fewer_training_pictures_are_nested(found):
-    splits = [data.load(found, 16, train_examples=number).manifest["split"] for number in (4, 8)]
+    splits = [load(found, 16, train_examples=number).manifest["split"] for number in (4, 8)]
     few = [set(np.flatnonzero(split == "train")) for split in splits]
     assert len(few[0]) == 4 and len(few[1]) == 8 and few[0] < few[1]
     for options, part in (
@@ -84,7 +85,7 @@ def test_fewer_training_pictures_are_nested(found):
         ({"labels_per_class": 2}, "give train_examples instead"),
     ):
         with pytest.raises(InputError, match=part):
-            data.load(found, 16, **options)
+            load(found, 16, **options)
 
 
 def test_a_class_that_a_split_lacks_is_named(found):
@@ -93,14 +94,14 @@ def test_a_class_that_a_split_lacks_is_named(found):
         return one._replace(amounts=np.append(one.amounts, 0))
 
     more = dataclasses.replace(found, classes=(*CLASSES, "ghost"), target=target)
-    problems = data.load(more, 16).problems
+    problems = load(more, 16).problems
     messages = problems["message"][problems["kind"] == "missing"].tolist()
     assert len(messages) == 3
     assert messages[0].startswith("class 'ghost' is in no train picture, so that nothing learns it")
 
 
 def test_batches_make_their_labels_after_the_augmentation(found):
-    loaded = data.load(found, 16)
+    loaded = load(found, 16)
 
     def target(batch):
         weight = tf.cast(batch["mask"] != 255, tf.float32)
@@ -122,7 +123,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
         np.testing.assert_array_equal(masks, batch["label"])
 
 
-@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("resize", square.RESIZES)
 @pytest.mark.parametrize("shape", [(60, 31), (31, 60), (40, 40), (7, 50)])
 def test_boxes_and_masks_move_as_the_picture_does(resize, shape):
     """A white rectangle: its edges in the resized picture lie where box_matrix says, and so does its mask."""
@@ -131,9 +132,9 @@ def test_boxes_and_masks_move_as_the_picture_does(resize, shape):
     picture = np.zeros((height, width, 3), np.uint8)
     picture[box[1] : box[3], box[0] : box[2]] = 255
     size = 240  # larger: edges of one source pixel are several wide
-    resized = images.resize(Image.fromarray(picture), size, resize)[..., 0] >= 128
-    mask = images.resize_mask(picture[..., 0] // 255, size, resize, 9)
-    scale_x, scale_y, shift_x, shift_y = images.box_matrix(width, height, size, resize)
+    resized = square.resize(Image.fromarray(picture), size, resize)[..., 0] >= 128
+    mask = square.resize_mask(picture[..., 0] // 255, size, resize, 9)
+    scale_x, scale_y, shift_x, shift_y = square.matrix(width, height, size, resize)
     for drawn in (resized, mask == 1):
         rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
         found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
@@ -143,7 +144,7 @@ def test_boxes_and_masks_move_as_the_picture_does(resize, shape):
 
 
 def test_a_section_of_the_page_shows_tables_and_pictures(found, tmp_path):
-    loaded = data.load(found, 16)
+    loaded = load(found, 16)
     table = pd.DataFrame({"class": ["thing <b>"], "average_precision": [0.12345], "boxes": [7]})
     comparison = pd.DataFrame(
         {

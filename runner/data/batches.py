@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from runner.devices import input_service
@@ -284,8 +283,7 @@ class SplitBatches(Batches):
         """The label of each of `ids`, as the split has it: (count, ...)."""
         spec = self.examples.element_spec["label"]
         if spec.dtype.is_integer:
-            names = self.data.manifest["label"].iloc[self.ids]
-            return pd.Categorical(names, categories=self.data.classes).codes.astype(np.int64)
+            return self.data.manifest["label"].cat.codes.to_numpy(np.int64)[self.ids]
         both = list(self.examples.map(lambda one: (one["id"], one["label"])).as_numpy_iterator())
         return np.stack([label for _, label in sorted(both, key=lambda one: one[0])])
 

@@ -1,4 +1,7 @@
-"""Labelled pictures from TFDS: its own datasets by name, and those of datasets/ by path."""
+"""Labelled examples from TFDS: its own datasets by name, and those of datasets/ by path.
+
+Which of a builder's features are the input and the label is what each kind of example says (`Keys`).
+"""
 
 import contextlib
 import hashlib
@@ -11,17 +14,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
 
+from runner.data.source import SPLIT_WORDS, Source, dataset_folder
 from runner.errors import InputError, suggest
-from runner.pictures.sources import SPLIT_WORDS, Source
+
+Keys = Callable[[str, Any], Any]
+"""Takes what the user wrote and a builder's features; returns the names of those that are meant, or raises
+InputError where the dataset is of another kind."""
 
 
-def find(source: str, root: Path) -> Source:
-    """List the examples of `tfds:NAME[/config][:version]` or of root/datasets/NAME, made if missing."""
-    builder, (image, label, group), chosen = prepared(source, root, _keys)
+def find(source: str, keys: Keys) -> Source:
+    """List the examples of `tfds:NAME[/config][:version]` or of datasets/NAME, made if missing.
+
+    keys: gives the names of the input, the label and (or "") the group. Inputs are read as they are stored,
+    pictures as the bytes of a file. Raises InputError for a name that is not there and for labels without
+    classes, or of some examples only.
+    """
+    builder, (key, label, group), chosen = prepared(source, keys)
     classes = builder.info.features[label].names
     if not classes:
         raise InputError(
@@ -49,8 +60,8 @@ def find(source: str, root: Path) -> Source:
 
     def read() -> Iterator[bytes]:
         for name in used:
-            for part in read_split(builder, name, {image: tfds.decode.SkipDecoding()}):
-                yield part[image]
+            for part in read_split(builder, name, {key: tfds.decode.SkipDecoding()}):
+                yield part[key]
 
     examples = pd.DataFrame(rows, columns=["path", "label", "split", "group"], dtype=object)
     if not given:
@@ -58,7 +69,7 @@ def find(source: str, root: Path) -> Source:
     return Source(examples, tuple(classes), read, problems)
 
 
-def prepared(source: str, root: Path, keys: Callable) -> tuple[tfds.core.DatasetBuilder, Any, dict[str, str]]:
+def prepared(source: str, keys: Keys) -> tuple[tfds.core.DatasetBuilder, Any, dict[str, str]]:
     """Return the builder that `source` names, its files made or downloaded where they are missing, what
     `keys(source, features)` returns (it may refuse them, before a download that would be in vain), and for
     each of its splits that has examples and is used: train, val or test.
@@ -66,7 +77,7 @@ def prepared(source: str, root: Path, keys: Callable) -> tuple[tfds.core.Dataset
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()  # a log file wants no thousand lines of bars
     with _errors_only("absl"):  # TFDS warns of its own deprecated names and of folders that are not there yet
-        builder = _builder(source, root)
+        builder = _builder(source)
         chosen_keys = keys(source, builder.info.features)
         _prepare(source, builder)
     counts = {name: split.num_examples for name, split in builder.info.splits.items() if split.num_examples}
@@ -81,10 +92,10 @@ def prepared(source: str, root: Path, keys: Callable) -> tuple[tfds.core.Dataset
     return builder, chosen_keys, chosen
 
 
-def _builder(source: str, root: Path) -> tfds.core.DatasetBuilder:
+def _builder(source: str) -> tfds.core.DatasetBuilder:
     """Return the TFDS builder that `source` names."""
     if not source.startswith("tfds:"):
-        return _local(root / "datasets" / source)()
+        return _local(dataset_folder(source))()
     name = source[len("tfds:") :]
     try:
         return tfds.builder(name)
@@ -141,30 +152,7 @@ def _local(folder: Path) -> type[tfds.core.DatasetBuilder]:
         return importlib.import_module(f"{package}.{module}").Builder
 
 
-def _keys(source: str, features) -> tuple[str, str, str]:
-    """Return the names of the image, the label and (or "") the group among a builder's features."""
-    items = dict(features.items()) if hasattr(features, "items") else {}
-    images = [
-        key
-        for key, feature in items.items()
-        if isinstance(feature, tfds.features.Image) and not isinstance(feature, tfds.features.LabeledImage)
-    ]
-    labels = [key for key, feature in items.items() if isinstance(feature, tfds.features.ClassLabel)]
-    image = "image" if "image" in images else images[0] if len(images) == 1 else ""
-    label = "label" if "label" in labels else labels[0] if len(labels) == 1 else ""
-    if not image or not label:
-        raise InputError(
-            f"Received data={source!r} with the features {', '.join(items)}; expected one picture (image) "
-            "and one class label (label): choose a dataset for image classification."
-        )
-    if np.dtype(items[image].np_dtype).name not in ("uint8", "uint16"):
-        raise InputError(
-            f"Received data={source!r}, whose pictures are floating-point; 8 or 16 bits are allowed."
-        )
-    return image, label, "group" if "group" in items else ""
-
-
-def read_split(builder: tfds.core.DatasetBuilder, split: str, decoders) -> Iterator[dict]:
+def read_split(builder: tfds.core.DatasetBuilder, split: str, decoders: Any) -> Iterator[dict]:
     """Yield the examples of a split as numpy values, in the order of the files."""
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     with _errors_only("absl"):

@@ -3,7 +3,7 @@
     test = examples.test.open(run / "test_readings.csv", "final numbers of three methods")
 
 Selection, early stopping, tuning and ranking are handed a `Data`; nothing they do with its `test` gives a
-picture until somebody has opened it, and each opening leaves a row that the run folder keeps.
+example until somebody has opened it, and each opening leaves a row that the run folder keeps.
 """
 
 import datetime
@@ -17,6 +17,7 @@ from runner import atomic
 from runner.errors import InputError
 
 COLUMNS = ("time", "pictures", "reason")
+"""Of a record. "pictures" counts the examples of any kind: records of finished runs have that name."""
 
 
 class Sealed:
@@ -50,7 +51,7 @@ class Sealed:
         return self._dataset
 
     def cardinality(self) -> tf.Tensor:
-        """The number of test pictures, int64 ()."""
+        """The number of test examples, int64 ()."""
         return self._dataset.cardinality()
 
     def __iter__(self) -> Iterator:

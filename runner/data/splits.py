@@ -1,6 +1,6 @@
 """Who goes into train, val and test: stratified, seeded, and never two of a kind apart.
 
-Everything here is numpy on row numbers; nothing knows about pictures.
+Everything here is numpy on row numbers; nothing knows what an example is.
 """
 
 from collections import Counter
@@ -10,6 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+
+SPLITS = ("train", "val", "test", "unused", "skipped")
+"""Of a manifest. "unused": left out because few labels were asked for; "skipped": not readable."""
+USED = SPLITS[:3]
 
 
 def units(*keys: Sequence[str]) -> np.ndarray:
@@ -32,6 +36,17 @@ def units(*keys: Sequence[str]) -> np.ndarray:
     links = coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, nodes)), shape=(used, used))
     _, component = connected_components(links, directed=False)
     return pd.factorize(component[:count])[0].astype(np.int64)
+
+
+def too_large(clusters: np.ndarray) -> np.ndarray:
+    """Mark the rows of sets that no split can take whole: bool (n,). clusters: number of the set of each row,
+    negative for none.
+
+    More than 5 % of all rows, and more than 10: kept together, such a set would make up a third of validation
+    or be missing there.
+    """
+    sizes = np.bincount(clusters[clusters >= 0], minlength=1)
+    return (clusters >= 0) & (sizes[clusters] > max(10, 0.05 * len(clusters)))
 
 
 def carve(

@@ -21,9 +21,10 @@ import scipy.special
 import tensorflow as tf
 
 from runner import atomic
+from runner.data.source import children, printable
 from runner.errors import InputError
 from runner.picture_runs import export
-from runner.pictures import images, sources
+from runner.pictures import images, square
 from runner.runs import folder
 
 
@@ -65,7 +66,7 @@ def files(paths: Iterable[str | Path]) -> Iterator[Path]:
         real = path.resolve()
         if real in inside:
             return
-        folders, names = sources.children(path)
+        folders, names = children(path)
         yield from (path / name for name in names)
         for name in folders:
             yield from walk(path / name, (*inside, real))
@@ -80,13 +81,13 @@ def files(paths: Iterable[str | Path]) -> Iterator[Path]:
 def batches(paths: Iterable[Path], image_size: int, how: str, batch_size: int) -> Iterator[Batch]:
     """Read files in the order given, `batch_size` at a time, one batch ahead of who takes them.
 
-    image_size, how: as in training, see `images.resize`.
+    image_size, how: as in training, see `square.resize`.
     """
 
     def read(path: Path) -> tuple[np.ndarray | None, str]:
         try:
             with images.decoded(path) as (picture, note):
-                return images.resize(picture, image_size, how), note
+                return square.resize(picture, image_size, how), note
         except images.Unreadable as error:
             return None, str(error)
 
@@ -103,7 +104,7 @@ def batches(paths: Iterable[Path], image_size: int, how: str, batch_size: int) -
             found = list(being_read)
             pictures = [picture for picture, _ in found if picture is not None]
             yield Batch(
-                [sources.printable(str(path)) for path in some],
+                [printable(str(path)) for path in some],
                 np.stack(pictures) if pictures else np.zeros((0, image_size, image_size, 3), np.uint8),
                 [picture is not None for picture, _ in found],
                 [note for _, note in found],

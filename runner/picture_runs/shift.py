@@ -22,8 +22,9 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from runner import atomic
 from runner.errors import InputError
+from runner.networks import inference
 from runner.picture_runs import predict
-from runner.pictures import images
+from runner.pictures import images, square
 from runner.pictures import reference as references
 from runner.pictures.reference import Reference, extractor, read_pictures
 from runner.report import pages, schedule
@@ -178,14 +179,14 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
             f"{run_folder}: this run has one validation picture; two are needed to compare with."
         )
     model, _, _ = predict.load(run_folder)
-    network = extractor(model, reference.layer)
+    network = inference.forward(extractor(model, reference.layer))
     table, features, unreadable = _read(files, network, reference, config, batch_size)
     result = measure(reference, features, table)
 
     shown = {}
     for row in table.nlargest(FARTHEST, "distance").itertuples():
         picture, _ = images.decode(files[row.file])
-        shown[row.path] = images.resize(picture, config["image_size"], config["resize"])
+        shown[row.path] = square.resize(picture, config["image_size"], config["resize"])
     place = folder.unused(run_folder / "shift" / images_folder.resolve().name)
     atomic.write_csv(place / "pictures.csv", result.pictures)
     numbers = {name: value for name, value in vars(result).items() if name not in ("classes", "pictures")}

@@ -1,11 +1,11 @@
 """Where pictures with boxes come from: COCO JSON, Pascal VOC, or a dataset of TFDS with objects.
 
-Each becomes one `sources.Source`, whose `target` brings a picture's boxes to its resized form:
+Each becomes one `Source`, whose `target` brings a picture's boxes to its resized form:
 
-    examples = data.load(boxes.find("~/photos"), image_size=320, resize="pad")
+    examples = load(boxes.find("~/photos"), image_size=320, resize="pad")
 
 In every form a box is x_min, y_min, x_max, y_max in pixels of edges: that of a whole picture is
-(0, 0, width, height). `annotations` reads the files.
+(0, 0, width, height). `coco_voc` reads the files.
 """
 
 import os
@@ -15,15 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from runner.data.source import Source, Target, children, datasets
 from runner.errors import InputError, suggest
-from runner.pictures import coco_voc as annotations
-from runner.pictures import images, sources
+from runner.pictures import coco_voc, images, square
 from runner.pictures.coco_voc import Annotated
-from runner.pictures.sources import Source, Target
 
 LAYOUT = (
-    "a COCO file (.json) or a folder with some (annotations.json, instances_train.json, "
-    "train/_annotations.coco.json), a Pascal VOC folder (Annotations, JPEGImages and perhaps "
+    "a COCO file (.json) or a folder with some (coco_voc.json, instances_train.json, "
+    "train/_coco_voc.coco.json), a Pascal VOC folder (Annotations, JPEGImages and perhaps "
     "ImageSets/Main), tfds:NAME, or scenes"
 )
 LEAST_VISIBLE = 0.3
@@ -36,7 +35,7 @@ def find(source: str | Path) -> Source:
     source: a COCO file, a folder with COCO files, a Pascal VOC folder, tfds:NAME of a dataset whose
     "objects" have "bbox" and "label", or a name from datasets/ of that kind.
 
-    `annotations.coco` and `annotations.voc` say how files become boxes and splits. Classes without a box are
+    `coco_voc.coco` and `coco_voc.voc` say how files become boxes and splits. Classes without a box are
     left out.
 
     `target` gives the arrays "boxes" float32 (most, 4), in pixels of the resized picture, and "classes" int64
@@ -48,26 +47,26 @@ def find(source: str | Path) -> Source:
     one its annotation has is `images.Unreadable`, and so left out by name.
     """
     source = str(source).strip()
-    if source.startswith("tfds:") or source in sources.datasets():
+    if source.startswith("tfds:") or source in datasets():
         return _tfds(source)
     path = Path(os.path.expanduser(source))
     folder = path if os.path.isdir(path) else path.parent
     root = folder.parent if folder.name.lower() == "annotations" else folder
     if source and os.path.isfile(path) and path.suffix.lower() == ".json":
-        return _of_files(annotations.coco(root, [path]), source)
+        return _of_files(coco_voc.coco(root, [path]), source)
     if source and os.path.isdir(path):
         if os.path.isdir(path / "Annotations"):
-            return _of_files(annotations.voc(path), source)
-        if files := annotations.coco_files(path):
-            return _of_files(annotations.coco(root, files), source)
-        inner = [name for name in sources.children(path)[0] if os.path.isdir(path / name / "Annotations")]
+            return _of_files(coco_voc.voc(path), source)
+        if files := coco_voc.coco_files(path):
+            return _of_files(coco_voc.coco(root, files), source)
+        inner = [name for name in children(path)[0] if os.path.isdir(path / name / "Annotations")]
         hint = f" Did you mean {str(path / inner[0])!r}?" if inner else ""
         raise InputError(f"Received data={source!r}, a folder without annotations; give {LAYOUT}.{hint}")
     what = "a file that is no .json" if source and os.path.isfile(path) else "which is not there"
-    raise InputError(f"Received data={source!r}, {what}; give {LAYOUT}.{suggest(source, sources.datasets())}")
+    raise InputError(f"Received data={source!r}, {what}; give {LAYOUT}.{suggest(source, datasets())}")
 
 
-def _of_files(found: annotations.Found, source: str) -> Source:
+def _of_files(found: coco_voc.Found, source: str) -> Source:
     return _source(found.pictures, found.classes, lambda: iter(found.files), found.problems, source)
 
 
@@ -77,7 +76,7 @@ def _tfds(source: str) -> Source:
 
     from runner.data import builders
 
-    builder, (image, objects), chosen = builders.prepared(source, sources.ROOT, _features_with_boxes)
+    builder, (image, objects), chosen = builders.prepared(source, _features_with_boxes)
     features = builder.info.features
     names = [name for name in (*_OBJECT, "is_crowd") if name in features[objects].feature]
     wanted = tfds.decode.PartialDecoding({objects: {name: features[objects][name] for name in names}})
@@ -165,7 +164,8 @@ def _source(
         columns=["path", "label", "split", "group"],
         dtype=object,
     )
-    return Source(examples, tuple(classes[number] for number in shown), read, problems, target)
+    names = tuple(classes[number] for number in shown)
+    return Source(examples, names, read, problems, target, counted="boxes")
 
 
 def resized(
@@ -173,7 +173,7 @@ def resized(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Bring the boxes of a picture of width x height pixels to its resized form.
 
-    boxes: float (n, 4), pixels of edges. image_size, resize: as for `images.resize`.
+    boxes: float (n, 4), pixels of edges. image_size, resize: as for `square.resize`.
     Returns float64 (n, 4), cut at the border of picture and square; bool (n,), which of them are left; and
     what was done, in words.
     """
@@ -190,7 +190,7 @@ def resized(
     count(flat, "without area left out")
     count(outside, "outside the picture left out")
     count(cut, "cut at the border of the picture")
-    scale_x, scale_y, shift_x, shift_y = images.box_matrix(width, height, image_size, resize)
+    scale_x, scale_y, shift_x, shift_y = square.matrix(width, height, image_size, resize)
     whole = inside * (scale_x, scale_y, scale_x, scale_y) + (shift_x, shift_y, shift_x, shift_y)
     seen = np.clip(whole, 0, image_size)
     left = area_inside > 0

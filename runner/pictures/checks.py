@@ -1,14 +1,12 @@
-"""What may be wrong with labelled pictures: copies, class names, class sizes, what gives the class away.
+"""What may be wrong with labelled pictures, beside what may be wrong with any example: near copies, films,
+what gives the class away, pictures on their side.
 
 Each check returns rows (path, kind, message) for `Data.problems`: one line each that says what was found and
 what to do; path is "" where the finding is about the whole set. Nothing here reads a picture.
 """
 
-import itertools
-import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,29 +14,10 @@ from scipy.stats import binom, hypergeom
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
-from runner.pictures import near_duplicates
-
-Row = tuple[str, str, str]
-
-SPLITS = ("train", "val", "test", "unused", "skipped")
-_USED = SPLITS[:3]
-_RANK = {split: i for i, split in enumerate((*_USED, "unused"))}
-
-
-def count(manifest: pd.DataFrame, classes: Sequence[str], amounts: np.ndarray | None = None) -> pd.DataFrame:
-    """Count examples: a row per class (index "class"), a column per split, also "unused" and "skipped".
-
-    amounts: int64 (examples, classes), where an example has boxes or a mask: it counts to each class that it
-    has something of.
-    """
-    if amounts is None:
-        counts = pd.crosstab(manifest["label"].astype(str), manifest["split"])
-    else:
-        there = pd.DataFrame(amounts > 0, columns=[str(name) for name in classes])
-        counts = there.groupby(manifest["split"].to_numpy()).sum().T
-    names = [str(name) for name in classes]
-    counts = counts.reindex(index=names, columns=list(SPLITS), fill_value=0)
-    return counts.rename_axis(index="class", columns=None)
+from runner.data import splits
+from runner.data.checks import RANK, Row, class_names, class_sizes, copies, rare_classes
+from runner.data.pairs import SAME
+from runner.data.splits import USED
 
 
 def everything(
@@ -46,46 +25,24 @@ def everything(
     counts: pd.DataFrame,
     pairs: pd.DataFrame,
     clusters: np.ndarray,
-    amounts: np.ndarray | None = None,
+    labelled: bool = True,
 ) -> list[Row]:
-    """All checks below. manifest, amounts: as of `data.Data`; counts: of `count`; pairs, clusters: of
-    `near_duplicates`. Of boxes and masks nothing that supposes one label for each picture is checked.
+    """All checks of pictures. manifest: as of `Data`; counts: of `checks.count`; pairs, clusters: as of
+    `data.pairs`; labelled: whether each has one label. Of boxes and masks nothing is checked that supposes
+    that.
     """
-    labelled = amounts is None
     return [
         *copies(manifest),
         *near_copies(manifest, pairs),
         *films(manifest, clusters),
-        *class_names(counts.sum(axis=1)),
-        *(class_sizes(counts) if labelled else rare_classes(counts)),
+        *class_names(counts.sum(axis=1), "pictures"),
+        *(class_sizes if labelled else rare_classes)(counts, "pictures"),
         *(give_aways(manifest) if labelled else []),
         *orientations(manifest),
     ]
 
 
 # ---------------------------------------------------------------- copies
-
-
-def copies(manifest: pd.DataFrame) -> list[Row]:
-    """Identical pixels in two splits (kind "duplicate"), or with two labels (kind "label")."""
-    rows = []
-    used = manifest[manifest["split"].isin(_USED)]
-    repeated = used[used.duplicated("sha256", keep=False)]
-    for _, same in repeated.groupby("sha256", sort=False):
-        first = same.iloc[same["split"].map(_RANK).argmin()]
-        for row in same.itertuples():
-            if row.split != first["split"]:
-                message = (
-                    f"{row.split} {row.path!r} is identical to {first['split']} {first['path']!r}: remove one"
-                )
-                rows.append((row.path, "duplicate", message))
-            if row.label != first["label"]:
-                message = (
-                    f"{row.path!r} is {row.label!r}, the identical {first['path']!r} is {first['label']!r}: "
-                    "look which is right"
-                )
-                rows.append((row.path, "label", message))
-    return rows
 
 
 def near_copies(manifest: pd.DataFrame, pairs: pd.DataFrame) -> list[Row]:
@@ -97,11 +54,12 @@ def near_copies(manifest: pd.DataFrame, pairs: pd.DataFrame) -> list[Row]:
     """
     rows, said = [], set()
     split, path, label = (manifest[name].to_numpy(dtype=object) for name in ("split", "path", "label"))
+    code = manifest["label"].cat.codes.to_numpy()
     for first, second, how in zip(pairs["first"], pairs["second"], pairs["how"]):
-        if split[first] not in _USED or split[second] not in _USED:
+        if split[first] not in USED or split[second] not in USED:
             continue
-        early, late = sorted((first, second), key=lambda row: _RANK[split[row]])
-        like = "" if how == near_duplicates.HOW[0] else f" ({how})"
+        early, late = sorted((first, second), key=lambda row: RANK[split[row]])
+        like = "" if how == SAME else f" ({how})"
         if split[early] != split[late] and ("split", late) not in said:
             said.add(("split", late))
             message = (
@@ -109,7 +67,7 @@ def near_copies(manifest: pd.DataFrame, pairs: pd.DataFrame) -> list[Row]:
                 f"{path[early]!r}: remove one, or put both into one split"
             )
             rows.append((path[late], "near-duplicate", message))
-        if label[early] != label[late] and ("label", late) not in said:
+        if code[early] != code[late] and ("label", late) not in said:
             said.add(("label", late))
             message = (
                 f"{path[late]!r} is {label[late]!r}, {path[early]!r}, which shows nearly the same{like}, is "
@@ -119,42 +77,16 @@ def near_copies(manifest: pd.DataFrame, pairs: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def conflicts(pairs: pd.DataFrame, manifest: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return which pairs stand in two of train, val and test, and which of those three have two labels."""
-    first, second = manifest.loc[pairs["first"]], manifest.loc[pairs["second"]]
-    used = first["split"].isin(_USED).to_numpy() & second["split"].isin(_USED).to_numpy()
-    torn, argued = (used & (first[name].to_numpy() != second[name].to_numpy()) for name in ("split", "label"))
-    return torn, argued
-
-
-def worst_first(pairs: pd.DataFrame, manifest: pd.DataFrame, clusters: np.ndarray) -> pd.DataFrame:
-    """Order pairs for a reader: conflicts first, and of each cluster one before the second of any."""
-    torn, argued = conflicts(pairs, manifest)
-    harmless = ~(torn | argued)
-    turn = pairs.groupby([harmless, clusters[pairs["first"]]]).cumcount()
-    return pairs.iloc[np.lexsort((turn, harmless))].reset_index(drop=True)
-
-
-def too_large(clusters: np.ndarray) -> np.ndarray:
-    """Mark the rows of sets that no split can take whole: bool (n,). clusters: number of the set of each row,
-    negative for none.
-
-    More than 5 % of all rows, and more than 10: kept together, such a set would make up a third of validation
-    or be missing there.
-    """
-    sizes = np.bincount(clusters[clusters >= 0], minlength=1)
-    return (clusters >= 0) & (sizes[clusters] > max(10, 0.05 * len(clusters)))
-
-
 def films(manifest: pd.DataFrame, clusters: np.ndarray) -> list[Row]:
     """Say where pictures look like frames of a film and no groups tell which belong together.
 
-    That is: a tenth of them show nearly the same as another, or a cluster is `too_large`. Frames a second
-    apart differ enough to escape, and still tell a model about each other; only the user knows the scenes.
+    That is: a tenth of them show nearly the same as another, or a cluster is `splits.too_large`. Frames a
+    second apart differ enough to escape, and still tell a model about each other; only the user knows the
+    scenes.
     """
     if (manifest["group"] != "").any():
         return []
-    similar, chained = int((clusters >= 0).sum()), too_large(clusters)
+    similar, chained = int((clusters >= 0).sum()), splits.too_large(clusters)
     if similar < max(10, 0.1 * len(clusters)) and not chained.any():
         return []
     torn = f" ({chained.sum()} in chains too long to keep in one split)" if chained.any() else ""
@@ -163,158 +95,6 @@ def films(manifest: pd.DataFrame, clusters: np.ndarray) -> list[Row]:
         f"{torn}: say in the group column of a CSV file which belong together, and no split divides them"
     )
     return [("", "near-duplicate", message)]
-
-
-# ---------------------------------------------------------------- classes
-
-
-def class_names(counts: pd.Series) -> list[Row]:
-    """Names that are probably one class written in two ways; kind "label".
-
-    counts: pictures per class name. Found are names that differ only in case, white space, hyphens or in how
-    Unicode writes the same letters (NFKC); a singular beside its plural; and names one slip of a letter
-    apart. The last is no proof (cat, rat): it counts where both names have six letters or more and the slip
-    is not the whole of a word (grade A, grade B) nor a digit (class1, class2), or where one of the two is
-    at most a tenth of the other, as a slip of the pen is.
-    """
-    by_plain = defaultdict(list)
-    for name in counts.index:
-        by_plain[_plain(name)].append(name)
-    rows = []
-    for names in by_plain.values():
-        for name in names[1:]:
-            what = "case" if names[0].casefold() == name.casefold() else "case, white space or spelling"
-            message = f"classes {names[0]!r} and {name!r} differ in {what} only: merge them if they are one"
-            rows.append(("", "label", message))
-    for one, other in _one_letter_apart(sorted(by_plain)):
-        first, second = by_plain[one][0], by_plain[other][0]
-        few, many = sorted((counts[by_plain[one]].sum(), counts[by_plain[other]].sum()))
-        if _plural(one, other) or _plural(other, one):
-            what = "look like singular and plural"
-        elif _slip(one, other) and (min(len(one), len(other)) >= 6 or 10 * few <= many):
-            what = "are one letter apart"
-        else:
-            continue
-        numbers = f"{counts[first]} and {counts[second]} pictures"
-        message = f"classes {first!r} and {second!r} ({numbers}) {what}: merge them if they are one"
-        rows.append(("", "label", message))
-    return rows
-
-
-def _plain(name: str) -> str:
-    plain = re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
-    return plain or name  # the characters - and _ may be classes
-
-
-def _one_letter_apart(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that one letter more, less, other, or two swapped neighbours, make the same; also
-    plurals in -es and -ies. Names meet where both lose one letter, so that 10,000 take a moment.
-    """
-    meeting = defaultdict(set)
-    for name in names:
-        for shorter in {name, *(name[:i] + name[i + 1 :] for i in range(len(name)))}:
-            meeting[shorter].add(name)
-        for stem in (name.removesuffix("es"), name.removesuffix("ies") + "y"):
-            meeting[stem].add(name)
-    pairs = {pair for together in meeting.values() for pair in itertools.combinations(sorted(together), 2)}
-    return sorted(pair for pair in pairs if _apart(*pair) or _plural(*pair) or _plural(*pair[::-1]))
-
-
-def _apart(one: str, other: str) -> bool:
-    """One letter more, less or other, or two neighbours swapped (Damerau 1964)."""
-    start, end = _unlike(one, other)
-    middle, others = one[start : len(one) - end], other[start : len(other) - end]
-    return max(len(middle), len(others)) == 1 or (len(middle) == 2 and middle == others[::-1])
-
-
-def _unlike(one: str, other: str) -> tuple[int, int]:
-    """How many letters two names share at the start and, of the rest, at the end."""
-    shortest = min(len(one), len(other))
-    start = next((i for i in range(shortest) if one[i] != other[i]), shortest)
-    left = shortest - start
-    end = next((i for i in range(left) if one[-1 - i] != other[-1 - i]), left)
-    return start, end
-
-
-def _plural(one: str, many: str) -> bool:
-    if len(one) < 3 or one[-1].isdigit():
-        return False
-    return many in (one + "s", one + "es") or (one[-1] == "y" and many == one[:-1] + "ies")
-
-
-def _slip(one: str, other: str) -> bool:
-    """Whether the one letter that differs may be a slip: no digit, and not a whole short word."""
-    words = [set(name.split()) for name in (one, other)]
-    changed = (words[0] ^ words[1]) or {""}
-    return not any(word.isdigit() or len(word) < 3 or re.search(r"\d", word) for word in changed)
-
-
-def class_sizes(counts: pd.DataFrame) -> list[Row]:
-    """Classes that are missing, tiny or swamped by others.
-
-    counts: from `data.summary`, classes x splits. "missing": no example in val or test. "tiny": fewer than 5
-    pictures to train on (train and unused together), as no augmentation makes up for what four pictures
-    don't show; fewer than 10 in test, where even 10 right of 10 leave an accuracy of 69 to 100 % plausible
-    (Clopper and Pearson 1934: the 95 % interval of n of n begins at 0.025^(1/n)); fewer than 50 in val
-    altogether, where one picture more or less right moves the accuracy by more than 2 points, which decides
-    between two epochs by luck. "imbalance": the largest class in train has at least 5 times the pictures of
-    the smallest, so that between these two always answering the larger is right 5 times in 6.
-    """
-    rows = []
-    for split in ("val", "test"):
-        for name in counts.index[counts[split] == 0]:
-            rows.append(("", "missing", f"class {name!r} has no {split} example"))
-    there = counts["train"] + counts["unused"]
-    few = there[there < 5].sort_values()
-    if len(few):
-        message = f"fewer than 5 training pictures: {_named(few)}; add pictures, or merge or drop the class"
-        rows.append(("", "tiny", message))
-    few = counts["test"][counts["test"].between(1, 9)].sort_values()
-    if len(few):
-        n = int(few.iloc[0])
-        message = (
-            f"fewer than 10 test pictures: {_named(few)}; even {n} right of {n} leave an accuracy of "
-            f"{100 * 0.025 ** (1 / n):.0f} to 100 % plausible: take their numbers as hints, or add pictures"
-        )
-        rows.append(("", "tiny", message))
-    n = int(counts["val"].sum())
-    if n < 50:
-        message = (
-            f"val has {n} pictures in all, so that one picture moves its accuracy by {100 / max(n, 1):.1f} "
-            "points and the best epoch is partly luck: add pictures, or take more labels for it"
-        )
-        rows.append(("", "tiny", message))
-    largest, smallest = counts["train"].idxmax(), counts["train"].idxmin()
-    many, least = int(counts["train"].max()), int(counts["train"].min())
-    if many >= 5 * least:
-        message = (
-            f"{largest!r} has {many} training pictures, {smallest!r} {least}: read the macro averages, not "
-            "the accuracy, and set labels_per_class or add pictures of the small classes"
-        )
-        rows.append(("", "imbalance", message))
-    return rows
-
-
-def rare_classes(counts: pd.DataFrame) -> list[Row]:
-    """Classes of boxes or masks that a split lacks ("missing"), or that fewer than 5 training pictures show
-    ("tiny").
-    """
-    advice = {"train": ", so that nothing learns it: add pictures, or drop the class"}
-    rows = []
-    for split in ("train", "val", "test"):
-        for name in counts.index[counts[split] == 0]:
-            message = f"class {name!r} is in no {split} picture{advice.get(split, '')}"
-            rows.append(("", "missing", message))
-    few = counts["train"][counts["train"].between(1, 4)].sort_values()
-    if len(few):
-        message = f"in fewer than 5 training pictures: {_named(few)}; add pictures, or drop the class"
-        rows.append(("", "tiny", message))
-    return rows
-
-
-def _named(counts: pd.Series, most: int = 5) -> str:
-    shown = ", ".join(f"{name!r} {count}" for name, count in counts.head(most).items())
-    return shown + (f" and {len(counts) - most} more" if len(counts) > most else "")
 
 
 # ---------------------------------------------------------------- what gives the class away
@@ -332,6 +112,7 @@ def give_aways(manifest: pd.DataFrame) -> list[Row]:
     points, and by more than chance (binomial test, 0.001).
     """
     seen = manifest[manifest["split"].isin(["train", "val", "unused"])]
+    seen = seen.assign(label=seen["label"].astype(str))  # of categories also those without a picture count
     shapes = {1: "wider than high", 0: "square", -1: "higher than wide"}
     facts = pd.DataFrame(
         {
@@ -364,7 +145,7 @@ def give_aways(manifest: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def _telling(values: pd.Series, labels: pd.Series):
+def _telling(values: pd.Series, labels: pd.Series) -> Iterator[tuple[str, str, Any]]:
     """Yield (label, value, counts) where a value goes with one class as by no chance, most pictures first."""
     table = pd.DataFrame({"value": values, "label": labels}).value_counts().rename("both").reset_index()
     table["of_value"] = table["value"].map(values.value_counts())

@@ -17,9 +17,8 @@ from xml.parsers import expat
 
 import numpy as np
 
+from runner.data.source import SPLIT_WORDS, children, printable
 from runner.errors import InputError
-from runner.pictures import sources
-from runner.pictures.sources import SPLIT_WORDS
 
 MAX_XML = 10_000_000
 """Bytes of an XML file: some 40,000 boxes."""
@@ -57,11 +56,11 @@ class Found(NamedTuple):
 
 def coco_files(folder: Path) -> list[Path]:
     """The COCO files of a folder and of the folders in it, by name."""
-    places = [folder, *(folder / name for name in sources.children(folder)[0])]
+    places = [folder, *(folder / name for name in children(folder)[0])]
     return [
         place / name
         for place in places
-        for name in sources.children(place)[1]
+        for name in children(place)[1]
         if re.search(r"annotations.*\.json$|^instances.*\.json$", name.lower())
     ]
 
@@ -97,7 +96,7 @@ def coco(root: Path, files: list[Path]) -> Found:
         places = [file.parent, file.parent / "images", root / "images", root / called_alike]
         for picture in found.pictures:
             paths.append(_picture_file(picture.path, places, file))
-            shown = sources.printable(str(paths[-1].relative_to(root)))
+            shown = printable(str(paths[-1].relative_to(root)))
             pictures.append(dataclasses.replace(picture, path=shown, split=split))
     return Found(pictures, [str(path) for path in paths], tuple(categories.values()), problems)
 
@@ -222,7 +221,7 @@ def voc(root: Path) -> Found:
     Objects marked difficult count like others. Raises InputError.
     """
     where = f"Received data={str(root)!r}"
-    stems = [Path(name).stem for name in sources.children(root / "Annotations")[1] if name.endswith(".xml")]
+    stems = [Path(name).stem for name in children(root / "Annotations")[1] if name.endswith(".xml")]
     if not stems or not os.path.isdir(root / "JPEGImages"):
         lacks = "no .xml file in Annotations" if not stems else "no folder JPEGImages"
         raise InputError(f"{where} with {lacks}; a Pascal VOC folder has both.")
@@ -234,7 +233,7 @@ def voc(root: Path) -> Found:
             problems.append(
                 ("ImageSets/Main", "missing", f"{left} annotated pictures are in no split and left out")
             )
-    there = sources.children(root / "JPEGImages")[1]
+    there = children(root / "JPEGImages")[1]
     by_stem = {Path(name).stem: name for name in reversed(there)}
     there = set(there)
     described, names, files = [], set(), []
@@ -253,7 +252,7 @@ def voc(root: Path) -> Found:
     classes = tuple(sorted(names))
     pictures = [
         Annotated(
-            sources.printable(path),
+            printable(path),
             split_of.get(stem, ""),
             *_arrays([box for _, box in found], [classes.index(name) for name, _ in found]),
             size,

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner.pictures import images
-from runner.pictures.sources import Source, Target
+from runner.data.source import Source, Target
+from runner.pictures import images, square
 
 
 def look_at_all(found: Source, image_size: int, resize: str, pictures: np.ndarray | None):
@@ -36,7 +36,7 @@ def look_at_all(found: Source, image_size: int, resize: str, pictures: np.ndarra
                     target = found.target(row, *image.size, image_size, resize)
                     problems += target.problems
                 if pictures is not None:
-                    pictures[row] = images.resize(image, image_size, resize)
+                    pictures[row] = square.resize(image, image_size, resize)
                 *facts, thumbnails[row], colours[row] = images.look(file, image)
                 return (images.digest(image), *facts), target, problems
         except images.Unreadable as error:
@@ -114,7 +114,7 @@ def dataset(
 
     def decode_one(row: int, file: bytes, is_path: bool) -> list[np.ndarray]:
         with images.decoded(os.fsdecode(file) if is_path else file) as (image, _):
-            values = [images.resize(image, image_size, resize)]
+            values = [square.resize(image, image_size, resize)]
             if shapes:
                 arrays = found.target(int(row), *image.size, image_size, resize).arrays
                 values += [arrays[name] for name in shapes]

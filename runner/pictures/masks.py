@@ -1,8 +1,8 @@
 """Pictures with a mask each, which gives every pixel a class: folders of both, or a dataset of TFDS.
 
-Each becomes one `sources.Source`, whose `target` brings a picture's mask to its resized form:
+Each becomes one `Source`, whose `target` brings a picture's mask to its resized form:
 
-    examples = data.load(masks.find("~/streets"), image_size=192)
+    examples = load(masks.find("~/streets"), image_size=192)
 
 A mask is a picture of the same size without loss, such as PNG; `mask_values` says what it means.
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from runner.data.source import SPLIT_WORDS, Source, Target, children, datasets, printable
 from runner.errors import InputError, suggest
-from runner.pictures import images, mask_values, sources
+from runner.pictures import mask_values, square
 from runner.pictures.mask_values import IGNORE
-from runner.pictures.sources import SPLIT_WORDS, Source, Target
 
 LAYOUT = (
     "images/ and masks/ with the same names, train/images and train/masks (also val, test), or train/ and "
@@ -38,19 +38,19 @@ def find(source: str | Path, ignore: tuple[int, ...] = (IGNORE,), classes: str |
         classes are called by their values, for which all masks are read once more.
 
     An element of the `data.Data` made of it has "mask", uint8 (image_size, image_size): an index into
-    `classes`, or IGNORE; see `images.resize_mask`. A mask of another size, a value or colour beyond the
+    `classes`, or IGNORE; see `square.resize_mask`. A mask of another size, a value or colour beyond the
     classes and a JPEG, which blurs classes into each other, make the picture unreadable. Raises InputError
     for what a person has to put right in the folder.
     """
     source = str(source).strip()
-    if source.startswith("tfds:") or source in sources.datasets():
+    if source.startswith("tfds:") or source in datasets():
         return _tfds(source, ignore)
     root = Path(os.path.expanduser(source))
     if not source or not os.path.isdir(root):
         what = "a file" if source and os.path.isfile(root) else "which is not there"
         raise InputError(
             f"Received data={source!r}, {what}; give scenes, tfds:NAME, or a folder with {LAYOUT}."
-            f"{suggest(source, sources.datasets())}"
+            f"{suggest(source, datasets())}"
         )
     rows, pictures, masks, problems = [], [], [], []
     for split, image_folder, mask_folder in _folders(root):
@@ -70,28 +70,12 @@ def find(source: str | Path, ignore: tuple[int, ...] = (IGNORE,), classes: str |
 def _target(mask_of: Callable[[int], str | bytes], meaning: mask_values.Classes) -> Callable[..., Target]:
     def target(row: int, width: int, height: int, image_size: int, resize: str) -> Target:
         values = mask_values.read(mask_of(row), meaning, (width, height))
-        mask = images.resize_mask(values, image_size, resize, IGNORE)
+        mask = square.resize_mask(values, image_size, resize, IGNORE)
         amounts = np.bincount(mask[mask != IGNORE], minlength=len(meaning.names))
         odd = () if amounts.any() else (("mask", "all of its mask is ignored"),)
         return Target({"mask": mask}, amounts.astype(np.int64), odd)
 
     return target
-
-
-def at_own_size(mask: np.ndarray, width: int, height: int, resize: str) -> np.ndarray:
-    """Return a mask of a resized picture, uint8 (size, size), at the size that the picture had.
-
-    width, height: of the picture, upright; resize: of `images.resize`. uint8 (height, width), of the nearest
-    pixel, IGNORE where "crop" cut something off.
-    """
-    size = len(mask)
-    scale_x, scale_y, shift_x, shift_y = images.box_matrix(width, height, size, resize)
-    columns = np.floor(scale_x * (np.arange(width) + 0.5) + shift_x).astype(int)
-    rows = np.floor(scale_y * (np.arange(height) + 0.5) + shift_y).astype(int)
-    full = mask[rows.clip(0, size - 1)[:, None], columns.clip(0, size - 1)[None, :]]
-    full[(rows < 0) | (rows >= size)] = IGNORE
-    full[:, (columns < 0) | (columns >= size)] = IGNORE
-    return full
 
 
 # ---------------------------------------------------------------- folders
@@ -100,14 +84,14 @@ def at_own_size(mask: np.ndarray, width: int, height: int, resize: str) -> np.nd
 def _folders(root: Path) -> list[tuple[str, str, str]]:
     """Return (split, folder of pictures, folder of masks) below root; split "" where there are none."""
     where = f"Received data={str(root)!r}"
-    folders = sources.children(root)[0]
+    folders = children(root)[0]
     if {"images", "masks"} <= set(folders):
         return [("", "images", "masks")]
     found = []
     for name in folders:
         if name.lower() in SPLIT_WORDS:
             split = SPLIT_WORDS[name.lower()]
-            inner = sources.children(root / name)[0]
+            inner = children(root / name)[0]
             if {"images", "masks"} <= set(inner):
                 found.append((split, f"{name}/images", f"{name}/masks"))
             elif f"{name}annot" in folders:
@@ -115,7 +99,7 @@ def _folders(root: Path) -> list[tuple[str, str, str]]:
             else:
                 raise InputError(f"{where}, whose folder {name!r} has no masks; expected {LAYOUT}.")
     if not found:
-        inner = [name for name in folders if {"images", "masks"} <= set(sources.children(root / name)[0])]
+        inner = [name for name in folders if {"images", "masks"} <= set(children(root / name)[0])]
         hint = f" Did you mean {str(root / inner[0])!r}?" if len(inner) == 1 else ""
         raise InputError(f"{where}, a folder without masks; expected {LAYOUT}.{hint}")
     splits = [split for split, _, _ in found]
@@ -150,7 +134,7 @@ def _pairs(root: Path, image_folder: str, mask_folder: str):
 
 
 def _by_stem(root: Path, folder: str) -> dict[str, str]:
-    deeper, names = sources.children(root / folder)
+    deeper, names = children(root / folder)
     if deeper:
         raise InputError(
             f"Received data={str(root)!r} with {folder + '/' + deeper[0]!r}, a folder among pictures; "
@@ -161,10 +145,8 @@ def _by_stem(root: Path, folder: str) -> dict[str, str]:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() not in _PICTURES:
             continue
-        if sources.printable(name) != name:
-            raise InputError(
-                f"Received a file {sources.printable(name)!r} whose name is not UTF-8; rename it."
-            )
+        if printable(name) != name:
+            raise InputError(f"Received a file {printable(name)!r} whose name is not UTF-8; rename it.")
         if stem in found:
             raise InputError(
                 f"Received data={str(root)!r} with {found[stem]!r} and {name!r} in {folder!r}, which differ "
@@ -182,7 +164,7 @@ def _tfds(source: str, ignore: tuple[int, ...]) -> Source:
 
     from runner.data import builders
 
-    builder, mask, chosen = builders.prepared(source, sources.ROOT, _labelled_image)
+    builder, mask, chosen = builders.prepared(source, _labelled_image)
     meaning = mask_values.by_value(dict(enumerate(builder.info.features[mask].names)), ignore)
     undecoded = {name: tfds.decode.SkipDecoding() for name in ("image", mask)}
 

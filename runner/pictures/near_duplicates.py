@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 from scipy.fft import dctn, fft2
 from scipy.ndimage import gaussian_filter
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-COLUMNS = ["first", "second", "how", "score"]
+from runner.data import pairs
+
 HOW = (
-    "as it is",
+    pairs.SAME,
     "mirrored",
     "flipped top to bottom",
     "upside down",
@@ -83,23 +82,8 @@ def find(thumbnails: np.ndarray, colours: np.ndarray, pixels: Sequence[int]) -> 
     same[same] = _same_colours(_laid(colours[first[same]], way[same]), colours[second[same]])
     how = np.array(HOW, dtype=object)[way[same]]
     columns = (first[same], second[same], how, score[same].round(1))
-    pairs = pd.DataFrame(dict(zip(COLUMNS, columns)))
-    return pairs.sort_values(["score", "first", "second"], ascending=[False, True, True], ignore_index=True)
-
-
-def none() -> pd.DataFrame:
-    """The table of `find` without a row."""
-    return pd.DataFrame({name: np.zeros(0, kind) for name, kind in zip(COLUMNS, (int, int, object, float))})
-
-
-def clusters(pairs: pd.DataFrame, count: int) -> np.ndarray:
-    """Number the sets of pictures that pairs link, also through others: int64 (count,), -1 for the rest."""
-    links = coo_matrix(
-        (np.ones(len(pairs), dtype=np.int8), (pairs["first"], pairs["second"])), shape=(count, count)
-    )
-    _, component = connected_components(links, directed=False)
-    alone = np.bincount(component, minlength=1)[component] == 1 if count else np.zeros(0, dtype=bool)
-    return np.where(alone, -1, component).astype(np.int64)
+    found = pd.DataFrame(dict(zip(pairs.COLUMNS, columns)))
+    return found.sort_values(["score", "first", "second"], ascending=[False, True, True], ignore_index=True)
 
 
 def _propose(thumbnails: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

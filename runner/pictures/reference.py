@@ -5,16 +5,20 @@ them.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 import scipy.special
+import tensorflow as tf
 from PIL import Image
 
 from runner import atomic
+from runner.data.examples import Data
 from runner.errors import InputError, suggest
+from runner.networks import inference
 
 LIMIT = 2000
 """The most training and the most validation pictures that are kept."""
@@ -44,7 +48,7 @@ class Reference:
 def write(
     path: str | Path,
     model: keras.Model,
-    data,
+    data: Data,
     *,
     layer: str = "head",
     temperature: float = 1.0,
@@ -59,13 +63,13 @@ def write(
     Args:
         path: of the file, written whole or not at all.
         model: the trained network: uint8 pictures as `data` gives them in, logits (batch, classes) out.
-        data: a `data.Data`.
+        data: whose training and validation pictures are kept.
         layer: the layer whose input the features are: the one that maps features to classes.
         temperature: what the run divides its logits by (`calibration`).
         batch_size: pictures per step.
         seed: of the choice where there are more than LIMIT.
     """
-    network = extractor(model, layer)
+    step = inference.forward(extractor(model, layer))
     arrays = {"layer": layer, "classes": data.classes, "temperature": temperature}
     for split in SPLITS:
         rows = np.flatnonzero(data.manifest["split"] == split)
@@ -79,7 +83,7 @@ def write(
             if split == "train":
                 thumbnails.append(_thumbnail(example["input"]))
             if len(batch) == batch_size or len(ids) == len(wanted):
-                parts.append(read_pictures(network, np.stack(batch), temperature))
+                parts.append(read_pictures(step, np.stack(batch), temperature))
                 batch = []
             if len(ids) == len(wanted):
                 break
@@ -141,14 +145,14 @@ def extractor(model: keras.Model, layer: str) -> keras.Model:
 
 
 def read_pictures(
-    network: keras.Model, batch: np.ndarray, temperature: float
+    step: Callable[[tf.Tensor], list[tf.Tensor]], batch: np.ndarray, temperature: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features float32 (n, d), predictions int64 (n,) and confidences float32 (n,) of a batch of pictures.
 
-    network: from `extractor`. Features are rounded to float16, as the file keeps them, so that nothing tells
+    step: of `inference.forward`, of an `extractor`. Features are rounded to float16, as the file keeps them, so that nothing tells
     new pictures from old ones by the rounding.
     """
-    features, logits = (np.asarray(one, np.float32) for one in network.predict_on_batch(batch))
+    features, logits = (one.numpy() for one in step(tf.constant(batch)))
     with np.errstate(over="ignore"):
         features = features.astype(np.float16).astype(np.float32)
     if not np.isfinite(features).all():

@@ -1,11 +1,19 @@
 """What the report says of the data: counts, checks, problems, and pictures worth a look."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
-from runner.pictures import checks as runner_checks
+from runner.data.checks import count, singular
+from runner.data.pairs import conflicts
 from runner.report import schedule
-from runner.report import sheets as picture_tools
+from runner.report.sheets import data_uri
+
+if TYPE_CHECKING:  # tables and pages need no TensorFlow
+    from runner.data.examples import Data
 
 SHEET, PROBLEMS, FINDINGS, PAIRS = 40, 25, 12, 12
 """The most training pictures, rows of problems, findings on the whole set, and pairs that the page shows."""
@@ -18,9 +26,9 @@ _SPLITS = {
 }
 
 
-def counts(data) -> dict:
-    """Return the table of pictures per class and split: splits (names), totals, rows ({name, counts})."""
-    table = runner_checks.count(data.manifest, data.classes, data.amounts)
+def counts(data: Data) -> dict:
+    """Return the table of examples per class and split: splits (names), totals, rows ({name, counts})."""
+    table = count(data.manifest, data.classes, data.amounts)
     totals = data.manifest["split"].value_counts()
     splits = [split for split in _SPLITS if totals.get(split)]
     return {
@@ -32,7 +40,7 @@ def counts(data) -> dict:
     }
 
 
-def checks(data) -> list[tuple[str, str]]:
+def checks(data: Data) -> list[tuple[str, str]]:
     """Return (kind, sentence) for each check: "fine", "bad", or "told" for what is just so."""
     return [
         *_between_splits(data),
@@ -47,31 +55,31 @@ def _check(wrong: int, fine: str, one: str, many: str) -> tuple[str, str]:
     return ("bad", schedule.times(wrong, one, many)) if wrong else ("fine", fine)
 
 
-def _used(data) -> pd.DataFrame:
+def _used(data: Data) -> pd.DataFrame:
     return data.manifest[data.manifest["split"].isin(["train", "val", "test"])]
 
 
-def _between_splits(data) -> list[tuple[str, str]]:
+def _between_splits(data: Data) -> list[tuple[str, str]]:
     """Identical pictures and groups, from the manifest alone, whatever loaded it."""
-    used, found = _used(data), []
+    used, found, one, many = _used(data), [], singular(data.unit), data.unit
     hashed = used[used["sha256"].notna() & (used["sha256"] != "")] if "sha256" in used else used.head(0)
     if len(hashed):
         known = hashed.groupby("sha256")
         found.append(
             _check(
                 int((known["split"].nunique() > 1).sum()),
-                "No identical picture stands in two splits.",
-                "picture stands in more than one split: the test says too much.",
-                "pictures stand in more than one split: the test says too much.",
+                f"No identical {one} stands in two splits.",
+                f"{one} stands in more than one split: the test says too much.",
+                f"{many} stand in more than one split: the test says too much.",
             )
         )
         if data.amounts is None:
             found.append(
                 _check(
                     int((known["label"].nunique() > 1).sum()),
-                    "No identical picture has two labels.",
-                    "picture has more than one label.",
-                    "pictures have more than one label.",
+                    f"No identical {one} has two labels.",
+                    f"{one} has more than one label.",
+                    f"{many} have more than one label.",
                 )
             )
     grouped = (
@@ -90,14 +98,14 @@ def _between_splits(data) -> list[tuple[str, str]]:
     return found
 
 
-def _near_duplicates(data) -> list[tuple[str, str]]:
-    torn, argued = runner_checks.conflicts(data.near_duplicates, data.manifest)
+def _near_duplicates(data: Data) -> list[tuple[str, str]]:
+    torn, argued = conflicts(data.near_duplicates, data.manifest)
     found = [
         _check(
             int(torn.sum()),
-            "No picture shows nearly the same as one of another split.",
-            "pair of pictures that show nearly the same stands in two splits: their numbers flatter.",
-            "pairs of pictures that show nearly the same stand in two splits: their numbers flatter.",
+            f"No {singular(data.unit)} shows nearly the same as one of another split.",
+            f"pair of {data.unit} that show nearly the same stands in two splits: their numbers flatter.",
+            f"pairs of {data.unit} that show nearly the same stand in two splits: their numbers flatter.",
         )
     ]
     if argued.any():
@@ -111,19 +119,19 @@ def _near_duplicates(data) -> list[tuple[str, str]]:
     return found
 
 
-def _missing(data) -> list[tuple[str, str]]:
-    counts, found = runner_checks.count(data.manifest, data.classes, data.amounts), []
+def _missing(data: Data) -> list[tuple[str, str]]:
+    counts, found = count(data.manifest, data.classes, data.amounts), []
     for split in ("train", "val", "test"):
         name = _SPLITS[split]
         missing = counts.index[counts[split] == 0].tolist()
-        which = f"no {name} picture: {_few(missing)}."
-        fine = f"Every class has {name} pictures."
+        which = f"no {name} {singular(data.unit)}: {_few(missing)}."
+        fine = f"Every class has {name} {data.unit}."
         found.append(_check(len(missing), fine, f"class has {which}", f"classes have {which}"))
     return found
 
 
-def _whole_set(data) -> list[tuple[str, str]]:
-    """What `runner.pictures.checks` found about the set as a whole, in its own words."""
+def _whole_set(data: Data) -> list[tuple[str, str]]:
+    """What the checks of the data found about the set as a whole, in its own words."""
     rows = _problems(data)
     rows = rows[(rows["path"] == "") & (rows["kind"] != "missing")]
     found = [
@@ -131,7 +139,7 @@ def _whole_set(data) -> list[tuple[str, str]]:
         for kind, sentence, labels_only in (
             ("label", "No two class names look like one.", False),
             ("give-away", "Size, shape, colour and file format do not give the class away.", True),
-            ("imbalance", "No class has five times the training pictures of another.", True),
+            ("imbalance", f"No class has five times the training {data.unit} of another.", True),
         )
         if not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
     ]
@@ -143,7 +151,7 @@ def _whole_set(data) -> list[tuple[str, str]]:
     return found
 
 
-def _files(data) -> list[tuple[str, str]]:
+def _files(data: Data) -> list[tuple[str, str]]:
     turned = int(data.manifest["turned"].sum()) if "turned" in data.manifest else 0
     found = []
     if turned:
@@ -158,15 +166,15 @@ def _files(data) -> list[tuple[str, str]]:
     return found
 
 
-def _problems(data) -> pd.DataFrame:
+def _problems(data: Data) -> pd.DataFrame:
     return pd.DataFrame(columns=["path", "kind", "message"]) if data.problems is None else data.problems
 
 
-def _of_files(data) -> pd.DataFrame:
+def _of_files(data: Data) -> pd.DataFrame:
     return _problems(data)[_problems(data)["path"] != ""]
 
 
-def problems(data) -> dict | None:
+def problems(data: Data) -> dict | None:
     """Return rows ({path, kind, message}) about single files, and how many more there are."""
     rows = _of_files(data)
     if rows.empty:
@@ -174,19 +182,19 @@ def problems(data) -> dict | None:
     return {"rows": rows.head(PROBLEMS).to_dict("records"), "more": max(0, len(rows) - PROBLEMS)}
 
 
-def pairs(data) -> list[dict]:
+def pairs(data: Data) -> list[dict]:
     """Return the first near-duplicate pairs: pictures ({uri, path, words}), how, and whether it is bad."""
     first = data.near_duplicates.head(PAIRS)
-    torn, argued = runner_checks.conflicts(first, data.manifest)
+    torn, argued = conflicts(first, data.manifest)
     shown = []
     for row, bad in zip(first.itertuples(), torn | argued):
         if row.first in data.odd and row.second in data.odd:
             pictures = [
                 {
-                    "uri": picture_tools.data_uri(data.odd[one], 136),
+                    "uri": data_uri(data.odd[one], 136),
                     "path": data.manifest["path"][one],
                     "words": ", ".join(
-                        filter(None, (data.manifest["label"][one], _SPLITS[data.manifest["split"][one]]))
+                        filter(None, (_label(data, one), _SPLITS[data.manifest["split"][one]]))
                     ),
                 }
                 for one in (row.first, row.second)
@@ -195,17 +203,23 @@ def pairs(data) -> list[dict]:
     return shown
 
 
-def sideways(data) -> list[dict]:
+def sideways(data: Data) -> list[dict]:
     """Return the pictures ({uri, path, label}) that may lie on their side."""
     paths = set(_problems(data).query("kind == 'orientation'")["path"])
     return [
-        {"uri": picture_tools.data_uri(image, 136), "path": row["path"], "label": row["label"]}
+        {"uri": data_uri(image, 136), "path": data.manifest["path"][one], "label": _label(data, one)}
         for one, image in data.odd.items()
-        if (row := data.manifest.loc[one])["path"] in paths
+        if data.manifest["path"][one] in paths
     ]
 
 
-def sheet_ids(data) -> list[int]:
+def _label(data: Data, one: int) -> str:
+    """The class of an example, "" where it has none."""
+    label = data.manifest["label"][one]
+    return "" if pd.isna(label) else str(label)
+
+
+def sheet_ids(data: Data) -> list[int]:
     """Return the ids of the training pictures in the sheet, class by class."""
     train = data.manifest[data.manifest["split"] == "train"]
     if data.amounts is not None:  # spread over the set, which may go film by film
@@ -218,14 +232,14 @@ def sheet_ids(data) -> list[int]:
     return [one for place in shown for one in train.index[train["label"] == data.classes[place]][:each]]
 
 
-def sheet(data, pictures: dict[int, np.ndarray]) -> list[dict]:
+def sheet(data: Data, pictures: dict[int, np.ndarray]) -> list[dict]:
     """Return the training pictures ({uri, label}) of `sheet_ids` that are there."""
     return [
-        {"uri": picture_tools.data_uri(pictures[one], 160), "label": data.manifest.loc[one, "label"]}
+        {"uri": data_uri(pictures[one], 160), "label": _label(data, one)}
         for one in sheet_ids(data)
         if one in pictures
     ]
 
 
-def _few(names, most=5):
+def _few(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -4,6 +4,7 @@ What has to be fitted or chosen (the temperature, the threshold) is taken from t
 the test predictions, which the one opening of the test split gave, are only judged.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -70,7 +71,7 @@ class Assessment:
 def assess(
     validation: pd.DataFrame,
     test: pd.DataFrame,
-    classes,
+    classes: Sequence[str],
     groups: pd.Series,
     positive: str = "",
     criterion: str = "youden",
@@ -78,9 +79,9 @@ def assess(
     """Judge one model.
 
     Args:
-        validation, test: its prediction tables, of `classification.predict`.
+        validation, test: its prediction tables, of `classification.tables`.
         classes: names, in the model's order.
-        groups: the group of each example, indexed by id, "" for none; of `data.compared_groups`.
+        groups: the group of each example, indexed by id, "" for none; of `examples.compared_groups`.
         positive: of two classes the one to find; "" is the second.
         criterion: for the threshold between them, see `operating_point.choose`.
 

@@ -1,7 +1,9 @@
 """Whether a confidence of 0.8 is right 8 times in 10; and one number, a temperature, that mends most of it.
 
-Everything here reads the prediction tables of `classification.predict`.
+Everything here reads the prediction tables of `classification.tables`.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 _PER_BIN = 20  # with fewer examples a bin's accuracy says next to nothing
 
 
-def temperature(validation_predictions: pd.DataFrame, classes) -> float:
+def temperature(validation_predictions: pd.DataFrame, classes: Sequence[str]) -> float:
     """Return the temperature T that makes softmax(logits / T) likeliest on the validation examples.
 
     Guo et al. 2017, equation 9. The logarithms of the probabilities serve as logits: they differ from them by
@@ -35,7 +37,7 @@ def temperature(validation_predictions: pd.DataFrame, classes) -> float:
         InputError: an empty table, or one that was made with other classes.
     """
     classes = classification.class_names(classes)
-    labels = classification.codes(validation_predictions, "label", classes)
+    labels, _ = classification.truth_and_prediction(validation_predictions, classes)
     logits = _logits(validation_predictions, classes)
     right = logits[np.arange(len(labels)), labels]
 
@@ -68,7 +70,7 @@ def remark(temperature: float) -> str:
     return f"The temperature stopped at its bound of {temperature:g}: {why}; do not rely on it."
 
 
-def scale(predictions: pd.DataFrame, temperature: float, classes) -> pd.DataFrame:
+def scale(predictions: pd.DataFrame, temperature: float, classes: Sequence[str]) -> pd.DataFrame:
     """Return the table with softmax(logits / temperature) as its probabilities, float32; predictions stay.
 
     Raises:
@@ -85,7 +87,12 @@ def scale(predictions: pd.DataFrame, temperature: float, classes) -> pd.DataFram
 
 
 def error(
-    predictions: pd.DataFrame, classes, bins: int = 15, *, resamples: int = 1000, seed: int = 0
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    bins: int = 15,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict:
     """Return how far confidences are from the truth, ready for JSON.
 
@@ -108,7 +115,7 @@ def error(
         InputError: an empty table, or one that was made with other classes; bins below 1.
     """
     classes = classification.class_names(classes)
-    labels = classification.codes(predictions, "label", classes)
+    labels, _ = classification.truth_and_prediction(predictions, classes)
     surplus, confidence, place = _surplus(predictions, bins)
     probabilities = classification.probabilities(predictions, classes)
     of_label = probabilities[np.arange(len(labels)), labels]

@@ -1,12 +1,11 @@
-"""One pass over a split gives a prediction table per model; every number is taken from the whole table.
+"""A prediction table per model, and every number that is taken from the whole of it.
 
 The numbers are scikit-learn's. Keras' own precision, recall and F1 average over batches and have no form for
-class indices, so nothing here is computed batch by batch.
+class indices, so nothing here is computed batch by batch. `runner.networks.inference.outputs` gives what
+`tables` takes.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,59 +16,45 @@ import sklearn.metrics
 from runner.errors import InputError
 from runner.scores import intervals
 
-if TYPE_CHECKING:  # the numbers need no TensorFlow: only `predict` loads it
-    import keras
-    import tensorflow as tf
 
-
-def predict(
-    models: dict[str, keras.Model], dataset: tf.data.Dataset, classes, batch_size: int = 64
+def tables(
+    known: Mapping[str, np.ndarray], logits: Mapping[str, np.ndarray], classes: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
-    """Run every model over the dataset, which is iterated exactly once; return a prediction table for each.
+    """Return a prediction table for each model.
 
     Args:
-        models: name -> model that takes images as the dataset gives them and returns logits (batch, classes).
-        dataset: unbatched, finite; elements {"id": int64 scalar, "input": (h, w, 3), "label": int64 scalar}.
-        classes: the class names; a label is an index into them.
-        batch_size: pictures per step; the result does not depend on it beyond float32 rounding.
+        known: "id" and "label", int64 (examples,) each, a label an index into `classes`.
+        logits: name -> float (examples, classes), what the model gives for these examples.
+        classes: the class names.
 
     Returns:
-        For each model a table, one row per example in the dataset's order: `id` (int64), `label` and
-        `prediction` (class names), `confidence` (the probability of the prediction, 0..1), and one column of
-        probabilities (float32, softmax of the logits) per class, called "p:<class>".
+        For each model a table, a row per example in the order given: `id` (int64), `label` and `prediction`
+        (Categoricals whose categories are the classes), `confidence` (the probability of the prediction,
+        0..1), and one column of probabilities (float32, softmax of the logits) per class, called "p:<class>".
 
     Raises:
         InputError: no models, no examples, labels outside the classes, or outputs that are no finite logits
-            (batch, classes).
+            (examples, classes).
     """
-    import tensorflow as tf
-
     classes = class_names(classes)
-    if not models:
+    if not logits:
         raise InputError("Received no models to evaluate: give at least one, as {'name': model}.")
-    batches = dataset.batch(batch_size)
-    step = {name: _logits_function(model, batches.element_spec["input"]) for name, model in models.items()}
-    ids, labels = [], []
-    logits = {name: [] for name in models}
-    for batch in batches.prefetch(tf.data.AUTOTUNE):
-        ids.append(batch["id"].numpy())
-        labels.append(batch["label"].numpy())
-        for name in models:
-            output = step[name](batch["input"]).numpy()
-            _check_logits(name, output, ids[-1], classes)
-            logits[name].append(output)
-    if not ids:
-        raise InputError("The dataset to evaluate has no examples: give the split at least one picture.")
-    ids, labels = np.concatenate(ids), np.concatenate(labels)
+    ids, labels = (np.asarray(known[name]) for name in ("id", "label"))
+    if not len(ids):
+        raise InputError("The dataset to evaluate has no examples: give the split at least one.")
     if labels.min() < 0 or labels.max() >= len(classes):
         raise InputError(
             f"Received labels from {labels.min()} to {labels.max()} in the dataset to evaluate; allowed are "
             f"0 to {len(classes) - 1} ({len(classes)} classes): give those that the dataset was made with."
         )
-    return {name: _table(name, ids, labels, np.concatenate(logits[name]), classes) for name in models}
+    for name, output in logits.items():
+        _check_logits(name, output, ids, classes)
+    return {name: _table(name, ids, labels, output, classes) for name, output in logits.items()}
 
 
-def metrics(predictions: pd.DataFrame, classes, *, resamples: int = 1000, seed: int = 0) -> dict:
+def metrics(
+    predictions: pd.DataFrame, classes: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> dict:
     """Return the numbers of one prediction table, ready for JSON; shares are 0..1.
 
     Macro averages run over the classes that occur as truth or as prediction, as scikit-learn's do by default.
@@ -80,7 +65,7 @@ def metrics(predictions: pd.DataFrame, classes, *, resamples: int = 1000, seed: 
         InputError: an empty table, or one that names a class that `classes` lacks.
     """
     classes = class_names(classes)
-    truth, predicted = codes(predictions, "label", classes), codes(predictions, "prediction", classes)
+    truth, predicted = truth_and_prediction(predictions, classes)
     result = {"accuracy": float(sklearn.metrics.accuracy_score(truth, predicted))}
     accuracies, macro_f1s = _bootstrap(truth, predicted, len(classes), resamples, seed)
     result["accuracy_interval"] = intervals.percentile(accuracies)
@@ -106,14 +91,14 @@ def metrics(predictions: pd.DataFrame, classes, *, resamples: int = 1000, seed: 
     return result | {"examples": len(truth)}
 
 
-def per_class(predictions: pd.DataFrame, classes) -> pd.DataFrame:
+def per_class(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Return a row per class, in the order of `classes`: class, precision, recall, f1 (0..1), support.
 
     Support counts its examples. A class that is never predicted has precision 0; one that occurs neither as
     truth nor as prediction has NaN in all three: the column means are the macro averages of `metrics`.
     """
     classes = class_names(classes)
-    truth, predicted = codes(predictions, "label", classes), codes(predictions, "prediction", classes)
+    truth, predicted = truth_and_prediction(predictions, classes)
     precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
         truth, predicted, labels=np.arange(len(classes)), zero_division=0
     )
@@ -125,18 +110,16 @@ def per_class(predictions: pd.DataFrame, classes) -> pd.DataFrame:
     return table
 
 
-def confusion(predictions: pd.DataFrame, classes) -> pd.DataFrame:
+def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Return the counts (classes, classes), int64: rows are the truth, columns the prediction."""
     classes = class_names(classes)
     counts = sklearn.metrics.confusion_matrix(
-        codes(predictions, "label", classes),
-        codes(predictions, "prediction", classes),
-        labels=np.arange(len(classes)),
+        *truth_and_prediction(predictions, classes), labels=np.arange(len(classes))
     )
     return pd.DataFrame(counts, pd.Index(classes, name="truth"), pd.Index(classes, name="prediction"))
 
 
-def class_names(classes) -> list[str]:
+def class_names(classes: Sequence[str]) -> list[str]:
     """Return the class names as a list of str; raise InputError for none, or for one that comes twice."""
     names = [str(name) for name in classes]
     if len(set(names)) != len(names) or not names:
@@ -146,26 +129,41 @@ def class_names(classes) -> list[str]:
     return names
 
 
-def codes(predictions: pd.DataFrame, column: str, classes: list[str]) -> np.ndarray:
-    """Return "label" or "prediction" of a prediction table as indices into `classes`, (examples,).
+def coded(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return a prediction table as `tables` makes it: `label` and `prediction` are Categoricals of `classes`.
+
+    One that is read back from CSV, with names in these columns, is brought into that form.
 
     Raises:
         InputError: an empty table, or one that names a class that `classes` lacks.
     """
     if len(predictions) == 0:
         raise InputError("Received a prediction table without rows: predict at least one example.")
-    # A table read back from CSV has numbers where classes are called "0", "1", ...
-    found = pd.Index(classes).get_indexer(predictions[column].astype(str))
-    if (found < 0).any():
-        unknown = predictions[column].iloc[int(np.argmax(found < 0))]
-        raise InputError(
-            f"The prediction table has {column} {unknown!r}, which is none of the {len(classes)} classes "
-            f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}): give those it was made with."
-        )
-    return found
+    kind = pd.CategoricalDtype(class_names(classes))
+    found = {}
+    for column in ("label", "prediction"):
+        if predictions[column].dtype == kind and not predictions[column].isna().any():
+            continue
+        # A table read back from CSV has numbers where classes are called "0", "1", ...
+        codes = kind.categories.get_indexer(predictions[column].astype(str))
+        if (codes < 0).any():
+            raise InputError(
+                f"The prediction table has {column} {predictions[column].iloc[codes.argmin()]!r}, which is "
+                f"none of the {len(classes)} classes ({', '.join(kind.categories[:5])}"
+                f"{', ...' if len(classes) > 5 else ''}): give those it was made with."
+            )
+        found[column] = pd.Categorical.from_codes(codes, dtype=kind)
+    return predictions.assign(**found)
 
 
-def probabilities(predictions: pd.DataFrame, classes: list[str]) -> np.ndarray:
+def truth_and_prediction(predictions: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes of `label` and of `prediction`, int64 (examples,) each; raises as `coded`."""
+    table = coded(predictions, classes)
+    truth, predicted = (table[column].cat.codes.to_numpy(np.int64) for column in ("label", "prediction"))
+    return truth, predicted
+
+
+def probabilities(predictions: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """Return the columns "p:<class>" of a prediction table in the order of `classes`, (examples, classes).
 
     Raises:
@@ -180,26 +178,16 @@ def probabilities(predictions: pd.DataFrame, classes: list[str]) -> np.ndarray:
     return predictions[columns].to_numpy(np.float64)
 
 
-def _logits_function(model, images):
-    """Compile the forward pass once, for any number of pictures: the short last batch retraces nothing."""
-    import tensorflow as tf
-
-    # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch. Concrete, or
-    # TensorFlow counts the models of a comparison as one function that is traced over and over, and warns.
-    logits = tf.function(lambda x: tf.cast(model(x, training=False), tf.float32), input_signature=[images])
-    return logits.get_concrete_function()
-
-
 def _check_logits(name, output, ids, classes):
     if output.shape != (len(ids), len(classes)):
         raise InputError(
-            f"Model '{name}' gives outputs of shape {output.shape} for {len(ids)} pictures; needed is "
+            f"Model '{name}' gives outputs of shape {output.shape} for {len(ids)} examples; needed is "
             f"({len(ids)}, {len(classes)}), one logit per class: end it with Dense({len(classes)})."
         )
     broken = ~np.isfinite(output).all(axis=1)
     if broken.any():
         raise InputError(
-            f"Model '{name}' gives NaN or infinite logits for {broken.sum()} of {len(ids)} pictures (the "
+            f"Model '{name}' gives NaN or infinite logits for {broken.sum()} of {len(ids)} examples (the "
             f"first has id {ids[broken][0]}): its training diverged; train it with a lower learning rate."
         )
 
@@ -213,13 +201,12 @@ def _table(name, ids, labels, logits, classes):
             "take the softmax off its last layer."
         )
     probabilities = scipy.special.softmax(logits, axis=1)
-    predicted = logits.argmax(axis=1)
-    names = np.array(classes, dtype=object)
+    kind = pd.CategoricalDtype(classes)
     table = pd.DataFrame(
         {
             "id": ids.astype(np.int64),
-            "label": names[labels],
-            "prediction": names[predicted],
+            "label": pd.Categorical.from_codes(labels, dtype=kind),
+            "prediction": pd.Categorical.from_codes(logits.argmax(axis=1), dtype=kind),
             "confidence": probabilities.max(axis=1).astype(np.float32),
         }
     )

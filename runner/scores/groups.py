@@ -1,10 +1,12 @@
 """The numbers of each group of examples (patients, hospitals, cameras), and whether their gap is chance.
 
-Everything here reads the prediction tables of `classification.predict`. A group's name comes from the column
+Everything here reads the prediction tables of `classification.tables`. A group's name comes from the column
 `group` of the manifest: give that column as it is, a pandas Series indexed by the manifest's row number,
 which is the `id` of a prediction table; or give an array of names in the order of the table. "" means on its
 own: such rows belong to no group and are left out here.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ FEW = 10
 _UNKNOWN = (np.nan, np.nan)
 
 
-def names(predictions: pd.DataFrame, groups) -> np.ndarray:
+def names(predictions: pd.DataFrame, groups: pd.Series | Sequence[str]) -> np.ndarray:
     """Return the group of each row of a prediction table as str, "" for none, (examples,) of object.
 
     Raises:
@@ -45,7 +47,12 @@ def names(predictions: pd.DataFrame, groups) -> np.ndarray:
 
 
 def per_group(
-    predictions: pd.DataFrame, groups, classes, *, resamples: int = 1000, seed: int = 0
+    predictions: pd.DataFrame,
+    groups: pd.Series | Sequence[str],
+    classes: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Return a row per group, the lowest accuracy first: its numbers, each with its 95 % interval.
 
@@ -95,8 +102,8 @@ def per_group(
 
 def largest_gap(
     predictions: pd.DataFrame,
-    groups,
-    classes,
+    groups: pd.Series | Sequence[str],
+    classes: Sequence[str],
     *,
     resamples: int = 1000,
     permutations: int = 1000,
@@ -174,8 +181,8 @@ def _grouped(predictions, groups, classes):
             "manifest, or leave the numbers per group out."
         )
     group_names, group = np.unique(found[found != ""].astype(str), return_inverse=True)
-    truth = classification.codes(table, "label", classes)
-    return group_names.tolist(), group, truth, classification.codes(table, "prediction", classes), table
+    truth, predicted = classification.truth_and_prediction(table, classes)
+    return group_names.tolist(), group, truth, predicted, table
 
 
 def _cells(name, value, interval):

@@ -1,6 +1,6 @@
 """For two classes: where to draw the line between them, chosen on validation, and what it gives.
 
-Everything here reads the prediction tables of `classification.predict`. The score of an example is its
+Everything here reads the prediction tables of `classification.tables`. The score of an example is its
 probability of the positive class, the column "p:<positive>"; it counts as positive from the threshold on.
 """
 
@@ -185,5 +185,6 @@ def _binary(predictions, positive):
             f"Received the positive class {positive!r}; allowed are {' and '.join(map(repr, classes))}."
             + suggest(positive, classes)
         )
-    truth = classification.codes(predictions, "label", classes) == classes.index(str(positive))
+    truth, _ = classification.truth_and_prediction(predictions, classes)
+    truth = truth == classes.index(str(positive))
     return truth, classification.probabilities(predictions, [str(positive)])[:, 0]

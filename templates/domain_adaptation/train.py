@@ -6,6 +6,7 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
+from runner.networks import inference
 from runner.training import batch_norm
 
 from .config import Config
@@ -152,7 +153,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     test = domains.target.test.open(
         run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
     )
-    predictions = classification.predict(networks, test, domains.classes)
+    predictions = classification.tables(*inference.outputs(networks, test), domains.classes)
     comparison = tested(unlabelled, predictions, domains.classes)
     results = Results(
         pick,

@@ -6,6 +6,7 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
+from runner.networks import inference
 from runner.training import batch_norm
 
 from .config import Config
@@ -28,13 +29,14 @@ import tensorflow as tf
 
 from runner import atomic
 from runner.augment import views as augment
+from runner.data.examples import Data, compared_groups
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError, suggest
 from runner.picture_runs import export
 from runner.pictures import gradcam, reference
-from runner.pictures import load as data
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.report import card
 from runner.report import page as report
 from runner.runs import folder
@@ -47,9 +49,9 @@ from runner.training.frozen import FrozenPrefix
 from . import model
 
 
-def load(config: Config) -> data.Data:
+def load(config: Config) -> Data:
     """The three splits, resized, and their manifest."""
-    return data.load(
+    return load_pictures(
         config.data,
         config.image_size,
         seed=config.seed,
@@ -67,7 +69,7 @@ def methods(config: Config) -> dict[str, Config]:
 
 
 def fit(
-    config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
+    config: Config, examples: Data, title: str = "", checkpoints: Path | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
@@ -150,12 +152,12 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         multi_worker.wait(chosen)
         return run
 
-    validation = classification.predict(networks, examples.val, examples.classes)
+    validation = classification.tables(*inference.outputs(networks, examples.val), examples.classes)
     # The test split is opened here, once, when nothing is left to choose.
     test = examples.test.open(
         run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
     )
-    predictions = classification.predict(networks, test, examples.classes)
+    predictions = classification.tables(*inference.outputs(networks, test), examples.classes)
     metrics = {name: classification.metrics(table, examples.classes) for name, table in predictions.items()}
     scores = {}
     for name, chosen_on in validation.items():
@@ -171,7 +173,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         validation["staged"],
         predictions["staged"],
         examples.classes,
-        data.compared_groups(examples),
+        compared_groups(examples),
         config.positive,
         config.operating_point,
     )
@@ -217,9 +219,7 @@ class Results:
     environment: dict
 
 
-def write(
-    run: Path, config: Config, examples: data.Data, network: keras.Model, blocks, results: Results
-) -> Path:
+def write(run: Path, config: Config, examples: Data, network: keras.Model, blocks, results: Results) -> Path:
     """All files of the run folder but metrics.json; return the path of the report."""
     atomic.write_json(run / "environment.json", results.environment)
     atomic.write_csv(run / "problems.csv", examples.problems)
@@ -248,7 +248,7 @@ def write(
 
 
 def write_report(
-    run: Path, config: Config, examples: data.Data, network: keras.Model, blocks, results: Results
+    run: Path, config: Config, examples: Data, network: keras.Model, blocks, results: Results
 ) -> Path:
     """One self-contained page, report.html."""
     few = "all" if config.labels_per_class is None else f"{config.labels_per_class}"

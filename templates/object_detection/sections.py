@@ -4,8 +4,8 @@ misses."""
 import numpy as np
 import pandas as pd
 
-from runner.pictures import load as data
-from runner.pictures.batches import batches
+from runner.data.examples import Data
+from runner.pictures import batches as batching
 from runner.report import sheets as pictures
 from runner.report.page import Section
 from runner.scores import detection
@@ -17,7 +17,7 @@ FOUND, MISSED, RIGHT, WRONG = (255, 255, 255), (255, 208, 0), (64, 224, 96), (25
 SHOWN, WORST, COLUMNS = 16, 12, 4
 
 
-def of_run(config: Config, examples: data.Data, test: Evaluation) -> list[Section]:
+def of_run(config: Config, examples: Data, test: Evaluation) -> list[Section]:
     """All sections, in the order of the page; `examples.test` must be open."""
     boxed = examples.manifest.index.isin(test.truth["id"])
     first = examples.manifest.index[boxed][:SHOWN].tolist()
@@ -79,7 +79,7 @@ def worst(test: Evaluation, least_score: float) -> tuple[pd.DataFrame, pd.DataFr
     return wrong, missed.loc[area.nlargest(WORST).index]
 
 
-def training_pictures(config: Config, examples: data.Data, count: int = 8) -> list[np.ndarray]:
+def training_pictures(config: Config, examples: Data, count: int = 8) -> list[np.ndarray]:
     """Augmented training pictures with their boxes drawn, uint8 (side, side, 3)."""
     made = batches(
         examples,

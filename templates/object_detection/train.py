@@ -28,13 +28,15 @@ import pandas as pd
 import tensorflow as tf
 
 from runner import atomic
+from runner.data.examples import Data
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
+from runner.networks import inference
 from runner.picture_runs import export
-from runner.pictures import boxes, images
-from runner.pictures import load as data
+from runner.pictures import boxes, images, square
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.report import page as report
 from runner.runs import folder
 from runner.scores import detection
@@ -45,9 +47,9 @@ from runner.training.fit import Fit, fit_stages
 from . import method, model, sections
 
 
-def load(config: Config) -> data.Data:
+def load(config: Config) -> Data:
     """The three splits, resized, with their boxes, and their manifest."""
-    return data.load(
+    return load_pictures(
         boxes.find(config.data),
         config.image_size,
         seed=config.seed,
@@ -65,7 +67,7 @@ def methods(config: Config) -> dict[str, Config]:
 
 
 def fit(
-    config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
+    config: Config, examples: Data, title: str = "", checkpoints: Path | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
@@ -182,7 +184,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     return run
 
 
-def check_boxes(config: Config, examples: data.Data, grid: method.Points) -> None:
+def check_boxes(config: Config, examples: Data, grid: method.Points) -> None:
     """Say of how many boxes in the first 2,000 training pictures no point answers, so that nothing learns
     them; InputError if of all.
     """
@@ -207,18 +209,16 @@ def evaluate(
     networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...], config: Config
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
-    batches = split.batch(32)
-    step = {name: _step(network, batches.element_spec["input"], config) for name, network in networks.items()}
+    spec = split.batch(32).element_spec["input"]
+    steps = {name: _step(network, spec, config) for name, network in networks.items()}
     ids, truth, found = [], [], {name: [] for name in networks}
-    for batch in batches.prefetch(tf.data.AUTOTUNE):
-        batch_ids = batch["id"].numpy()
-        ids.extend(batch_ids.tolist())
-        there = batch["classes"].numpy() >= 0
-        truth.append(_table(batch_ids, batch["boxes"].numpy(), batch["classes"].numpy(), there, classes))
-        for name in networks:
-            where, scores, numbers, count = (part.numpy() for part in step[name](batch["input"]))
+    for known, answers in inference.batches(steps, split, 32):
+        ids.extend(known["id"].tolist())
+        there = known["classes"] >= 0
+        truth.append(_table(known["id"], known["boxes"], known["classes"], there, classes))
+        for name, (where, scores, numbers, count) in answers.items():
             valid = np.arange(scores.shape[1])[None] < count[:, None]
-            table = _table(batch_ids, where, numbers, valid, classes)
+            table = _table(known["id"], where, numbers, valid, classes)
             found[name].append(table.assign(score=scores[valid]))
     truth = pd.concat(truth, ignore_index=True)
     return {
@@ -228,12 +228,8 @@ def evaluate(
 
 
 def _step(network: keras.Model, spec: tf.TensorSpec, config: Config):
-    """From pictures to detections, compiled once (see `evaluation.predict`)."""
-
-    def step(batch):
-        return method.decode(network(batch, training=False), iou=config.overlap)
-
-    return tf.function(step, input_signature=[spec]).get_concrete_function()
+    """From pictures to detections, compiled once."""
+    return inference.forward(network, lambda found: method.decode(found, iou=config.overlap), spec)
 
 
 def _table(ids, where, numbers, there, classes) -> pd.DataFrame:
@@ -257,10 +253,10 @@ def detect(run: str | Path, paths: Iterable[str | Path], least_score: float = 0.
     size, how, tables = config["image_size"], config["resize"], []
     for path in paths:
         with images.decoded(path) as (picture, _):
-            square = images.resize(picture, size, how)
-            scale_x, scale_y, shift_x, shift_y = images.box_matrix(*picture.size, size, how)
+            resized = square.resize(picture, size, how)
+            scale_x, scale_y, shift_x, shift_y = square.matrix(*picture.size, size, how)
             most = np.array([*picture.size, *picture.size])
-        output = network.predict_on_batch(square[None])
+        output = network.predict_on_batch(resized[None])
         where, scores, numbers, count = (
             part.numpy()[0] for part in method.decode(output, least_score=least_score, iou=config["overlap"])
         )
@@ -284,7 +280,7 @@ class Results:
     environment: dict
 
 
-def write(run: Path, config: Config, examples: data.Data, network: keras.Model, results: Results) -> Path:
+def write(run: Path, config: Config, examples: Data, network: keras.Model, results: Results) -> Path:
     """All files of the run folder but metrics.json; return the path of the report."""
     atomic.write_json(run / "environment.json", results.environment)
     atomic.write_csv(run / "problems.csv", examples.problems)

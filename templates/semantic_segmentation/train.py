@@ -28,13 +28,15 @@ import tensorflow as tf
 
 from runner import atomic
 from runner.augment import views as augment
+from runner.data.examples import Data
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
+from runner.networks import inference
 from runner.picture_runs import export
-from runner.pictures import images, masks
-from runner.pictures import load as data
+from runner.pictures import images, masks, square
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.report import page as report
 from runner.runs import folder
 from runner.scores import segmentation
@@ -46,9 +48,9 @@ from . import method, model
 from .sections import sections
 
 
-def load(config: Config) -> data.Data:
+def load(config: Config) -> Data:
     """The three splits with masks, resized, and their manifest."""
-    examples = data.load(
+    examples = load_pictures(
         masks.find(config.data, config.ignore, config.classes),
         config.image_size,
         seed=config.seed,
@@ -66,7 +68,7 @@ def load(config: Config) -> data.Data:
     return examples
 
 
-def targets(config: Config, examples: data.Data) -> Callable[[dict], dict]:
+def targets(config: Config, examples: Data) -> Callable[[dict], dict]:
     """What the loss compares an augmented batch with: "label", the masks, and "weight", float32 per pixel.
 
     The weight is that of the pixel's class (`segmentation.class_weights`), and 0 where the mask is ignored.
@@ -93,7 +95,7 @@ def methods(config: Config) -> dict[str, Config]:
 
 
 def fit(
-    config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
+    config: Config, examples: Data, title: str = "", checkpoints: Path | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
@@ -144,13 +146,7 @@ def views(config: Config, element: dict, count: int, seed: int = 0) -> dict[str,
 
 def masks_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """A compiled function: uint8 pictures (batch, s, s, 3) to each pixel's class, int64 (batch, s, s)."""
-    pictures = tf.TensorSpec((None, *network.input.shape[1:]), tf.uint8)
-    # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch. Concrete, or
-    # TensorFlow counts the networks of a comparison as one function that is traced over and over, and warns.
-    find = tf.function(
-        lambda batch: tf.argmax(network(batch, training=False), axis=-1), input_signature=[pictures]
-    )
-    return find.get_concrete_function()
+    return inference.forward(network, lambda logits: tf.argmax(logits, axis=-1))
 
 
 def judge(
@@ -158,12 +154,9 @@ def judge(
 ) -> dict[str, segmentation.Counts]:
     """What each network, given as `masks_of` it, gets right on a split, which is read once."""
     counted = {name: [] for name in find}
-    for batch in split.batch(batch_size).prefetch(tf.data.AUTOTUNE):
-        for name in find:
-            found = find[name](batch["input"]).numpy()
-            counted[name].append(
-                segmentation.count(batch["id"].numpy(), batch["mask"].numpy(), found, len(classes))
-            )
+    for known, found in inference.batches(find, split, batch_size):
+        for name, masks_found in found.items():
+            counted[name].append(segmentation.count(known["id"], known["mask"], masks_found, len(classes)))
     return {name: segmentation.join(parts) for name, parts in counted.items()}
 
 
@@ -183,7 +176,7 @@ def predict(run: str | Path, files: Sequence[str | Path]) -> dict[str, np.ndarra
         except images.Unreadable as error:
             raise InputError(f"{file} cannot be used: {error}.") from None
         mask = np.argmax(logits[0], axis=-1).astype(np.uint8)
-        found[str(file)] = masks.at_own_size(mask, width, height, config["resize"])
+        found[str(file)] = square.mask_at_own_size(mask, width, height, config["resize"], masks.IGNORE)
     return found
 
 
@@ -275,7 +268,7 @@ class Results:
 def write(
     run: Path,
     config: Config,
-    examples: data.Data,
+    examples: Data,
     find: Callable,
     test: tf.data.Dataset,
     results: Results,
@@ -296,7 +289,7 @@ def write(
 def write_report(
     run: Path,
     config: Config,
-    examples: data.Data,
+    examples: Data,
     find: Callable,
     test: tf.data.Dataset,
     pictures: pd.DataFrame,

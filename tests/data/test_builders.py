@@ -5,9 +5,10 @@ import sys
 import numpy as np
 import pytest
 
+from runner.data.examples import summary
 from runner.errors import InputError
-from runner.pictures import load as data
 from runner.pictures import sources
+from runner.pictures.load import load
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ FEATURES = (
 @pytest.fixture
 def dataset(tmp_path, monkeypatch):
     """Writes datasets/NAME with the given splits; TFDS prepares it below tmp_path."""
-    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    monkeypatch.setattr("runner.data.source.ROOT", tmp_path)
     import tensorflow_datasets as tfds
 
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "prepared"))
@@ -67,17 +68,15 @@ def dataset(tmp_path, monkeypatch):
 @pytest.mark.parametrize("memory_budget", [2**30, 0], ids=["in memory", "from files"])
 def test_a_builder_by_path_with_its_splits(dataset, memory_budget):
     path = list(sys.path)
-    loaded = data.load(
-        dataset("toys", {"train": 30, "validation": 9, "test": 12}), 8, memory_budget=memory_budget
-    )
+    loaded = load(dataset("toys", {"train": 30, "validation": 9, "test": 12}), 8, memory_budget=memory_budget)
     assert sys.path == path and "datasets" not in sys.modules
     assert loaded.classes == ("x", "y", "z")
-    assert data.summary(loaded).loc["y"].tolist() == [10, 3, 4, 0, 0]
+    assert summary(loaded).loc["y"].tolist() == [10, 3, 4, 0, 0]
     loaded.test.open(None, "t")
     for number, split in enumerate(("train", "val", "test")):
         rows = loaded.manifest[loaded.manifest["split"] == split]
         for element in getattr(loaded, split):
-            red, green, blue = element["image"][4, 4].numpy().astype(int)
+            red, green, blue = element["input"][4, 4].numpy().astype(int)
             assert (red - green, blue) == (number * 50, 7)
             assert green % 3 == element["label"]
             assert rows["label"][int(element["id"])] == loaded.classes[green % 3]
@@ -87,26 +86,26 @@ def test_a_builder_by_path_with_its_splits(dataset, memory_budget):
 def test_a_path_in_the_manifest_is_a_tfds_slice(dataset):
     import tensorflow_datasets as tfds
 
-    loaded = data.load(dataset("sliced", {"train": 30, "test": 12}), 8)
+    loaded = load(dataset("sliced", {"train": 30, "test": 12}), 8)
     builder = sources.find("sliced")
     assert builder.examples["path"].tolist() == loaded.manifest["path"].tolist()
     prepared = tfds.builder_from_directory(f"{tfds.core.constants.DATA_DIR}/sliced/1.0.0")
     (example,) = prepared.as_dataset(split="test[7:8]").as_numpy_iterator()
     row = loaded.manifest.index[loaded.manifest["path"] == "sliced/test[7]"][0]
     (element,) = [element for element in loaded.test.open(None, "t") if element["id"] == row]
-    np.testing.assert_array_equal(example["image"], element["image"])
+    np.testing.assert_array_equal(example["image"], element["input"])
 
 
 def test_one_split_is_divided_and_a_missing_one_carved(dataset):
-    assert data.summary(data.load(dataset("single", {"everything": 60}), 8)).loc["x"].tolist() == [
+    assert summary(load(dataset("single", {"everything": 60}), 8)).loc["x"].tolist() == [
         12,
         3,
         5,
         0,
         0,
     ]
-    loaded = data.load(dataset("pair", {"train": 60, "test": 30}), 8)
-    assert data.summary(loaded).loc["x"].tolist() == [17, 3, 10, 0, 0]
+    loaded = load(dataset("pair", {"train": 60, "test": 30}), 8)
+    assert summary(loaded).loc["x"].tolist() == [17, 3, 10, 0, 0]
 
 
 def test_groups_of_a_builder_stay_together(dataset):
@@ -116,32 +115,32 @@ def test_groups_of_a_builder_stay_together(dataset):
         FEATURES + ', "group": tfds.features.Text()',
         '{"image": image, "label": label, "group": f"patient {i // 5}"}',
     )
-    loaded = data.load(name, 8)
+    loaded = load(name, 8)
     assert (loaded.manifest.groupby("group")["split"].nunique() == 1).all()
     assert loaded.manifest["group"].nunique() == 12
 
 
 def test_a_split_without_labels_is_left_out(dataset):
-    loaded = data.load(dataset("secret", {"train": 60, "test": 9}, unlabelled=("test",)), 8)
+    loaded = load(dataset("secret", {"train": 60, "test": 9}, unlabelled=("test",)), 8)
     assert loaded.problems["kind"][loaded.problems["path"] != ""].tolist() == ["unlabelled"]
     assert len(loaded.manifest) == 60
-    assert data.summary(loaded)["test"].sum() == 15
+    assert summary(loaded)["test"].sum() == 15
 
 
 def test_prepared_sets_are_found_by_name(dataset):
-    data.load(dataset("by_name", {"train": 30}), 8)
-    assert len(data.load("tfds:by_name", 8).manifest) == 30
-    assert len(data.load("tfds:by_name:1.0.0", 8).manifest) == 30
+    load(dataset("by_name", {"train": 30}), 8)
+    assert len(load("tfds:by_name", 8).manifest) == 30
+    assert len(load("tfds:by_name:1.0.0", 8).manifest) == 30
     with pytest.raises(InputError, match="TFDS"):
-        data.load("tfds:by_name:9.9.9", 8)
+        load("tfds:by_name:9.9.9", 8)
 
 
 def test_sets_that_do_not_fit_are_answered(dataset):
     text_only = dataset("texts", {"train": 3}, '"text": tfds.features.Text()', '{"text": "a"}')
     with pytest.raises(InputError, match="features text; expected one picture"):
-        data.load(text_only, 8)
+        load(text_only, 8)
     with pytest.raises(InputError, match="one train split"):
-        data.load(dataset("halves", {"left": 9, "right": 9}), 8)
+        load(dataset("halves", {"left": 9, "right": 9}), 8)
     broken = dataset("broken", {"train": 3}, example="1 / 0")
     with pytest.raises(InputError, match="could not be prepared: .*division by zero"):
-        data.load(broken, 8)
+        load(broken, 8)

@@ -6,10 +6,9 @@ import tensorflow as tf
 
 from runner.data import sealed
 from runner.errors import InputError
-from runner.pictures.batches import batches
+from runner.networks import inference
+from runner.pictures import batches as batching
 from runner.report import page as report
-from runner.scores import classification
-from tests.stand_ins import data_of
 
 
 @pytest.fixture
@@ -26,8 +25,8 @@ def test_sealed_it_gives_its_length_and_no_picture(split):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.compile(loss="mse")
     for read in (
-        lambda: batches(data_of(split, "ab"), "train", 2),
-        lambda: classification.predict({"m": model}, split, "ab"),
+        lambda: batching.batches(split, "ab", 2),
+        lambda: inference.outputs({"m": model}, split),
         lambda: model.evaluate(split, verbose=0),
         lambda: list(split),
         lambda: split[0],

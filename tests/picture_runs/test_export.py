@@ -14,7 +14,7 @@ from runner import __main__ as command_line
 from runner.errors import InputError
 from runner.networks import backbones
 from runner.picture_runs import export
-from runner.pictures import images
+from runner.pictures import square
 
 SIZE = 64
 
@@ -65,7 +65,7 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("how", images.RESIZES)
+@pytest.mark.parametrize("how", square.RESIZES)
 def test_the_resize_inside_the_model_is_that_of_training(how):
     """Within 1 of 255 at every pixel, since Pillow rounds twice; the portable form follows Keras' closely."""
     picture = keras.Input((None, None, 3), dtype="uint8", name="image")
@@ -73,7 +73,7 @@ def test_the_resize_inside_the_model_is_that_of_training(how):
     model = export.any_size(keras.Model(small, keras.ops.cast(small, "float32")), how)
     portable = export.PortableResize(SIZE, how)
     for (one, _), size in zip(photos(), ("same", "large", "odd", "grows", "strip"), strict=True):
-        pillow = images.resize(Image.fromarray(one), SIZE, how)
+        pillow = square.resize(Image.fromarray(one), SIZE, how)
         inside = np.asarray(model(one[None]))[0]
         assert np.abs(inside - pillow).max() < 1, size
         assert np.abs(np.asarray(portable(one[None].astype("float32")))[0] - inside).max() < 2e-3, size

@@ -16,7 +16,7 @@ from PIL import Image
 
 from runner.errors import InputError
 from runner.picture_runs import export, predict
-from runner.pictures import images
+from runner.pictures import images, square
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = 16
@@ -77,7 +77,7 @@ def test_each_file_has_its_row_and_its_own_prediction(run, photos, tmp_path):
         if row.note.startswith(("not a picture", "cannot be decoded")):
             assert row.prediction == "" and list(row[4:]) == [""] * 3
             continue
-        pixels = images.resize(images.decode(row.path)[0], SIZE, "pad")
+        pixels = square.resize(images.decode(row.path)[0], SIZE, "pad")
         p = scipy.special.softmax(model.predict(pixels[None], verbose=0)[0].astype(float) / 2.5)
         assert np.allclose([float(one) for one in row[4:]], p, atol=1e-5)
         assert row.prediction == CLASSES[p.argmax()] and float(row.confidence) == pytest.approx(

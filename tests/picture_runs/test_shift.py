@@ -12,8 +12,8 @@ from scipy.stats import norm
 
 from runner.errors import InputError
 from runner.picture_runs import export, shift
-from runner.pictures import load as data
 from runner.pictures import reference
+from runner.pictures.load import load
 from runner.scores import two_sample
 
 SIZE = 16
@@ -141,7 +141,7 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("shift")
     for number, name in enumerate(COLOURS):
         save(root / "photos" / name, {name: COLOURS[name]}, 80, number)
-    examples = data.load(root / "photos", SIZE, val_fraction=0.4, test_fraction=0.1)
+    examples = load(root / "photos", SIZE, val_fraction=0.4, test_fraction=0.1)
     model, folder = network(), root / "run"
     folder.mkdir()
     export.any_size(model).save(folder / "model.keras")

@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from runner.errors import InputError
-from runner.pictures import boxes, images, sources
-from runner.pictures import coco_voc as annotations
-from runner.pictures import load as data
-from runner.pictures.batches import batches as batches_of
+from runner.pictures import batches as batching
+from runner.pictures import boxes, coco_voc, images
+from runner.pictures.load import load
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +259,7 @@ def test_what_is_no_json_and_no_place_is_told(tmp_path):
 def test_objects_of_tfds(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
-    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    monkeypatch.setattr("runner.data.source.ROOT", tmp_path)
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "prepared"))
     folder = tmp_path / "datasets" / "squares"
     folder.mkdir(parents=True)
@@ -318,10 +317,10 @@ def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
             image=False,
         )
         picture(tmp_path / "JPEGImages" / f"{number:02}.png", 150, 100, [(x, y, *corner)])
-    examples = data.load(boxes.find(tmp_path), 120, resize=resize)
-    batches = batches_of(
-        examples,
-        "train",
+    examples = load(boxes.find(tmp_path), 120, resize=resize)
+    batches = batching.named_batches(
+        examples.train,
+        examples.classes,
         8,
         seed=1,
         strength=strength,
@@ -330,7 +329,7 @@ def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
         target=lambda one: one,
     )
     checked = 0
-    for batch in batches.named().as_numpy_iterator():
+    for batch in batches.as_numpy_iterator():
         for image, (box,), (number,) in zip(batch["input"], batch["boxes"], batch["classes"]):
             # Of a turned rectangle that the border cuts, less is left than its hull says (warp.py).
             if number < 0 or box.min() <= 0 or box.max() >= 120:
@@ -344,7 +343,7 @@ def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
 
 
 def test_an_annotation_larger_than_any_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(annotations, "MAX_XML", 20)
+    monkeypatch.setattr(coco_voc, "MAX_XML", 20)
     voc(tmp_path, "1", voc_object("cat", 1, 1, 9, 9))
     with pytest.raises(InputError, match="more than 20 bytes"):
         boxes.find(tmp_path)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runner.pictures import checks, near_duplicates
+from runner.data.pairs import COLUMNS
+from runner.pictures import checks
 
 
 @pytest.fixture(autouse=True)
@@ -15,20 +16,14 @@ def fresh_keras():
 def manifest(labels, **columns) -> pd.DataFrame:
     """A training picture per label, 227 x 227 JPEG, unless columns say otherwise."""
     count = len(labels)
-    table = pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)], "label": list(labels)}, dtype=object)
+    table = pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)], "label": pd.Categorical(list(labels))})
     facts = dict(split="train", group="", width=227, height=227, format="JPEG", gray=False, turned=False)
     facts |= {"sha256": [f"{i:064}" for i in range(count)]}
     return table.assign(**facts | columns)
 
 
 def pairs(*rows) -> pd.DataFrame:
-    return pd.DataFrame([(*row, 12.0) for row in rows], columns=near_duplicates.COLUMNS)
-
-
-def counts(**classes) -> pd.DataFrame:
-    """Pictures per class: name=(train, val, test)."""
-    table = pd.DataFrame.from_dict(classes, orient="index", columns=["train", "val", "test"])
-    return table.assign(unused=0, skipped=0)
+    return pd.DataFrame([(*row, 12.0) for row in rows], columns=COLUMNS)
 
 
 def kinds(rows) -> list[str]:
@@ -50,28 +45,6 @@ def test_a_near_duplicate_in_two_splits_is_named_once_per_picture():
     assert checks.near_copies(manifest("ab", split="unused"), pairs((0, 1, "as it is"))) == []
 
 
-def test_what_is_wrong_comes_first_and_one_of_each_cluster():
-    table = manifest("aaaabaaa", split=[*["train"] * 3, "test", "train", "train", "unused", "train"])
-    given = pairs(*((a, b, "as it is") for a, b in ((0, 1), (1, 2), (2, 3), (0, 4), (5, 6), (5, 7))))
-    torn, argued = checks.conflicts(given, table)
-    assert torn.tolist() == [False, False, True, False, False, False]  # unused stands in no split
-    assert argued.tolist() == [False, False, False, True, False, False]
-    clusters = near_duplicates.clusters(given, 8)
-    ordered = checks.worst_first(given, table, clusters)[["first", "second"]].to_numpy().tolist()
-    assert ordered == [[2, 3], [0, 4], [0, 1], [5, 6], [1, 2], [5, 7]]
-    assert checks.worst_first(near_duplicates.none(), table, clusters).empty
-
-
-def test_a_chain_is_too_long_above_a_twentieth_and_ten():
-    clusters = np.full(300, -1)
-    clusters[:15], clusters[20:35], clusters[40:] = 0, 1, -1
-    assert not checks.too_large(clusters).any()
-    clusters[15] = 0
-    assert checks.too_large(clusters).sum() == 16
-    assert not checks.too_large(np.array([0] * 10 + [-1] * 10)).any()
-    assert not checks.too_large(np.zeros(0, int)).any()
-
-
 def test_a_film_is_told_unless_it_has_groups():
     clusters = np.repeat([0, 1, 2, -1], [10, 10, 10, 70])
     row = checks.films(manifest("a" * 100), clusters)
@@ -81,74 +54,6 @@ def test_a_film_is_told_unless_it_has_groups():
     assert checks.films(manifest("a" * 100), np.repeat([0, 1, -1], [2, 2, 96])) == []
     assert checks.films(manifest("a" * 400), np.repeat([0, -1], [20, 380])) == []
     assert "30 in chains" in checks.films(manifest("a" * 400), np.repeat([0, -1], [30, 370]))[0][2]
-
-
-# ---------------------------------------------------------------- class names
-
-
-@pytest.mark.parametrize(
-    "one, other, words",
-    [
-        (("Cat", 50), ("cat", 50), "differ in case only"),
-        (("cat ", 50), ("cat", 50), "white space"),
-        (("red fox", 50), ("red  fox", 50), "white space"),
-        (("red_fox", 50), ("Red-Fox", 50), "white space"),
-        (("caf\u00e9", 50), ("cafe\u0301", 50), "spelling"),
-        (("rose", 50), ("roses", 50), "singular and plural"),
-        (("fox", 50), ("foxes", 50), "singular and plural"),
-        (("cherry", 50), ("cherries", 50), "singular and plural"),
-        (("dandelion", 50), ("dandelon", 50), "one letter apart"),
-        (("dandelion", 50), ("dandeloin", 50), "one letter apart"),
-        (("sunflower", 50), ("sunflowar", 3), "one letter apart"),
-        (("cat", 500), ("cst", 2), "one letter apart"),
-    ],
-)
-def test_names_of_one_class_are_found(one, other, words):
-    rows = checks.class_names(pd.Series(dict([one, other, ("tulip", 50)])))
-    assert kinds(rows) == ["label"] and words in rows[0][2] and repr(one[0]) in rows[0][2]
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("cat", "rat", "bat"),
-        ("class1", "class2", "class10"),
-        ("image 01", "image 02"),
-        ("grade A", "grade B", "grade AB"),
-        ("0", "1", "10", "11"),
-        ("a", "b", "c"),
-        ("rose", "nose"),
-        ("type_i", "type_ii", "type_iii"),
-        ("stage 1s", "stage 2s"),
-        ("日", "目"),
-        ("-", "_", "+"),
-    ],
-)
-def test_names_of_different_classes_are_let_be(names):
-    assert checks.class_names(pd.Series(dict.fromkeys(names, 50))) == []
-
-
-def test_ten_thousand_names_take_a_moment():
-    random = np.random.default_rng(0)
-    names = {"".join(chr(97 + i) for i in random.integers(0, 26, 12)) for _ in range(10_000)}
-    assert checks.class_names(pd.Series(dict.fromkeys(names, 5))) == []
-
-
-# ---------------------------------------------------------------- class sizes
-
-
-def test_sizes_that_are_wrong_are_told():
-    fine = dict(a=(60, 30, 30), b=(50, 30, 30))
-    assert checks.class_sizes(counts(**fine)) == []
-    rows = checks.class_sizes(counts(**fine, c=(3, 20, 20)))
-    assert kinds(rows) == ["tiny", "imbalance"] and "'c' 3" in rows[0][2] and "'a' has 60" in rows[1][2]
-    rows = checks.class_sizes(counts(**fine, c=(40, 0, 4)))
-    assert kinds(rows) == ["missing", "tiny"]
-    # Clopper and Pearson's interval of 4 right of 4 begins at the fourth root of 0.025.
-    assert "4 right of 4" in rows[1][2] and "40 to 100 %" in rows[1][2]
-    rows = checks.class_sizes(counts(a=(60, 12, 30), b=(60, 13, 30)))
-    assert kinds(rows) == ["tiny"] and "val has 25" in rows[0][2] and "4.0 points" in rows[0][2]
-    assert kinds(checks.class_sizes(counts(a=(60, 30, 30), b=(12, 30, 30)))) == ["imbalance"]
 
 
 # ---------------------------------------------------------------- give-aways

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.pictures import images
+from runner.pictures import images, square
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # data.load silences these too
 
@@ -310,7 +310,7 @@ def test_resize_keeps_what_it_says():
     for third in range(3):
         wide[:, third * 20 : third * 20 + 20, third] = 200
     image = Image.fromarray(wide)
-    crop, pad, stretch = (images.resize(image, 30, how) for how in images.RESIZES)
+    crop, pad, stretch = (square.resize(image, 30, how) for how in square.RESIZES)
     assert crop.shape == pad.shape == stretch.shape == (30, 30, 3)
     assert crop.dtype == np.uint8
     assert (crop == (0, 200, 0)).all()  # only the middle, which is cut out before it is resized
@@ -319,27 +319,27 @@ def test_resize_keeps_what_it_says():
     assert stretch[0, 2].tolist() == [200, 0, 0] and stretch[29, 27].tolist() == [0, 0, 200]
 
 
-@pytest.mark.parametrize("how", images.RESIZES)
+@pytest.mark.parametrize("how", square.RESIZES)
 def test_resize_leaves_the_right_size_alone(how):
     pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
-    np.testing.assert_array_equal(images.resize(Image.fromarray(pixels), 16, how), pixels)
+    np.testing.assert_array_equal(square.resize(Image.fromarray(pixels), 16, how), pixels)
 
 
-@pytest.mark.parametrize("how", images.RESIZES)
+@pytest.mark.parametrize("how", square.RESIZES)
 def test_resize_takes_strips_and_single_pixels(how):
     for size in ((1, 1), (1, 5000), (5000, 1), (17, 16)):
-        assert images.resize(Image.new("RGB", size, "white"), 16, how).shape == (16, 16, 3)
+        assert square.resize(Image.new("RGB", size, "white"), 16, how).shape == (16, 16, 3)
 
 
 def test_crop_of_an_odd_margin_stays_on_the_pixel_grid():
     pixels = np.random.default_rng(0).integers(0, 255, (16, 17, 3), np.uint8)
-    np.testing.assert_array_equal(images.resize(Image.fromarray(pixels), 16), pixels[:, :16])
+    np.testing.assert_array_equal(square.resize(Image.fromarray(pixels), 16), pixels[:, :16])
 
 
 def test_resize_is_antialiased():
     stripes = np.zeros((128, 128, 3), np.uint8)
     stripes[:, ::2] = 255
-    shrunk = images.resize(Image.fromarray(stripes), 16)
+    shrunk = square.resize(Image.fromarray(stripes), 16)
     assert np.abs(shrunk.astype(int) - 127).max() < 12  # picking pixels would give 0 or 255
 
 

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner.data.examples import summary
 from runner.errors import InputError
-from runner.pictures import in_memory, sources
-from runner.pictures import load as data
+from runner.pictures import in_memory, sources, square
+from runner.pictures.load import load
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def kinds(loaded) -> dict[str, str]:
 def message(*arguments, **options) -> str:
     """The one line that loading answers with."""
     with pytest.raises(InputError) as error:
-        data.load(*arguments, **options)
+        load(*arguments, **options)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -67,7 +68,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("memory_budget", [2**30, 0], ids=["in memory", "from files"])
 def test_elements_agree_with_the_manifest(folder, memory_budget):
-    loaded = data.load(folder, 8, memory_budget=memory_budget)
+    loaded = load(folder, 8, memory_budget=memory_budget)
     assert loaded.classes == ("daisy", "rose", "tulip")
     seen = []
     for split, dataset in splits_of(loaded).items():
@@ -89,11 +90,11 @@ def test_elements_agree_with_the_manifest(folder, memory_budget):
 
 @pytest.mark.parametrize("memory_budget", [2**30, 0], ids=["in memory", "from files"])
 def test_the_order_is_fixed_and_the_datasets_compose(folder, memory_budget):
-    loaded = data.load(folder, 8, memory_budget=memory_budget)
+    loaded = load(folder, 8, memory_budget=memory_budget)
     assert ids(loaded.train) == ids(loaded.train)
     # What does not fit in memory comes mixed, since no shuffle buffer holds it all.
     assert (ids(loaded.train) == sorted(ids(loaded.train))) == (memory_budget > 0)
-    again = data.load(folder, 8, memory_budget=memory_budget)
+    again = load(folder, 8, memory_budget=memory_budget)
     pd.testing.assert_frame_equal(again.manifest, loaded.manifest)
     for one, other in zip(loaded.test.open(None, "t"), again.test.open(None, "t")):
         np.testing.assert_array_equal(one["input"], other["input"])
@@ -103,22 +104,21 @@ def test_the_order_is_fixed_and_the_datasets_compose(folder, memory_budget):
 
 def test_odd_sizes_and_few_labels_keep_pictures_and_ids_together(folder):
     """7 x 7 x 3 bytes are no multiple of TensorFlow's alignment; few labels repack the array."""
-    from runner.pictures import images
 
     for labels_per_class in (None, 2):
-        loaded = data.load(folder, 7, labels_per_class=labels_per_class, resize="stretch")
+        loaded = load(folder, 7, labels_per_class=labels_per_class, resize="stretch")
         for dataset in splits_of(loaded).values():
             for element in dataset:
                 path = folder / loaded.manifest["path"][int(element["id"])]
-                np.testing.assert_array_equal(element["input"], images.resize(Image.open(path), 7, "stretch"))
+                np.testing.assert_array_equal(element["input"], square.resize(Image.open(path), 7, "stretch"))
 
 
 def test_pictures_outlive_their_data(folder):
     """The datasets point into one array, which must live as long as they do."""
-    train = data.load(folder, 8).train
+    train = load(folder, 8).train
     expected = [element["input"].numpy() for element in train]
     for _ in range(5):
-        data.load(folder, 8)
+        load(folder, 8)
     for element, image in zip(train, expected):
         np.testing.assert_array_equal(element["input"], image)
 
@@ -156,7 +156,7 @@ def _resident() -> int:
 
 def test_summary_counts(folder):
     (folder / "rose" / "broken.jpg").write_bytes(b"")
-    counts = data.summary(data.load(folder, 8, labels_per_class=3))
+    counts = summary(load(folder, 8, labels_per_class=3))
     assert list(counts.columns) == ["train", "val", "test", "unused", "skipped"]
     assert list(counts.index) == ["daisy", "rose", "tulip"]
     assert counts.loc["rose"].tolist() == [3, 3, 5, 9, 1]
@@ -178,7 +178,7 @@ def test_each_odd_file_is_decoded_or_named(folder):
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(rose / "glass.png")
     (rose / ".DS_Store").write_bytes(b"junk")
     (rose / "Thumbs.db").write_bytes(b"junk")
-    loaded = data.load(folder, 8)
+    loaded = load(folder, 8)
     assert kinds(loaded) == {
         "rose/empty.jpg": "unreadable",
         "rose/notes.txt": "unreadable",
@@ -211,7 +211,7 @@ def test_a_file_name_that_is_not_utf8(folder):
     shutil.copy(folder / "rose" / "00.png", name)
     picture(950).save(os.fsdecode(name), "PNG")
     for budget in (2**30, 0):
-        loaded = data.load(folder, 8, memory_budget=budget)
+        loaded = load(folder, 8, memory_budget=budget)
         assert "rose/caf\\xe9.png" in set(loaded.manifest["path"])
         loaded.manifest.to_csv(folder.parent / "manifest.csv")
         assert sum(len(ids(dataset)) for dataset in splits_of(loaded).values()) == 53
@@ -221,33 +221,33 @@ def test_a_file_name_that_is_not_utf8(folder):
 
 
 def test_splits_are_stratified_seeded_and_written_down(folder):
-    loaded = data.load(folder, 8, seed=5)
-    assert data.summary(loaded).loc["daisy"].tolist() == [12, 3, 5, 0, 0]
-    assert data.summary(loaded).loc["tulip"].tolist() == [7, 2, 3, 0, 0]
-    assert (data.load(folder, 8, seed=6).manifest["split"] != loaded.manifest["split"]).any()
+    loaded = load(folder, 8, seed=5)
+    assert summary(loaded).loc["daisy"].tolist() == [12, 3, 5, 0, 0]
+    assert summary(loaded).loc["tulip"].tolist() == [7, 2, 3, 0, 0]
+    assert (load(folder, 8, seed=6).manifest["split"] != loaded.manifest["split"]).any()
 
 
 def test_given_folders_are_kept_and_val_is_carved(tmp_path):
     write(tmp_path / "train", {"a": 20, "b": 20})
     write(tmp_path / "Testing", {"a": 6, "b": 6}, first=100)
-    loaded = data.load(tmp_path, 8)
-    assert data.summary(loaded).loc["a"].tolist() == [17, 3, 6, 0, 0]
+    loaded = load(tmp_path, 8)
+    assert summary(loaded).loc["a"].tolist() == [17, 3, 6, 0, 0]
     assert loaded.manifest["path"][loaded.manifest["split"] == "test"].str.startswith("Testing/").all()
     write(tmp_path / "validation", {"a": 4, "b": 4}, first=200)
-    assert data.summary(data.load(tmp_path, 8)).loc["b"].tolist() == [20, 4, 6, 0, 0]
+    assert summary(load(tmp_path, 8)).loc["b"].tolist() == [20, 4, 6, 0, 0]
 
 
 def test_labels_per_class_is_nested_and_never_thins_test(folder):
-    full, five, three = (data.load(folder, 8, labels_per_class=k) for k in (None, 5, 3))
-    assert (data.summary(five)["train"] == 5).all() and (data.summary(three)["train"] == 3).all()
-    assert (data.summary(three)["val"] <= 3).all() and (data.summary(five)["val"] <= 5).all()
+    full, five, three = (load(folder, 8, labels_per_class=k) for k in (None, 5, 3))
+    assert (summary(five)["train"] == 5).all() and (summary(three)["train"] == 3).all()
+    assert (summary(three)["val"] <= 3).all() and (summary(five)["val"] <= 5).all()
     assert set(ids(three.train)) < set(ids(five.train)) < set(ids(full.train))
     assert set(ids(three.val)) <= set(ids(five.val)) <= set(ids(full.val))
     assert ids(three.test.open(None, "t")) == ids(five.test.open(None, "t")) == ids(full.test.open(None, "t"))
     assert (five.manifest["split"] == "unused").sum() == 52 - len(ids(full.test.open(None, "t"))) - 15 - len(
         ids(five.val)
     )
-    other = data.load(folder, 8, labels_per_class=5, seed=1)
+    other = load(folder, 8, labels_per_class=5, seed=1)
     assert set(ids(other.train)) != set(ids(five.train))
     text = message(folder, 8, labels_per_class=8)
     assert "'tulip' has 7" in text and "1 to 7" in text and "daisy" not in text
@@ -258,16 +258,16 @@ def test_groups_stay_together_in_our_splits(tmp_path):
     rows = [(f"images/{c}/{i:02}.png", c, f"patient {i // 4}") for c in "ab" for i in range(40)]
     pd.DataFrame(rows, columns=["path", "label", "group"]).to_csv(tmp_path / "list.csv", index=False)
     for seed in range(4):
-        loaded = data.load(tmp_path / "list.csv", 8, seed=seed)
+        loaded = load(tmp_path / "list.csv", 8, seed=seed)
         assert (loaded.manifest.groupby("group")["split"].nunique() == 1).all()
-        assert (data.summary(loaded)["test"].between(6, 14)).all()
+        assert (summary(loaded)["test"].between(6, 14)).all()
 
 
 def test_identical_pictures_stay_together_in_our_splits(folder):
     for i in range(10):  # the same pixels under other names and in another format
         Image.open(folder / "daisy" / f"{i:02}.png").save(folder / "daisy" / f"copy {i}.bmp")
     for seed in range(4):
-        loaded = data.load(folder, 8, seed=seed)
+        loaded = load(folder, 8, seed=seed)
         assert (loaded.manifest.groupby("sha256")["split"].nunique() == 1).all()
         assert loaded.manifest["sha256"].nunique() == 52
         assert "duplicate" not in set(loaded.problems["kind"])
@@ -277,11 +277,11 @@ def test_a_leak_between_given_splits_is_reported_and_kept(tmp_path):
     write(tmp_path / "train", {"a": 8, "b": 8})
     write(tmp_path / "test", {"a": 4, "b": 4}, first=100)
     picture(3).save(tmp_path / "test" / "a" / "leak.tif")  # = train/a/03.png
-    loaded = data.load(tmp_path, 8)
+    loaded = load(tmp_path, 8)
     leaks = loaded.problems[loaded.problems["kind"] == "duplicate"]
     assert leaks["path"].tolist() == ["test/a/leak.tif"]
     assert "train/a/03.png" in leaks["message"].item() and "test/a/leak.tif" in leaks["message"].item()
-    assert data.summary(loaded)["test"]["a"] == 5
+    assert summary(loaded)["test"]["a"] == 5
 
 
 def photo(number: int) -> Image.Image:
@@ -299,14 +299,14 @@ def test_near_duplicates_stay_together_in_our_splits(tmp_path):
         copy.save(tmp_path / "a" / f"copy {i}.jpg", quality=80)
     photo(0).save(tmp_path / "a" / "exact.bmp")
     for seed in range(4):
-        loaded = data.load(tmp_path, 8, seed=seed)
+        loaded = load(tmp_path, 8, seed=seed)
         split = loaded.manifest.set_index("path")["split"]
         for i in range(10):
             assert split[f"a/{i:02}.png"] == split[f"a/copy {i}.jpg"]
         assert split["a/00.png"] == split["a/exact.bmp"]
         assert "near-duplicate" not in set(loaded.problems["kind"][loaded.problems["path"] != ""])
         assert len(loaded.near_duplicates) == 10 and set(loaded.near_duplicates["how"]) == {"mirrored"}
-    assert data.summary(loaded).loc["a", ["train", "val", "test"]].between(4, 30).all()
+    assert summary(loaded).loc["a", ["train", "val", "test"]].between(4, 30).all()
 
 
 def test_near_duplicates_between_given_splits_are_reported_and_shown(tmp_path):
@@ -317,7 +317,7 @@ def test_near_duplicates_between_given_splits_are_reported_and_shown(tmp_path):
                 photo(first + i + 20 * (name == "b")).save(tmp_path / split / name / f"{i:02}.png")
     photo(3).resize((40, 40)).save(tmp_path / "test" / "b" / "leak.jpg", quality=70)  # of train/a/03.png
     for budget in (2**30, 0):
-        loaded = data.load(tmp_path, 8, val_fraction=0.3, memory_budget=budget)
+        loaded = load(tmp_path, 8, val_fraction=0.3, memory_budget=budget)
         found = loaded.problems.set_index("kind")["message"]
         origin = loaded.manifest.set_index("path")["split"]["train/a/03.png"]
         assert found["near-duplicate"].startswith(
@@ -343,7 +343,7 @@ def test_a_film_is_split_and_told_and_not_put_into_one_split(tmp_path, grouped):
             image.save(tmp_path / "images" / name)
             rows.append((f"images/{name}", "ab"[i % 2], f"scene {i // 5}" if grouped else ""))
     pd.DataFrame(rows, columns=["path", "label", "group"]).to_csv(tmp_path / "list.csv", index=False)
-    loaded = data.load(tmp_path / "list.csv", 8)
+    loaded = load(tmp_path / "list.csv", 8)
     frames = loaded.manifest[~loaded.manifest["path"].str.contains("other")]
     assert set(frames["split"]) == {"train", "val", "test"}
     torn = loaded.problems[loaded.problems["kind"] == "near-duplicate"]
@@ -361,7 +361,7 @@ def test_the_manifest_says_what_the_files_are(folder):
     exif[0x0112] = 6
     photo(5).resize((40, 20)).save(folder / "rose" / "turned.jpg", exif=exif)
     (folder / "rose" / "broken.jpg").write_bytes(b"")
-    rows = data.load(folder, 8).manifest.set_index("path")
+    rows = load(folder, 8).manifest.set_index("path")
     columns = ["width", "height", "format", "gray", "turned"]
     assert rows.loc["rose/low.gif", columns].tolist() == [9, 6, "GIF", True, False]
     assert rows.loc["rose/turned.jpg", columns].tolist() == [20, 40, "JPEG", False, True]
@@ -374,7 +374,7 @@ def test_planted_faults_of_the_set_are_reported(tmp_path):
     for i in range(60):
         (tmp_path / "photos" / "rose").mkdir(exist_ok=True)
         picture(5000 + i, 9).save(tmp_path / "photos" / "rose" / f"{i:02}.png")
-    found = data.load(tmp_path / "photos", 8).problems.groupby("kind")["message"].agg(" ".join)
+    found = load(tmp_path / "photos", 8).problems.groupby("kind")["message"].agg(" ".join)
     assert set(found.index) == {"label", "tiny", "imbalance", "give-away"}
     assert "'daisy' and 'daisys'" in found["label"]
     # Without the quarter that is test.
@@ -383,7 +383,7 @@ def test_planted_faults_of_the_set_are_reported(tmp_path):
 
 def test_contradicting_labels_are_reported(folder):
     shutil.copy(folder / "daisy" / "00.png", folder / "rose" / "daisy.png")
-    loaded = data.load(folder, 8)
+    loaded = load(folder, 8)
     text = loaded.problems.set_index("kind")["message"]["label"]
     assert "'daisy'" in text and "'rose'" in text
     assert loaded.manifest.groupby("sha256")["split"].nunique().max() == 1
@@ -393,17 +393,17 @@ def test_class_names_that_differ_in_case_are_reported(tmp_path):
     write(tmp_path / "images", {"a": 8, "b": 8})
     lines = [f"images/{c}/{i:02}.png,{c.upper() if i % 2 else c}" for c in "ab" for i in range(8)]
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
-    loaded = data.load(tmp_path / "list.csv", 8)
+    loaded = load(tmp_path / "list.csv", 8)
     assert "'A' and 'a' differ in case" in " ".join(loaded.problems["message"])
 
 
 def test_numbered_classes_are_sorted_by_value(tmp_path):
-    assert data.load(write(tmp_path, {"10": 5, "9": 5, "0": 5}), 8).classes == ("0", "9", "10")
+    assert load(write(tmp_path, {"10": 5, "9": 5, "0": 5}), 8).classes == ("0", "9", "10")
 
 
 def test_a_class_that_test_lacks_is_reported(tmp_path):
-    loaded = data.load(write(tmp_path, {"a": 12, "b": 12, "rare": 1}), 8)
-    assert data.summary(loaded).loc["rare"].tolist() == [1, 0, 0, 0, 0]
+    loaded = load(write(tmp_path, {"a": 12, "b": 12, "rare": 1}), 8)
+    assert summary(loaded).loc["rare"].tolist() == [1, 0, 0, 0, 0]
     missing = loaded.problems[loaded.problems["kind"] == "missing"]["message"].tolist()
     assert missing == ["class 'rare' has no val example", "class 'rare' has no test example"]
 
@@ -456,7 +456,7 @@ def test_wrong_folders_are_answered(tmp_path):
 
 
 def test_a_class_may_be_called_train(tmp_path):
-    loaded = data.load(write(tmp_path, {"car": 6, "plane": 6, "train": 6}), 8)
+    loaded = load(write(tmp_path, {"car": 6, "plane": 6, "train": 6}), 8)
     assert loaded.classes == ("car", "plane", "train")
 
 
@@ -521,22 +521,22 @@ def rows(extra=lambda name, i: "") -> list[str]:
 def test_a_csv_file_is_read(table, tmp_path):
     picture(777).save(tmp_path / "images" / "naïve, tulip.png")
     lines = ["Path, Label ,note", *[f"{row},x" for row in rows()], "", '"images/naïve, tulip.png", a ,x']
-    loaded = data.load(table(*lines, encoding="utf-8-sig"), 8)
+    loaded = load(table(*lines, encoding="utf-8-sig"), 8)
     assert loaded.classes == ("a", "b")
     assert len(loaded.manifest) == 17
     assert loaded.manifest["path"].iloc[-1] == "images/naïve, tulip.png"
-    assert data.summary(loaded).loc["b"].tolist() == [5, 1, 2, 0, 0]
+    assert summary(loaded).loc["b"].tolist() == [5, 1, 2, 0, 0]
 
 
 def test_absolute_paths_are_allowed(table, tmp_path):
     lines = [f"{tmp_path}/images/{name}/{i:02}.png,{name}" for name in "ab" for i in range(8)]
-    assert len(data.load(table("path,label", *lines), 8).manifest) == 16
+    assert len(load(table("path,label", *lines), 8).manifest) == 16
 
 
 def test_split_and_group_columns_are_respected(table):
     words = ["train", "Training", "train", "train", "val", "validation", "test", "TEST"]
-    loaded = data.load(table("path,label,split,group", *rows(lambda name, i: f",{words[i]},{name}{i}")), 8)
-    assert data.summary(loaded).loc["a"].tolist() == [4, 2, 2, 0, 0]
+    loaded = load(table("path,label,split,group", *rows(lambda name, i: f",{words[i]},{name}{i}")), 8)
+    assert summary(loaded).loc["a"].tolist() == [4, 2, 2, 0, 0]
     assert loaded.manifest["group"].tolist() == [f"{name}{i}" for name in "ab" for i in range(8)]
     text = message(table("path,label,split,group", *rows(lambda name, i: f",{words[i]},{i % 4}")), 8)
     assert "group '0'" in text and "train" in text and "val" in text

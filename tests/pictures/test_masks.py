@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from runner.errors import InputError
-from runner.pictures import images, mask_values, masks
-from runner.pictures import load as data
+from runner.pictures import images, mask_values, masks, square
+from runner.pictures.load import load
 
 COLOURS = ((0, 0, 0), (128, 0, 0), (0, 128, 255))
 
@@ -51,7 +51,7 @@ def test_images_and_masks_become_a_source(tmp_path):
     assert [open(file, "rb").read(4) for file in source.read()] == [b"\x89PNG"] * 4
     for row in range(4):
         found = target(source, row)
-        expected = images.resize_mask(index_mask(row), 12, "stretch", 255)
+        expected = square.resize_mask(index_mask(row), 12, "stretch", 255)
         np.testing.assert_array_equal(found.arrays["mask"], expected)
         assert found.amounts.tolist() == np.bincount(expected.ravel(), minlength=256)[:3].tolist()
         assert not found.problems
@@ -108,7 +108,7 @@ def test_an_object_may_be_white(tmp_path):
     (root / "classes.txt").write_text("ground,0,0,0\nobject,255,255,255\n")
     source = masks.find(root)
     assert source.classes == ("ground", "object")
-    expected = images.resize_mask((index_mask() == 1).astype(np.uint8), 12, "stretch", 255)
+    expected = square.resize_mask((index_mask() == 1).astype(np.uint8), 12, "stretch", 255)
     np.testing.assert_array_equal(target(source).arrays["mask"], expected)
 
 
@@ -119,7 +119,7 @@ def test_names_and_ignored_values_number_the_classes_anew(tmp_path):
     source = masks.find(root, ignore=(255, 0), classes=names)
     assert source.classes == ("road", "sky", "never")
     mask = target(source).arrays["mask"]
-    expected = images.resize_mask(index_mask(), 12, "stretch", 255)
+    expected = square.resize_mask(index_mask(), 12, "stretch", 255)
     np.testing.assert_array_equal(mask, np.array([255, 0, 1] + [255] * 253, np.uint8)[expected])
 
 
@@ -149,11 +149,11 @@ def test_masks_that_mean_nothing_are_unreadable(tmp_path):
         assert "\n" not in str(error.value)
     assert target(source, row_of["images/6.png"]).problems == (("mask", "all of its mask is ignored"),)
     # Loading names them and goes on, or stops.
-    loaded = data.load(source, 16, val_fraction=0.3, test_fraction=0.3)
+    loaded = load(source, 16, val_fraction=0.3, test_fraction=0.3)
     assert (loaded.manifest["split"] == "skipped").sum() == 5
     assert loaded.train.element_spec["mask"].shape == (16, 16)
     with pytest.raises(InputError, match="of whose 12 files 5 cannot be used"):
-        data.load(source, 16, on_bad_data="stop")
+        load(source, 16, on_bad_data="stop")
 
 
 def test_wrong_folders_are_answered_in_one_line(tmp_path):
@@ -202,12 +202,13 @@ def test_wrong_folders_are_answered_in_one_line(tmp_path):
     answer("none of whose 4 masks can be used, such as 'masks/0.png' .its mask", tmp_path / "coloured")
 
 
-@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("resize", square.RESIZES)
 @pytest.mark.parametrize("shape", [(40, 64), (64, 40)])
 def test_a_mask_goes_back_to_the_size_of_its_picture(shape, resize):
     mask = np.zeros(shape, np.uint8)
     mask[10:30, 12:28] = 1
-    back = masks.at_own_size(images.resize_mask(mask, 128, resize, 255), shape[1], shape[0], resize)
+    small = square.resize_mask(mask, 128, resize, 255)
+    back = square.mask_at_own_size(small, shape[1], shape[0], resize, 255)
     assert back.shape == shape
     cut = back == 255
     assert cut.sum() == ((64 - 40) * 40 if resize == "crop" else 0)

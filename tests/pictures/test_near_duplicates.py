@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
+from runner.data.pairs import COLUMNS, none
 from runner.pictures import images, near_duplicates
 
 COUNT = 60
@@ -135,23 +136,13 @@ def test_the_same_shape_in_another_colour_is_another_thing():
     assert len(find([disc(red), jpeg(disc(red), 60)])) == 1
 
 
-def test_clusters_go_through_others():
-    pairs = near_duplicates.none()
-    pairs["first"], pairs["second"] = [0, 2, 4], [2, 5, 6]
-    clusters = near_duplicates.clusters(pairs, 8)
-    assert clusters[1] == clusters[3] == clusters[7] == -1
-    assert clusters[0] == clusters[2] == clusters[5] >= 0 and clusters[4] == clusters[6] >= 0
-    assert clusters[0] != clusters[4]
-    assert near_duplicates.clusters(near_duplicates.none(), 3).tolist() == [-1, -1, -1]
-
-
 def test_nothing_and_one_picture_give_no_pairs():
     for count in (0, 1):
         pairs = near_duplicates.find(
             np.zeros((count, 32, 32), np.uint8), np.zeros((count, 8, 8, 2), np.uint8), [1024] * count
         )
-        assert pairs.empty and list(pairs.columns) == near_duplicates.COLUMNS
-        assert pairs.dtypes.equals(near_duplicates.none().dtypes)
+        assert pairs.empty and list(pairs.columns) == COLUMNS
+        assert pairs.dtypes.equals(none().dtypes)
 
 
 def test_thousands_take_seconds():

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from runner.data import pairs
+from runner.data.examples import labels_of
 from runner.errors import InputError
-from runner.pictures import near_duplicates
 from runner.report import data as report_data
 from runner.report import figures, schedule
 from runner.report import page as report
@@ -91,12 +92,13 @@ def fake_data(classes, each=4, **changes):
                 images[len(rows)] = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
                 rows.append((f"{name}/{len(rows)}.png", split, name, "", content))
     manifest = pd.DataFrame(rows, columns=["path", "split", "label", "group", "sha256"])
+    manifest["label"] = labels_of(manifest["label"], classes)
     problems = pd.DataFrame(columns=["path", "kind", "message"])
     splits = {
         split: [{"id": one, "input": images[one]} for one in manifest.index[manifest["split"] == split]]
         for split in ("train", "val", "test")
     }
-    more = {"near_duplicates": near_duplicates.none(), "odd": {}, "amounts": None}
+    more = {"near_duplicates": pairs.none(), "odd": {}, "amounts": None, "unit": "pictures"}
     return SimpleNamespace(
         classes=tuple(classes), manifest=manifest, problems=problems, **splits | more | changes
     )
@@ -314,7 +316,7 @@ def test_near_duplicates_and_other_findings_are_shown(tmp_path):
     data.manifest.loc[9, "path"] = hostile
     data.manifest = data.manifest.assign(turned=[True] * 3 + [False] * 21)
     rows = [(0, 9, "mirrored", 12.0), (1, 4, "as it is", 11.0), (2, 3, "as it is", 10.0)]
-    data.near_duplicates = pd.DataFrame(rows, columns=near_duplicates.COLUMNS)
+    data.near_duplicates = pd.DataFrame(rows, columns=pairs.COLUMNS)
     data.odd = {one["id"]: one["input"] for one in [*data.train, *data.val] if one["id"] in (0, 1, 4, 9, 5)}
     data.problems = pd.DataFrame(
         [

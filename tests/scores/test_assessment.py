@@ -11,6 +11,8 @@ import pytest
 import scipy.special
 
 from runner import atomic
+from runner.data import pairs
+from runner.data.examples import labels_of
 from runner.report import assessment as report_assessment
 from runner.report import card
 from runner.report import page as report
@@ -91,10 +93,16 @@ def run(classes, found, test):
     split = ["test"] * len(test) + ["train"] * 10 + ["val"] * 10
     hashes = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(len(labels))]
     manifest = pd.DataFrame(
-        {"path": [f"{i}.png" for i in range(len(labels))], "split": split, "label": labels, "group": ""}
+        {
+            "path": [f"{i}.png" for i in range(len(labels))],
+            "split": split,
+            "label": labels_of(labels, classes),
+            "group": "",
+        }
     ).assign(sha256=hashes)
     problems = pd.DataFrame([("", "imbalance", "few")], columns=["path", "kind", "message"])
-    data = SimpleNamespace(classes=tuple(classes), manifest=manifest, problems=problems, amounts=None)
+    common = dict(classes=tuple(classes), manifest=manifest, amounts=None, unit="pictures")
+    data = SimpleNamespace(problems=problems, **common)
     metrics = classification.metrics(test, classes, resamples=50)
     low, high = metrics["accuracy_interval"]
     comparison = pd.DataFrame([("staged", metrics["accuracy"], low, high)])
@@ -104,9 +112,7 @@ def run(classes, found, test):
 
 def page(tmp_path, classes, found, test, **more):
     data, metrics, comparison = run(classes, found, test)
-    from runner.pictures import near_duplicates
-
-    data.near_duplicates, data.odd = near_duplicates.none(), {}
+    data.near_duplicates, data.odd = pairs.none(), {}
     path = report.write(
         tmp_path / "report.html",
         title="t",

@@ -49,7 +49,7 @@ def test_the_temperature_is_that_of_the_logits_themselves():
     table = calibrated(400, too_confident=5.0)
     random = np.random.default_rng(0)
     logits = 5.0 * 2 * random.normal(size=(400, len(CLASSES)))
-    labels = classification.codes(table, "label", list(CLASSES))
+    labels, _ = classification.truth_and_prediction(table, CLASSES)
     grid = np.exp(np.linspace(np.log(3), np.log(8), 4001))
     likelihoods = [
         scipy.special.log_softmax(logits / one, axis=1)[np.arange(400), labels].sum() for one in grid
@@ -155,7 +155,7 @@ def test_the_interval_of_the_error_holds_its_true_value():
 def test_likelihood_and_brier_score_are_scikit_learns():
     table = calibrated(300)
     probabilities = table[[f"p:{name}" for name in CLASSES]].to_numpy(np.float64)
-    labels = classification.codes(table, "label", list(CLASSES))
+    labels, _ = classification.truth_and_prediction(table, CLASSES)
     found = calibration.error(table, CLASSES)
     normalised = probabilities / probabilities.sum(axis=1, keepdims=True)  # off by float32's rounding
     assert found["negative_log_likelihood"] == pytest.approx(
@@ -210,8 +210,8 @@ def test_the_share_of_counted_examples_has_wilsons_interval():
 
 def test_the_numbers_need_no_tensorflow():
     code = (
-        "import sys; from runner.scores import calibration, classification, groups, operating_point; "
-        "from runner.report import figures; "
+        "import sys; from runner.report import figures, page; "
+        "from runner.scores import assessment, calibration, classification, groups, operating_point; "
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

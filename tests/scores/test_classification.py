@@ -12,6 +12,7 @@ import sklearn.metrics
 import tensorflow as tf
 
 from runner.errors import InputError
+from runner.networks import inference
 from runner.scores import classification, intervals
 
 CLASSES = ("cat", "dog", "<b>bird</b>")
@@ -48,6 +49,10 @@ def counted_dataset(examples, classes=3, first_label=0):
     return tf.data.Dataset.from_generator(generate, output_signature=signature), images, labels, handed_out
 
 
+def predict(models, dataset, classes=CLASSES, batch_size=64):
+    return classification.tables(*inference.outputs(models, dataset, batch_size), classes)
+
+
 def table(truth, predicted, classes, seed=0):
     """A prediction table whose argmax is `predicted`."""
     logits = np.random.default_rng(seed).normal(size=(len(truth), len(classes)))
@@ -68,9 +73,7 @@ def random_table(examples, number_of_classes, seed=0):
 def test_all_models_are_predicted_in_one_pass():
     dataset, images, labels, handed_out = counted_dataset(21)
     models = {"first": pictures_model(3), "second": pictures_model(3)}
-    frames = classification.predict(
-        models, dataset, CLASSES, batch_size=8
-    )  # 8 + 8 + 5: the last batch is short
+    frames = predict(models, dataset, batch_size=8)  # 8 + 8 + 5: the last batch is short
     assert handed_out == list(range(21))
     for name, model in models.items():
         logits = model.predict(images, verbose=0)
@@ -90,7 +93,7 @@ def test_many_models_draw_no_warning_about_tracing(caplog):
     dataset, *_ = counted_dataset(4)
     tf.get_logger().propagate, propagates = True, tf.get_logger().propagate
     try:
-        classification.predict({f"m{number}": pictures_model(3) for number in range(8)}, dataset, CLASSES)
+        predict({f"m{number}": pictures_model(3) for number in range(8)}, dataset)
     finally:
         tf.get_logger().propagate = propagates
     assert "retracing" not in caplog.text
@@ -103,7 +106,7 @@ def test_a_model_made_under_a_strategy_gives_each_picture_once():
     with strategy.scope():
         model = pictures_model(3)
     dataset, images, _, _ = counted_dataset(5)
-    frame = classification.predict({"mirrored": model}, dataset, CLASSES)["mirrored"]
+    frame = predict({"mirrored": model}, dataset)["mirrored"]
     expected = scipy.special.softmax(model(images, training=False).numpy(), axis=1)
     np.testing.assert_allclose(frame.filter(like="p:"), expected, rtol=1e-4, atol=1e-6)
 
@@ -125,15 +128,15 @@ def test_a_model_made_under_a_strategy_gives_each_picture_once():
 )
 def test_what_cannot_be_evaluated_is_said_in_one_line(model, classes, words):
     with pytest.raises(InputError) as caught:
-        classification.predict({"mine": model()}, counted_dataset(6)[0], classes)
+        predict({"mine": model()}, counted_dataset(6)[0], classes)
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
 
 
 def test_nothing_to_evaluate_is_said():
     with pytest.raises(InputError, match="no models"):
-        classification.predict({}, counted_dataset(2)[0], CLASSES)
+        predict({}, counted_dataset(2)[0])
     with pytest.raises(InputError, match="no examples"):
-        classification.predict({"mine": pictures_model(3)}, counted_dataset(0)[0], CLASSES)
+        predict({"mine": pictures_model(3)}, counted_dataset(0)[0])
     with pytest.raises(InputError, match="without rows"):
         classification.metrics(table([0], [0], CLASSES).head(0), CLASSES)
     with pytest.raises(InputError, match="'dog', which is none of the 2 classes"):

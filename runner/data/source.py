@@ -1,0 +1,224 @@
+"""Where labelled examples of any kind come from, and what every kind of source shares.
+
+A `Source` is a row per example and a way to read the inputs, nothing decoded yet. What a folder or a data set
+has to hold is the business of each kind (`runner.pictures.sources`); a CSV file lists files of any kind.
+"""
+
+import contextlib
+import csv
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from runner.errors import InputError, suggest
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder of this repository, with datasets/ in it."""
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+COLUMNS = "path,label[,split][,group][,subgroup]"
+_NOT_DATA = {
+    "thumbs.db",
+    "desktop.ini",
+    "__macosx",
+}  # written by file managers; hidden files are left out as well
+
+
+class Target(NamedTuple):
+    """What one example is to be trained on where that is no single label: boxes, a mask.
+
+    arrays: of the same names, shapes and dtypes for all examples; they stand beside "input" in an
+    element of `examples.Data`.
+    amounts: int64 (classes,): how many boxes, or pixels, of each class.
+    problems: (kind, message) of what is odd about it, such as boxes without area.
+    """
+
+    arrays: dict[str, np.ndarray]
+    amounts: np.ndarray
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Examples as they were found.
+
+    examples: DataFrame, a row per example: path (as a person would look it up), label (class name), split
+    ("train", "val", "test", or "" in every row where the source has no splits), group ("" = on its own); of a
+    CSV file also subgroup ("" = none).
+    classes: names, in the order of the codes that a label becomes.
+    read: gives the inputs in row order, each as the path of a file or the bytes of one; as often as called.
+    problems: rows (path, kind, message) for what was left out already.
+    target: None where each example has one label, which is "" for none. Else it gives an example's `Target`,
+    from its row and what the kind of example needs (of pictures: width and height upright in pixels,
+    image_size and resize); it is called in several threads, and raises what the reader of that kind takes
+    for unusable (`images.Unreadable`). Every label is "" then, and classes are those of boxes or masks.
+    counted: what the amounts of targets count, in a word for the terminal ("boxes"); "" for nothing to tell.
+    """
+
+    examples: pd.DataFrame
+    classes: tuple[str, ...]
+    read: Callable[[], Iterator[str | bytes]]
+    problems: list[tuple[str, str, str]] = field(default_factory=list)
+    target: Callable[..., Target] | None = None
+    counted: str = ""
+
+
+def datasets() -> list[str]:
+    """Return the names of the dataset builders in datasets/, sorted."""
+    return sorted(path.parent.name for path in (ROOT / "datasets").glob("*/*_dataset_builder.py"))
+
+
+def dataset_folder(name: str) -> Path:
+    """Return the folder of a builder that `datasets` names."""
+    return ROOT / "datasets" / name
+
+
+def neighbours(path: Path) -> list[str]:
+    """Return what lies beside a path that is not there, written as the person wrote it."""
+    with contextlib.suppress(OSError, ValueError):
+        return [str(path.parent / name) for name in os.listdir(path.parent) if not name.startswith(".")]
+    return []
+
+
+# ---------------------------------------------------------------- folders
+
+
+def children(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the regular files in a folder, sorted, without hidden ones."""
+    folders, files = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name.lower() in _NOT_DATA:
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file():  # no pipes or sockets, which would block the reader
+                    files.append(entry.name)
+    except OSError as error:
+        raise InputError(
+            f"Received the folder {str(folder)!r}, which cannot be listed: {error.strerror}."
+        ) from None
+    return sorted(folders), sorted(files)
+
+
+def printable(name: str) -> str:
+    """Return a file name that can be written as UTF-8; Linux allows others."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def ordered(labels: set[str]) -> tuple[str, ...]:
+    """Sort class names; by value where all are whole numbers, so that 10 comes after 9."""
+    numbers = all(label.isdecimal() and len(label) < 1000 for label in labels)  # int() takes 4,300 digits
+    return tuple(sorted(labels, key=lambda label: (int(label), label) if numbers else (0, label)))
+
+
+# ---------------------------------------------------------------- a CSV file
+
+
+def table(path: Path) -> Source:
+    """List the examples of a CSV file with the columns COLUMNS, paths relative to its folder.
+
+    Raises InputError, in one line, for what a person has to put right in it.
+    """
+    header, lines = _read_csv(path)
+    where = f"Received data={str(path)!r}"
+    for line, row in lines:
+        if len(row) != len(header):
+            raise InputError(
+                f"{where} with {len(row)} cells in line {line} and {len(header)} columns; put cells that "
+                "contain a comma in double quotes."
+            )
+    numbers = [line for line, _ in lines]
+    cells = pd.DataFrame([row for _, row in lines], columns=header, dtype=object)
+
+    for name in ("path", "label", "split"):
+        empty = [line for line, cell in zip(numbers, cells[name]) if not cell] if name in cells else []
+        if empty:
+            advice = " or leave the column out to have the examples split here" if name == "split" else ""
+            raise InputError(f"{where} with an empty {name} in {_lines(empty)}; fill it in{advice}.")
+    for name in ("split", "group", "subgroup"):
+        if name not in cells:
+            cells[name] = ""
+    if "split" in header:
+        for line, word in zip(numbers, cells["split"]):
+            if word.lower() not in SPLIT_WORDS:
+                hint = suggest(word, SPLIT_WORDS)
+                raise InputError(
+                    f"{where} with split {word!r} in line {line}; allowed: train, val, test.{hint}"
+                )
+        cells["split"] = [SPLIT_WORDS[word.lower()] for word in cells["split"]]
+        if "train" not in set(cells["split"]):
+            raise InputError(f"{where}, whose split column has no 'train'; mark the rows to train on.")
+
+    folder = os.path.abspath(path.parent)
+    files, seen = [], {}
+    for line, cell in zip(numbers, cells["path"]):
+        file = os.path.normpath(os.path.join(folder, cell))
+        if not file.startswith(os.path.join(folder, "")):
+            raise InputError(
+                f"{where} with path {cell!r} in line {line}, which leaves the folder of the file; put the "
+                "file at the top of what it lists, or a link to their folder beside it."
+            )
+        if file in seen:
+            raise InputError(
+                f"{where} with path {cell!r} in lines {seen[file]} and {line}; list each file once."
+            )
+        seen[file] = line
+        files.append(file)
+    missing = [i for i, file in enumerate(files) if not os.path.isfile(file)]
+    if missing:
+        first = cells["path"].iloc[missing[0]]
+        hint = " Write / instead of \\." if "\\" in first else ""
+        raise InputError(
+            f"{where}, of whose {len(files)} files {len(missing)} are missing, such as {first!r} "
+            f"({_lines([numbers[i] for i in missing])}); paths are relative to the folder of the file.{hint}"
+        )
+    examples = cells[["path", "label", "split", "group", "subgroup"]]
+    return Source(examples, ordered(set(examples["label"])), lambda: iter(files))
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header and the rows, each with its line number; cells without surrounding white space."""
+    where = f"Received data={str(path)!r}"
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise InputError(
+            f"{where}, which is not a readable CSV file in UTF-8: {' '.join(str(error).split())}."
+        ) from None
+    lines = [(line, row) for line, row in lines if any(row)]
+    if not lines:
+        raise InputError(f"{where}, which is empty; expected the columns {COLUMNS}.")
+    header = [name.lower() for name in lines.pop(0)[1]]
+    if not {"path", "label"} <= set(header) or len(set(header)) < len(header):
+        separator = (
+            " Separate the cells with commas." if len(header) == 1 and set(header[0]) & set(";\t|") else ""
+        )
+        raise InputError(
+            f"{where} with the columns {', '.join(map(repr, header))}; expected {COLUMNS} "
+            f"in the first line, each once.{separator}"
+        )
+    if not lines:
+        raise InputError(f"{where}, which has a header and no rows; expected a row per example.")
+    return header, lines
+
+
+def _lines(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:3]))
+    return f"line{'s' * (len(numbers) > 1)} {shown}{', ...' * (len(numbers) > 3)}"
