@@ -406,7 +406,7 @@ def test_a_copys_own_tests_pass(application, tmp_path):
 
 
 def test_the_short_ones_of_a_copys_own_tests_pass(tmp_path):
-    """All but the one that trains from end to end: above, a copy is trained, and in place that test runs too."""
+    """All but the one that trains from end to end; the fast set trains a copy above."""
     made = new.new("object_detection", tmp_path / "mine")
     trains = "mine/test_template.py::test_a_run_leaves_everything_it_promises"
     result = run_in(made, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--deselect={trains}")
