@@ -1,7 +1,10 @@
 # Every target sets up what it needs in .venv first. Another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
-# How many processes run the fast tests; each takes 2 GB.
+# Another template to run: make demo TEMPLATE=object_detection
+TEMPLATE := image_classification
+# How many processes run the fast tests; each takes 2 GB. A part of them: make test TESTS=tests/scores
 WORKERS ?= 2
+TESTS :=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -10,22 +13,30 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONUNBUFFERED ?= 1
 
+TEMPLATES := $(patsubst templates/%/config.py,%,$(wildcard templates/*/config.py))
+ifeq ($(filter $(TEMPLATE),$(TEMPLATES)),)
+$(error There is no template '$(TEMPLATE)'; there are: $(TEMPLATES))
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow coverage bench lint audit clean
+.PHONY: help setup demo test test-slow test-lowest coverage bench lint audit clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.demo-ready  ## make .venv and install requirements.txt into it
+setup: $(VENV)/.ready  ## make .venv and install what all templates need (requirements.txt)
 
-demo: $(VENV)/.demo-ready  ## train the image template with its defaults and write the report (some minutes)
-	@$(BIN)/python -m templates.image_classification.train
+demo: $(VENV)/.$(TEMPLATE)-ready  ## train a template with its defaults and write the report (some minutes)
+	@$(BIN)/python -m templates.$(TEMPLATE).train
 
 test: $(VENV)/.test-ready  ## run the fast tests
-	@$(BIN)/python -m pytest -q -n $(WORKERS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) $(TESTS)
 
 test-slow: $(VENV)/.test-ready  ## run the tests with full-size networks and longer training
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q -m slow $(TESTS)
+
+test-lowest:  ## run the fast tests with the lowest versions that the requirements allow (python3.11)
+	@WORKERS=$(WORKERS) scripts/lowest_versions.sh $(TESTS)
 
 coverage: $(VENV)/.test-ready  ## run the fast tests and show which lines of runner/ they leave out
 	@$(BIN)/python -m pytest -q --cov --cov-report=term-missing
@@ -45,15 +56,23 @@ clean:  ## delete caches; keeps .venv and runs/
 		-prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .ruff_cache .coverage
 
-$(VENV)/.demo-ready: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
-		echo "Thaw needs Python 3.10 to 3.13; '$(PYTHON)' is" \
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+		echo "Thaw needs Python 3.11 to 3.13; '$(PYTHON)' is" \
 			"$$($(PYTHON) --version 2>/dev/null || echo 'not there'). Name another: make PYTHON=python3.12" >&2; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version); TensorFlow is a large download ..."
 	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.ready: requirements.txt $(wildcard requirements/*.txt) | $(VENV)/.made
 	@$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.test-ready: requirements-dev.txt $(VENV)/.demo-ready
+# What the template needs, and what copies it out.
+$(VENV)/.%-ready: templates/%/requirements.txt $(wildcard requirements/*.txt) | $(VENV)/.made
+	@$(PIP) -r $< -r requirements/copying.txt
+	@touch $@
+
+$(VENV)/.test-ready: requirements-dev.txt $(VENV)/.ready
 	@$(PIP) -r requirements-dev.txt
 	@touch $@

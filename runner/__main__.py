@@ -123,9 +123,15 @@ def shift(options: argparse.Namespace) -> int:
 
 
 def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
-    """Return the command line; it has `new` only where there are templates, not in a copied-out project."""
+    """Return the command line; a copied-out project lacks `new`, and commands whose wing it does without."""
     top = Parser(prog="python -m runner", description="What the runner does beside training.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=Parser)
+
+    def add(name: str, wing: str, **options) -> argparse.ArgumentParser:
+        if (Path(__file__).parent / wing).is_dir():
+            return commands.add_parser(name, **options)
+        return Parser()  # takes the arguments that follow, and is no part of the command line
+
     if (repository / "templates" / "cookiecutter.json").is_file():
         make = commands.add_parser(
             "new",
@@ -147,14 +153,15 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
             "--backbone", default="", metavar="NAME", help="a name from `python -m runner backbones`"
         )
         make.set_defaults(call=new)
-    commands.add_parser("backbones", help="list the pretrained networks and their sizes").set_defaults(
+    add("backbones", "networks", help="list the pretrained networks and their sizes").set_defaults(
         call=list_backbones
     )
-    make = commands.add_parser("doctor", help="check this machine and say what training will run on")
+    make = add("doctor", "devices", help="check this machine and say what training will run on")
     make.add_argument("--gpu", action="store_true", help="fail unless TensorFlow can use a GPU")
     make.set_defaults(call=doctor)
-    make = commands.add_parser(
+    make = add(
         "launch",
+        "devices",
         help="train with several processes, on this host or on several",
         description="Start workers that train together, pass on what they print, and end all when one fails.",
         usage="python -m runner launch --workers N [OPTIONS] -m MODULE [FLAGS OF MODULE]",
@@ -190,8 +197,9 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     run.add_argument(
         "run", metavar="RUN", help="folder of a complete run, such as runs/image_classification/mine"
     )
-    make = commands.add_parser(
+    make = add(
         "predict",
+        "picture_runs",
         parents=[run],
         help="predict pictures of your own with a run, into a CSV file",
         description="Write a CSV file with a row per picture: path, prediction, confidence, note, p:<class>.",
@@ -202,8 +210,9 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     make.add_argument("--output", default="predictions.csv", help="the file to write (default: %(default)s)")
     make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
     make.set_defaults(call=predict)
-    make = commands.add_parser(
+    make = add(
         "shift",
+        "picture_runs",
         parents=[run],
         help="say how far new pictures lie from those a run was trained on",
         description="Compare a folder of new pictures with a run's training data, and write a page about it.",
@@ -213,8 +222,9 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     )
     make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
     make.set_defaults(call=shift)
-    make = commands.add_parser(
+    make = add(
         "export",
+        "picture_runs",
         parents=[run],
         help="write the model of a run as SavedModel, LiteRT or ONNX",
         description="Write the model of a run for raw pictures of any size, and compare it with model.keras.",

@@ -6,6 +6,7 @@ cookiecutter was installed in: this module needs the standard library alone, and
 is called.
 """
 
+import ast
 import importlib.metadata
 import json
 import keyword
@@ -14,6 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from runner.errors import InputError, suggest
@@ -23,9 +25,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = ("runner", "datasets", "checkpoints", "runs", "templates", "tests")
 # Python's own tests are installed as `test`, but not listed in sys.stdlib_module_names.
 PYTHONS_TESTS = {"test"}
-# Packages imported under another name than requirements.txt calls them by.
+# Packages imported under another name than the requirements call them by.
 IMPORTED_AS = {"scikit_learn": "sklearn", "pillow": "pil"}
 NOT_COPIED = ("__pycache__", "*.pyc", ".*", "runs")
+# The template's own requirements become the project's, and a copied-out project has no templates to copy.
+NOT_IN_PACKAGE = ("requirements.txt",)
+NOT_IN_RUNNER = ("new.py",)
 
 
 def new(
@@ -150,20 +155,25 @@ def resolve_data(data: str, folder: str | Path, repository: Path = REPOSITORY) -
 
 
 def fill(project: Path, application: str, data: str, backbone: str, repository: Path = REPOSITORY) -> None:
-    """Copy the template, the runner, and its default data set and checkpoint into the folder `project`.
+    """Copy the template and what it needs of the runner, the data sets and the checkpoints into `project`.
 
     The template's files are taken as they are; only its package name becomes the project's, and the defaults
-    in `config.py` for what `data` and `backbone` give are set (empty ones are left).
+    in `config.py` for what `data` and `backbone` give are set (empty ones are left). Of the runner go along
+    its flat modules and the folders that `wings` names, of the requirements those of this template.
     """
     template = repository / "templates" / application
     package = package_name(project.name)
-    shutil.copytree(template, project / package, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    # A copied-out project has no templates to copy.
-    shutil.copytree(
-        repository / "runner", project / "runner", ignore=shutil.ignore_patterns(*NOT_COPIED, "new.py")
-    )
-    for name in ("requirements.txt", "LICENSE"):
-        shutil.copy(repository / name, project / name)
+    shutil.copytree(template, project / package, ignore=shutil.ignore_patterns(*NOT_COPIED, *NOT_IN_PACKAGE))
+    (project / "runner").mkdir()
+    for path in (repository / "runner").glob("[!.]*.*"):
+        if path.name not in NOT_IN_RUNNER:
+            shutil.copy(path, project / "runner" / path.name)
+    for wing in wings(application, repository):
+        target = project / "runner" / wing
+        shutil.copytree(repository / "runner" / wing, target, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    shutil.copy(repository / "LICENSE", project / "LICENSE")
+    requirements = requirements_of(application, repository)
+    (project / "requirements.txt").write_text(requirements, encoding="utf-8", newline="\n")
 
     config = (template / "config.py").read_text(encoding="utf-8")
     defaults = re.findall(r'^    (\w+): [^=\n]+ = "([^"\n]*)"', config, flags=re.MULTILINE)
@@ -183,9 +193,74 @@ def fill(project: Path, application: str, data: str, backbone: str, repository: 
             path.write_bytes(text)
 
 
+def wings(application: str, repository: Path = REPOSITORY) -> tuple[str, ...]:
+    """Return the folders of `runner/` that a copy of the template needs, in alphabetical order.
+
+    They are those that its modules and its notebook import, those that these import, and so on; imports
+    inside functions count too. A command's wing goes along where nothing else would have to come with it:
+    the copy's `python -m runner` has the commands that the template can use.
+    """
+    runner = repository / "runner"
+    everything = _all_wings(repository)
+    imports = {wing: _imported(runner.glob(f"{wing}/**/*.py"), everything) - {wing} for wing in everything}
+
+    def with_imports(wanted: set[str]) -> set[str]:
+        reached: set[str] = set()
+        while wanted - reached:
+            reached |= wanted
+            wanted = set().union(*(imports[wing] for wing in reached))
+        return reached
+
+    template = repository / "templates" / application
+    flat = [path for path in runner.glob("*.py") if path.name not in ("__main__.py", *NOT_IN_RUNNER)]
+    code = [*flat, *template.rglob("*.py"), *template.glob("*.ipynb")]
+    needed = with_imports(_imported(code, everything))
+    of_commands = _imported([runner / "__main__.py"], everything)
+    # Those that need least come first: one of them may be what another needs.
+    for wing in sorted(of_commands, key=lambda wing: len(with_imports({wing}))):
+        if with_imports({wing}) <= needed | {wing}:
+            needed |= {wing}
+    return tuple(sorted(needed))
+
+
+def requirements_of(application: str, repository: Path = REPOSITORY) -> str:
+    """Return the template's requirements as one text, with what FILE holds in the place of `-r FILE`."""
+
+    def read(path: Path) -> str:
+        parts = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            included = re.fullmatch(r"-r\s+(\S+)", line.strip())
+            parts.append(read(path.parent / included[1]) if included else f"{line}\n")
+        return "".join(parts)
+
+    return read(repository / "templates" / application / "requirements.txt")
+
+
+def _all_wings(repository: Path) -> set[str]:
+    return {path.parent.name for path in (repository / "runner").glob("*/__init__.py")}
+
+
+def _imported(paths: Iterable[Path], wings: set[str]) -> set[str]:
+    """Return the wings that these modules and notebooks import anywhere."""
+    found = set()
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+            lines = "\n".join("".join(source) for source in cells).splitlines()
+            # Jupyter's own commands are no Python.
+            text = "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
+        for node in ast.walk(ast.parse(text, str(path))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in found if name.startswith("runner.")} & wings
+
+
 def _taken_names(repository: Path) -> set[str]:
     """Return lower-case names that a new package must not take, or it would hide the module of that name."""
-    lines = (repository / "requirements.txt").read_text(encoding="utf-8")
+    lines = "".join(path.read_text(encoding="utf-8") for path in (repository / "requirements").glob("*.txt"))
     requirements = re.findall(r"^[\w-]+", lines, flags=re.MULTILINE)
     required = {name.lower().replace("-", "_") for name in requirements}
     required |= {IMPORTED_AS[name] for name in required & IMPORTED_AS.keys()}

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from runner.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 APPLICATION = "image_classification"
-COPIED = ("runner", "templates", "datasets", "checkpoints")
+COPIED = ("runner", "templates", "datasets", "checkpoints", "requirements")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -56,8 +57,7 @@ def repository(place):
     copy = place / "repository"
     for name in COPIED:
         shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("requirements.txt", "LICENSE"):
-        shutil.copy(REPOSITORY / name, copy / name)
+    shutil.copy(REPOSITORY / "LICENSE", copy / "LICENSE")
     return copy
 
 
@@ -75,10 +75,41 @@ def project(place, repository):
     )
 
 
+def imported_wings(files, repository) -> set[str]:
+    """The folders of runner/ that files import, and those that these import; told from the text alone."""
+    runner, found, unread = repository / "runner", set(), list(files)
+    line = re.compile(r'^[ "]*(?:from|import) runner(?:\.(\w+)| import \(?([\w, \n]+))', flags=re.MULTILINE)
+    while unread:
+        text = unread.pop().read_text(encoding="utf-8")
+        names = {name for match in line.finditer(text) for name in re.findall(r"\w+", match[1] or match[2])}
+        new_ones = {name for name in names - found if (runner / name).is_dir()}
+        unread += [path for name in new_ones for path in (runner / name).rglob("*.py")]
+        found |= new_ones
+    return found
+
+
+def wings_of_a_copy(application, repository) -> set[str]:
+    """What the template imports, and the wings of commands that need nothing else."""
+    template, runner = repository / "templates" / application, repository / "runner"
+    needed = imported_wings([*template.glob("*.py"), *template.glob("*.ipynb")], repository)
+    commands = re.findall(r"^ +from runner\.(\w+) import", (runner / "__main__.py").read_text(), re.MULTILINE)
+    needs = {name: imported_wings((runner / name).glob("*.py"), repository) for name in commands}
+    return needed | {name for name in commands if needs[name] <= needed | {name}}
+
+
+@pytest.mark.parametrize("application", new.applications())
+def test_the_wings_are_those_that_the_template_imports(application):
+    wings = new.wings(application)
+    assert set(wings) == wings_of_a_copy(application, REPOSITORY)
+    assert "pictures" in wings and "picture_runs" in wings  # so far all templates are of pictures
+
+
 def test_the_project_has_exactly_these_files(project, repository):
     runner = {f"runner/{path.name}" for path in (repository / "runner").glob("*.*")} - {"runner/new.py"}
-    modules = ("__init__.py", "config.py", "model.py", "train.py", "test_template.py")
-    template = (*modules, "README.md", "explore.ipynb")
+    for wing in wings_of_a_copy(APPLICATION, repository):
+        runner |= {f"runner/{wing}/{name}" for name in files(repository / "runner" / wing)}
+    modules = files(repository / "templates" / APPLICATION).keys() - {"requirements.txt"}
+    assert {"config.py", "train.py", "test_template.py", "README.md", "explore.ipynb"} < modules
     builder = ("__init__.py", "digits_in_photos_dataset_builder.py")
     dataset = (*builder, "CITATIONS.bib", "README.md", "TAGS.txt")
     assert set(files(project)) == {
@@ -92,14 +123,49 @@ def test_the_project_has_exactly_these_files(project, repository):
         "checkpoints/letters_in_photos/card.json",
         "datasets/photos.py",
         *(f"datasets/digits_in_photos/{name}" for name in dataset),
-        *(f"my_flowers/{name}" for name in template),
+        *(f"my_flowers/{name}" for name in modules),
         *runner,
     }
 
 
+@pytest.fixture
+def rows(copy_of_repository):
+    """A repository with one more template, `rows`, that has to do with no pictures."""
+    template = copy_of_repository / "templates" / "rows"
+    template.mkdir()
+    (template / "__init__.py").touch()
+    (template / "config.py").write_text('RUN_DIR = "runs/rows"\n')
+    (template / "requirements.txt").write_text("numpy\n-r ../../requirements/copying.txt\n")
+    (template / "train.py").write_text(
+        "from templates.rows import config\n\n\n"
+        "def main():\n    from runner.scores import intervals\n\n    return config, intervals\n"
+    )
+    (template / "explore.ipynb").write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": ["%matplotlib inline\n", "import json"]}]})
+    )
+    menu = copy_of_repository / "templates" / "cookiecutter.json"
+    menu.write_text(menu.read_text().replace('"object_detection",', '"object_detection", "rows",'))
+    return copy_of_repository
+
+
+def test_a_template_without_pictures_gets_nothing_of_pictures(rows, tmp_path):
+    made = new.new("rows", tmp_path / "prices", repository=rows)
+    wings = {path.name for path in (made / "runner").iterdir() if path.is_dir()}
+    assert wings == wings_of_a_copy("rows", rows)
+    assert "scores" in wings and not wings & {"pictures", "picture_runs", "training"}
+    copying = (REPOSITORY / "requirements" / "copying.txt").read_text()
+    assert (made / "requirements.txt").read_text() == f"numpy\n{copying}"
+    shown = run_in(made, "-m", "runner", "--help").stdout
+    assert "doctor" in shown and "backbones" in shown
+    assert not re.search(r"^    (new|predict|shift|export) ", shown, flags=re.MULTILINE)
+    result = run_in(made, "-m", "runner", "predict", "here", "there")
+    assert result.returncode == 2 and "There is no command 'predict'" in result.stderr
+    assert run_in(made, "-c", "from prices import train; train.main()").returncode == 0
+
+
 def test_code_is_copied_as_it_is_but_for_the_package_name(project, repository):
     for path in (repository / "templates" / APPLICATION).glob("*.*"):
-        if path.name != "config.py":
+        if path.name not in ("config.py", "requirements.txt"):
             expected = path.read_bytes()
             for written, meant in ((b"templates.", b""), (b"templates/", b""), (b"runs/", b"runs/")):
                 expected = expected.replace(written + APPLICATION.encode(), meant + b"my_flowers")
@@ -107,7 +173,8 @@ def test_code_is_copied_as_it_is_but_for_the_package_name(project, repository):
     for folder in ("runner", "datasets", "checkpoints"):
         for name, content in files(project / folder).items():
             assert content == (repository / folder / name).read_bytes()
-    assert (project / "requirements.txt").read_bytes() == (repository / "requirements.txt").read_bytes()
+    parts = [repository / "requirements" / f"{name}.txt" for name in ("core", "pictures")]
+    assert (project / "requirements.txt").read_bytes() == b"".join(path.read_bytes() for path in parts)
     assert (project / "LICENSE").read_bytes() == (repository / "LICENSE").read_bytes()
 
 
@@ -245,7 +312,7 @@ def test_an_empty_folder_is_filled_and_any_other_is_left_alone(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     before = empty.stat().st_ino
-    assert (new.new(APPLICATION, empty) / "runner" / "config.py").is_file()
+    assert (new.new(APPLICATION, empty) / "runner" / "errors.py").is_file()
     assert empty.stat().st_ino == before
 
     for taken in (tmp_path / "taken", tmp_path / "taken_hidden"):
@@ -330,9 +397,19 @@ def test_the_project_trains_on_its_photos(project):
     assert (project / "runs" / "short" / "report.html").stat().st_size > 10_000
 
 
-@pytest.mark.slow  # the fast set runs the same tests in place
-def test_the_projects_own_tests_pass(project):
-    result = run_in(project, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+@pytest.mark.slow
+@pytest.mark.parametrize("application", new.applications())
+def test_a_copys_own_tests_pass(application, tmp_path):
+    made = new.new(application, tmp_path / "mine")
+    result = run_in(made, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert result.returncode == 0, result.stdout[-3000:]
+
+
+def test_the_short_ones_of_a_copys_own_tests_pass(tmp_path):
+    """All but the one that trains from end to end; the fast set trains a copy above."""
+    made = new.new("object_detection", tmp_path / "mine")
+    trains = "mine/test_template.py::test_a_run_leaves_everything_it_promises"
+    result = run_in(made, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--deselect={trains}")
     assert result.returncode == 0, result.stdout[-3000:]
 
 
