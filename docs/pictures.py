@@ -12,6 +12,7 @@ import math
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -38,14 +39,14 @@ def find_chromium(given: str = "") -> str:
         if path:
             return path
     raise InputError(
-        f"no browser was found as {given or ', '.join(NAMES)}: install Chromium, or name it with --chromium PATH."
+        f"no browser was found as {given or ', '.join(NAMES)}; install one, or name it: --chromium PATH."
     )
 
 
 def report_picture(run: Path, chromium: str, width: int = 1060, height: int = 1140) -> Image.Image:
-    """Return the run's report as a window `width` pixels wide shows it: its result, and where the network looked.
+    """Return what a window `width` pixels wide shows of the report: the result, and where the network looked.
 
-    The other sections are left out, so that the picture stays short; what remains is cut after `height` pixels.
+    The other sections are left out, so that the picture stays short; the rest is cut after `height` pixels.
     Raises InputError where the run has no report or the browser takes no picture.
     """
     page = run / "report.html"
@@ -81,9 +82,9 @@ def report_picture(run: Path, chromium: str, width: int = 1060, height: int = 11
 def stages_picture(ledger: pd.DataFrame, history: pd.DataFrame) -> Figure:
     """Draw what each stage moved, block by block: a row per stage, a column per block, the head last.
 
-    `ledger` and `history` are the tables of the same names of a run folder. A cell's colour and number are the
-    relative change of the block's weights, length of the difference over length before; a block that was not
-    to train is grey and moved by exactly 0.
+    `ledger` and `history` are the tables of the same names of a run folder. A cell's colour and number are
+    the relative change of the block's weights, length of the difference over length before; a block that was
+    not to train is grey and moved by exactly 0.
     """
     stages, blocks = list(dict.fromkeys(ledger["stage"])), list(dict.fromkeys(ledger["block"]))
     figure = Figure(figsize=(11, 1.75 + 0.62 * len(stages)), dpi=100, facecolor="white")
@@ -118,7 +119,9 @@ def stages_picture(ledger: pd.DataFrame, history: pd.DataFrame) -> Figure:
     axes.text(len(blocks) + 0.15, -0.2, "best on\nvalidation", ha="left", **heading)
     axes.set_xlim(0, len(blocks))
     axes.set_ylim(len(stages), 0)
-    axes.set_xticks([number + 0.5 for number in range(len(blocks))], blocks, rotation=40, ha="right", fontsize=9)
+    axes.set_xticks(
+        [number + 0.5 for number in range(len(blocks))], blocks, rotation=40, ha="right", fontsize=9
+    )
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0, colors=COLOURS["muted"])
     for spine in axes.spines.values():
@@ -127,23 +130,27 @@ def stages_picture(ledger: pd.DataFrame, history: pd.DataFrame) -> Figure:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG of at most 256 colours, which screens of text and plots don't miss; InputError above LARGEST."""
+    """Write a PNG of at most 256 colours, enough for text and plots; InputError from LARGEST bytes on."""
     small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
 
     def write(unfinished: Path) -> None:
         small.save(unfinished, format="PNG", optimize=True)
         size = unfinished.stat().st_size
         if size >= LARGEST:
-            raise InputError(f"{path.name} would have {size:,} bytes, not below {LARGEST:,}: take a smaller part.")
+            raise InputError(
+                f"{path.name} would have {size:,} bytes, not below {LARGEST:,}: take a smaller part."
+            )
 
     atomic.write(path, write)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m docs.pictures", description=(__doc__ or "").split("\n")[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m docs.pictures", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("run", type=Path, help="folder of a finished run of the image template")
     parser.add_argument("--chromium", default="", help="the browser, where it is not on the path")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with exit_on_input_error():
         if not (options.run / "ledger.csv").is_file():
             raise InputError(f"{options.run} has no ledger.csv: give the folder of a finished run.")
