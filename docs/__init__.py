@@ -1,0 +1,1 @@
+"""The pages that are too long for the README, and the command that makes its pictures."""
