@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 
 from runner.pictures import checks as runner_checks
-from runner.report import schedule
-from runner.report import sheets as picture_tools
+from runner.report import sheets, words
 
 SHEET, PROBLEMS, FINDINGS, PAIRS = 40, 25, 12, 12
 """The most training pictures, rows of problems, findings on the whole set, and pairs that the page shows."""
@@ -44,7 +43,7 @@ def checks(data) -> list[tuple[str, str]]:
 
 
 def _check(wrong: int, fine: str, one: str, many: str) -> tuple[str, str]:
-    return ("bad", schedule.times(wrong, one, many)) if wrong else ("fine", fine)
+    return ("bad", words.times(wrong, one, many)) if wrong else ("fine", fine)
 
 
 def _used(data) -> pd.DataFrame:
@@ -107,7 +106,7 @@ def _near_duplicates(data) -> list[tuple[str, str]]:
     kept = int((~torn).sum())
     if kept:
         one, many = ("pair shows nearly the same and is", "pairs show nearly the same and are")
-        found.append(("told", f"{schedule.times(kept, one, many)} kept together."))
+        found.append(("told", f"{words.times(kept, one, many)} kept together."))
     return found
 
 
@@ -147,7 +146,7 @@ def _files(data) -> list[tuple[str, str]]:
     turned = int(data.manifest["turned"].sum()) if "turned" in data.manifest else 0
     found = []
     if turned:
-        sentence = schedule.times(turned, "picture was turned", "pictures were turned")
+        sentence = words.times(turned, "picture was turned", "pictures were turned")
         found.append(("told", f"{sentence} upright, as EXIF says in the file."))
     kinds = _of_files(data)["kind"].value_counts()
     if len(kinds):
@@ -183,7 +182,7 @@ def pairs(data) -> list[dict]:
         if row.first in data.odd and row.second in data.odd:
             pictures = [
                 {
-                    "uri": picture_tools.data_uri(data.odd[one], 136),
+                    "uri": sheets.data_uri(data.odd[one], 136),
                     "path": data.manifest["path"][one],
                     "words": ", ".join(
                         filter(None, (data.manifest["label"][one], _SPLITS[data.manifest["split"][one]]))
@@ -199,7 +198,7 @@ def sideways(data) -> list[dict]:
     """Return the pictures ({uri, path, label}) that may lie on their side."""
     paths = set(_problems(data).query("kind == 'orientation'")["path"])
     return [
-        {"uri": picture_tools.data_uri(image, 136), "path": row["path"], "label": row["label"]}
+        {"uri": sheets.data_uri(image, 136), "path": row["path"], "label": row["label"]}
         for one, image in data.odd.items()
         if (row := data.manifest.loc[one])["path"] in paths
     ]
@@ -221,7 +220,7 @@ def sheet_ids(data) -> list[int]:
 def sheet(data, pictures: dict[int, np.ndarray]) -> list[dict]:
     """Return the training pictures ({uri, label}) of `sheet_ids` that are there."""
     return [
-        {"uri": picture_tools.data_uri(pictures[one], 160), "label": data.manifest.loc[one, "label"]}
+        {"uri": sheets.data_uri(pictures[one], 160), "label": data.manifest.loc[one, "label"]}
         for one in sheet_ids(data)
         if one in pictures
     ]
