@@ -98,7 +98,7 @@ def resize(image: Image.Image, size: int, how: str = "crop") -> np.ndarray:
     proportions. A picture that is size x size already comes back pixel by pixel.
 
     The same geometry as `keras.layers.Resizing(antialias=True)`, which a saved model has inside
-    (`export.any_size`): no value differs by more than 1 of 255, since Pillow rounds to whole values twice.
+    (`any_size.build`): no value differs by more than 1 of 255, since Pillow rounds to whole values twice.
     """
     width, height = image.size
     if how == "crop":

@@ -30,23 +30,24 @@ from runner import atomic
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
-from runner.pictures import batches as batching
 from runner.pictures import gradcam, reference
+from runner.pictures.batches import batches
 from runner.report import figures
 from runner.report import page as report
 from runner.report.sheets import sheet
 from runner.runs import folder
 from runner.scores import classification
-from runner.training import fit as training
 from runner.training import trainable
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit, fit_stages
 
 from . import choice, method, model
-from .two_domains import Domains, batches, load
+from .two_domains import Domains, both_domains, load
 
 
 def fit(
     config: Config, domains: Domains, name: str, checkpoints: Path | None = None
-) -> tuple[keras.Model, training.Fit]:
+) -> tuple[keras.Model, Fit]:
     """Build the classifier and train it with the method `name`; go on from `checkpoints` if there are.
 
     An epoch is one pass over the labelled source pictures, for every method. Where BatchNorm layers train,
@@ -68,19 +69,16 @@ def fit(
             jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
             steps_per_execution=config.steps_per_execution,
         )
-    epoch = batches(config, domains, name).map(lambda batch: (batch["input"], batch["label"])).take(steps)
-    fitted = training.fit(
+    fitted = fit_stages(
         adapting,
-        epoch.apply(tf.data.experimental.assert_cardinality(steps)),
-        batching.batches(domains.source.val, domains.classes, config.batch_size),
+        both_domains(config, domains, name),
+        batches(domains.source, "val", config.batch_size),
         config.stages,
         blocks,
         monitor=config.monitor,
         title=name,
-        train_from=lambda step, **share: batches(config, domains, name, step, **share),
-        checkpoints=checkpoints,
-        checkpoint_steps=config.checkpoint_steps,
-        checkpoint_minutes=config.checkpoint_minutes,
+        checkpoints=checkpoints
+        and Checkpointing(checkpoints, config.checkpoint_steps, config.checkpoint_minutes),
     )
     if name != "source only" and learns_statistics(config):
         method.adapt_batch_norm(network, target_pictures(config, domains))
@@ -89,7 +87,7 @@ def fit(
 
 def fit_all(
     config: Config, domains: Domains, checkpoints: Path | None = None
-) -> tuple[dict[str, keras.Model], dict[str, training.Fit]]:
+) -> tuple[dict[str, keras.Model], dict[str, Fit]]:
     """Train every method of the config; "AdaBN" is what "source only" trained, with other statistics."""
     networks, fits = {}, {}
     for name in sorted(config.methods, key=lambda name: name != "source only"):
@@ -106,10 +104,7 @@ def fit_all(
 
 def target_pictures(config: Config, domains: Domains) -> tf.data.Dataset:
     """Batches of the target's training pictures, in random order, as they are."""
-    plain = batching.batches(
-        domains.target.train, domains.classes, config.batch_size, shuffle=True, seed=config.seed
-    )
-    return plain.map(lambda images, labels: images)
+    return batches(domains.target, "train", config.batch_size, shuffle=True, seed=config.seed).plain()
 
 
 def learns_statistics(config: Config) -> bool:
@@ -268,7 +263,7 @@ class Results:
     """What came of the chosen method, and its comparison with the others."""
 
     method: str
-    fitted: training.Fit
+    fitted: Fit
     comparison: pd.DataFrame
     predictions: pd.DataFrame
     metrics: dict

@@ -32,15 +32,17 @@ from runner.augment import views as augment
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError, suggest
-from runner.pictures import batches as batching
 from runner.pictures import gradcam, reference
 from runner.pictures import load as data
+from runner.pictures.batches import batches
 from runner.report import card
 from runner.report import page as report
 from runner.runs import folder
 from runner.scores import assessment, classification
-from runner.training import baselines, frozen, trainable
-from runner.training import fit as training
+from runner.training import baselines, trainable
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit, fit_stages
+from runner.training.frozen import FrozenPrefix
 
 from . import model
 
@@ -66,7 +68,7 @@ def methods(config: Config) -> dict[str, Config]:
 
 def fit(
     config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
-) -> tuple[keras.Model, training.Fit]:
+) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
     strategy.set_deterministic(config.deterministic)
@@ -82,10 +84,10 @@ def fit(
             jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
             steps_per_execution=config.steps_per_execution,
         )
-    source = dict(
-        examples=examples.train,
-        classes=examples.classes,
-        batch_size=config.batch_size,
+    train = batches(
+        examples,
+        "train",
+        config.batch_size,
         shuffle=True,
         seed=config.seed,
         strength=config.augment,
@@ -93,42 +95,20 @@ def fit(
         mixup=config.mixup,
         cutmix=config.cutmix,
     )
-    mixes = config.mixup > 0 or config.cutmix > 0
-    prefix = None
-    if config.keep_frozen and not mixes:  # these mix pictures, not activations
-        prefix = frozen.FrozenPrefix(
-            examples,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            strength=config.augment,
-            flip=config.flip,
-            resize=config.resize,
-            views=config.views,
-        )
-    fitted = training.fit(
+    fitted = fit_stages(
         network,
-        batching.batches(**source),
-        batching.batches(examples.val, examples.classes, config.batch_size),
+        train,
+        batches(examples, "val", config.batch_size),
         config.stages,
         blocks,
         monitor=config.monitor,
         title=title,
-        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
-        checkpoints=checkpoints,
-        checkpoint_steps=config.checkpoint_steps,
-        checkpoint_minutes=config.checkpoint_minutes,
-        frozen=prefix,
-        train_on_device=None
-        if mixes or config.augment == "none"
-        else lambda step, **share: batching.named_batches(**source, start=step, only_draw=True, **share),
-        augment_on="input" if mixes or config.augment == "none" else config.augment_on,
+        checkpoints=checkpoints
+        and Checkpointing(checkpoints, config.checkpoint_steps, config.checkpoint_minutes),
+        frozen=FrozenPrefix(views=config.views) if config.keep_frozen else None,
+        augment_on=config.augment_on,
         accumulate=config.accumulate,
     )
-    if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = batching.batches(
-            examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.seed
-        )
-        batch_norm.reestimate(network, plain.map(lambda images, labels: images))
     return network, fitted
 
 
@@ -229,7 +209,7 @@ def check_classes(config: Config, classes: Sequence[str]) -> None:
 class Results:
     """What came of the staged schedule, and its comparison with the baselines."""
 
-    fitted: training.Fit
+    fitted: Fit
     comparison: pd.DataFrame
     predictions: pd.DataFrame
     metrics: dict

@@ -33,14 +33,15 @@ from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
 from runner.picture_runs import export
-from runner.pictures import batches as batching
 from runner.pictures import boxes, images
 from runner.pictures import load as data
+from runner.pictures.batches import batches
 from runner.report import page as report
 from runner.runs import folder
 from runner.scores import detection
 from runner.training import baselines, trainable
-from runner.training import fit as training
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit, fit_stages
 
 from . import method, model, sections
 
@@ -66,7 +67,7 @@ def methods(config: Config) -> dict[str, Config]:
 
 def fit(
     config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
-) -> tuple[keras.Model, training.Fit]:
+) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
     strategy.set_deterministic(config.deterministic)
@@ -80,32 +81,28 @@ def fit(
             steps_per_execution=config.steps_per_execution,
         )
     target = method.target(model.grid(network, config.strides))
-    source = dict(
-        examples=examples.train,
-        classes=examples.classes,
-        batch_size=config.batch_size,
+    train = batches(
+        examples,
+        "train",
+        config.batch_size,
         shuffle=True,
         seed=config.seed,
+        strength=config.augment,
+        flip=config.flip,
         target=target,
         whole_batches=True,  # its weights are those of the batch
     )
-    augmented = source | {"strength": config.augment, "flip": config.flip}
-    fitted = training.fit(
+    fitted = fit_stages(
         network,
-        batching.batches(**augmented),
-        batching.batches(examples.val, examples.classes, config.batch_size, target=target),
+        train,
+        batches(examples, "val", config.batch_size, target=target),
         config.stages,
         blocks,
         title=title,
-        train_from=lambda step, **share: batching.named_batches(**augmented, start=step, **share),
-        checkpoints=checkpoints,
-        checkpoint_steps=config.checkpoint_steps,
-        checkpoint_minutes=config.checkpoint_minutes,
+        checkpoints=checkpoints
+        and Checkpointing(checkpoints, config.checkpoint_steps, config.checkpoint_minutes),
         accumulate=config.accumulate,
     )
-    if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = batching.batches(**source).map(lambda images, labels, weights: images)
-        batch_norm.reestimate(network, plain)
     return network, fitted
 
 
@@ -282,7 +279,7 @@ def detect(run: str | Path, paths: Iterable[str | Path], least_score: float = 0.
 class Results:
     """What came of the staged schedule, and its comparison with the baselines."""
 
-    fitted: training.Fit
+    fitted: Fit
     comparison: pd.DataFrame
     test: detection.Evaluation
     environment: dict

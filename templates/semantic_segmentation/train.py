@@ -33,14 +33,15 @@ from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
 from runner.picture_runs import export
-from runner.pictures import batches as batching
 from runner.pictures import images, masks
 from runner.pictures import load as data
+from runner.pictures.batches import batches
 from runner.report import page as report
 from runner.runs import folder
 from runner.scores import segmentation
 from runner.training import baselines, trainable
-from runner.training import fit as training
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit, fit_stages
 
 from . import method, model
 from .sections import sections
@@ -94,7 +95,7 @@ def methods(config: Config) -> dict[str, Config]:
 
 def fit(
     config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
-) -> tuple[keras.Model, training.Fit]:
+) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     keras.utils.set_random_seed(config.seed)
     strategy.set_deterministic(config.deterministic)
@@ -108,34 +109,30 @@ def fit(
             jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
             steps_per_execution=config.steps_per_execution,
         )
-    common = dict(classes=examples.classes, batch_size=config.batch_size, target=targets(config, examples))
-    source = dict(
-        examples=examples.train,
+    target = targets(config, examples)
+    train = batches(
+        examples,
+        "train",
+        config.batch_size,
         shuffle=True,
         seed=config.seed,
         strength=config.augment,
         flip=config.flip,
         ignore=masks.IGNORE,
-        **common,
+        target=target,
     )
-    fitted = training.fit(
+    fitted = fit_stages(
         network,
-        batching.batches(**source),
-        batching.batches(examples.val, **common),
+        train,
+        batches(examples, "val", config.batch_size, target=target),
         config.stages,
         blocks,
         monitor=config.monitor,
         title=title,
-        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
-        checkpoints=checkpoints,
-        checkpoint_steps=config.checkpoint_steps,
-        checkpoint_minutes=config.checkpoint_minutes,
-        augment_on="input",
+        checkpoints=checkpoints
+        and Checkpointing(checkpoints, config.checkpoint_steps, config.checkpoint_minutes),
         accumulate=config.accumulate,
     )
-    if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = batching.batches(examples.train, shuffle=True, seed=config.seed, **common)
-        batch_norm.reestimate(network, plain.map(lambda images, labels, weights: images))
     return network, fitted
 
 
@@ -269,7 +266,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
 class Results:
     """What came of the staged schedule, and its comparison with the baselines."""
 
-    fitted: training.Fit
+    fitted: Fit
     comparison: pd.DataFrame
     counts: segmentation.Counts
     metrics: dict
