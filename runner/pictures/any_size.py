@@ -5,6 +5,7 @@ export can express.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -23,7 +24,10 @@ def build(network: keras.Model, how: str = "crop") -> keras.Model:
     The result takes uint8 (batch, height, width, channels) and gives the logits of `network` on the resized
     pictures; on pictures of `size` x `size` the very same logits.
     """
-    ratio = {"crop": {"crop_to_aspect_ratio": True}, "pad": {"pad_to_aspect_ratio": True, "fill_value": 0.0}}
+    ratio: dict[str, dict] = {
+        "crop": {"crop_to_aspect_ratio": True},
+        "pad": {"pad_to_aspect_ratio": True, "fill_value": 0.0},
+    }
     if how not in images.RESIZES:
         raise InputError(f"Received resize={how!r}; allowed: {', '.join(images.RESIZES)}.")
     size = network.input.shape[1]
@@ -58,14 +62,14 @@ class PortableResize(keras.layers.Layer):
     c_i = (i + 1/2) s the centre of target pixel i, the result is W_rows X W_columns^T.
     """
 
-    def __init__(self, size: int, how: str, **arguments):
+    def __init__(self, size: int, how: str, **arguments: Any):
         super().__init__(dtype="float32", **arguments)
         self.size, self.how = size, how
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.size, self.size, input_shape[3])
 
-    def call(self, picture):
+    def call(self, picture: tf.Tensor) -> tf.Tensor:
         height, width, channels = tf.shape(picture)[1], tf.shape(picture)[2], picture.shape[3]
         if self.how == "crop":
             side = tf.minimum(height, width)

@@ -1,6 +1,6 @@
 """Parts of the report that say how far its numbers go: calibration, operating point, groups, attention."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,7 @@ def operating_point(assessment: Assessment) -> dict | None:
         for key, name in (names | {"f1": "F1"}).items()
     ]
     areas, drawn = [], []
-    if point.curves:
+    if point.curves and point.areas:
         roc, precision_recall = point.curves
         positives = point.areas["positives"]
         share = positives / (positives + point.areas["negatives"])
@@ -103,7 +103,7 @@ def operating_point(assessment: Assessment) -> dict | None:
 def groups(assessment: Assessment, accuracy: float) -> dict | None:
     """What the section "groups" shows; `accuracy` (0..1) is that of all test examples."""
     table, gap = assessment.groups, assessment.gap
-    if table is None:
+    if table is None or gap is None:
         return None
     columns = {
         "accuracy": "Accuracy",
@@ -172,7 +172,7 @@ def _gap(name: str, gap: dict) -> dict:
     }
 
 
-def right_ids(predictions: pd.DataFrame, classes) -> list[int]:
+def right_ids(predictions: pd.DataFrame, classes: Sequence[str]) -> list[int]:
     """Ids of pictures classified right to show: of each class in turn the one of middling confidence."""
     right = predictions[predictions["label"].astype(str) == predictions["prediction"].astype(str)]
     found = []
@@ -194,7 +194,7 @@ def attention(
     """
     if not overlays:
         return None
-    shown = {"right": [], "wrong": []}
+    shown: dict[str, list[dict]] = {"right": [], "wrong": []}
     for row in predictions.to_dict("records"):
         if row["id"] in overlays and row["id"] in pictures:
             kind = "right" if str(row["label"]) == str(row["prediction"]) else "wrong"

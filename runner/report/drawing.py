@@ -21,14 +21,15 @@ def boxes(image: np.ndarray, rectangles: Sequence[tuple], side: int = SIDE) -> n
     scale = max(1.0, side / max(image.shape[:2]))
     height, width = (round(length * scale) for length in image.shape[:2])
     picture = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(max(10, side // 18))
+    pen, letters = ImageDraw.Draw(picture), max(10, side // 18)
+    font = ImageFont.load_default(letters)
     for x_min, y_min, x_max, y_max, colour, text in rectangles:
         left, top = (round(place * scale) for place in (x_min, y_min))
         # The last pixel within the box; a box that is cut at the border stays in sight.
         right, bottom = round(x_max * scale) - 1, round(y_max * scale) - 1
         pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=2)
         if text:
-            above = top - font.size - 2
+            above = top - letters - 2
             place = (left + 3, above if above >= 0 else top + 2)
             pen.text(place, text, fill=colour, font=font, stroke_width=2, stroke_fill="black")
     return np.asarray(picture)

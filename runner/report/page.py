@@ -59,7 +59,7 @@ def collect_pictures(data, predictions: pd.DataFrame | None = None) -> dict[int,
     return found
 
 
-def explained_ids(predictions: pd.DataFrame, classes) -> list[int]:
+def explained_ids(predictions: pd.DataFrame, classes: Sequence[str]) -> list[int]:
     """Ids of the test pictures to explain: the most confident mistakes, and some that are right."""
     wrong = _mistakes(predictions)["id"].head(report_assessment.WRONG)
     return [*map(int, wrong), *report_assessment.right_ids(predictions, classes)]
@@ -136,7 +136,7 @@ def write(
         confusion=_confusion(_given(confusion)),
         calibration=assessment and report_assessment.calibration(assessment),
         operating_point=assessment and report_assessment.operating_point(assessment),
-        groups=assessment and report_assessment.groups(assessment, metrics["accuracy"]),
+        groups=assessment and metrics and report_assessment.groups(assessment, metrics["accuracy"]),
         attention=report_assessment.attention(predictions, overlays, pictures),
         mistakes=_mistake_pictures(_given(predictions), pictures),
         sections=[_section(section) for section in sections],

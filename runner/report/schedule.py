@@ -53,7 +53,8 @@ def describe(
     """
     plan = []
     for stage in stages:
-        entry = {"name": stage.name, "sentence": stage_in_words(stage), "facts": []}
+        facts: list[tuple[str, str]] = []
+        entry = {"name": stage.name, "sentence": stage_in_words(stage), "facts": facts}
         if history is not None and "stage" in history:
             ran = history[history["stage"] == stage.name]
             if len(ran) and "val_loss" in ran and ran["val_loss"].notna().any():
@@ -62,7 +63,7 @@ def describe(
                     f", accuracy {words.percent(best['val_accuracy'])}" if "val_accuracy" in ran else ""
                 )
                 epochs = f"Ran {len(ran)} of {words.times(stage.epochs, 'epoch', 'epochs')}"
-                entry["facts"].append(
+                facts.append(
                     (
                         "told",
                         f"{epochs}; lowest validation loss {best['val_loss']:.3f}{accuracy} in epoch "
@@ -70,7 +71,7 @@ def describe(
                     )
                 )
         if ledger is not None:
-            entry["facts"] += _moved(ledger[ledger["stage"] == stage.name])
+            facts += _moved(ledger[ledger["stage"] == stage.name])
         plan.append(entry)
     return plan
 

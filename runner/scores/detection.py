@@ -151,6 +151,7 @@ def _coco(table: pd.DataFrame, classes: Sequence[str], ids: Sequence[int]):
                 table["y_min"],
                 sides,
                 table["score"] if "score" in table else [0.0] * len(table),
+                strict=True,
             )
         )
     ]
@@ -189,7 +190,7 @@ def _matches(rules, truth: pd.DataFrame, detections: pd.DataFrame) -> tuple[pd.D
     right, score = np.zeros(len(detections), bool), np.full(len(truth), np.nan)
     for matched in _by_class(rules):
         for one in filter(None, matched):
-            for detection, box, value in zip(one["dtIds"], one["dtMatches"][0], one["dtScores"]):
+            for detection, box, value in zip(one["dtIds"], one["dtMatches"][0], one["dtScores"], strict=True):
                 if box:
                     right[detection - 1], score[int(box) - 1] = True, value
     return truth.assign(score=score), detections.assign(right=right)
@@ -204,7 +205,7 @@ def _intervals(rules, seed: int) -> tuple[list[float], list[float]]:
     for _ in range(SAMPLES):
         times = np.bincount(random.randint(pictures, size=pictures), minlength=pictures)
         precisions = [
-            average_precision(right, times[picture], objects @ times)
+            average_precision(right, times[picture], int(objects @ times))
             for right, picture, objects in of_classes
             if objects @ times
         ]
