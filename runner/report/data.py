@@ -134,7 +134,7 @@ def _whole_set(data) -> list[tuple[str, str]]:
         )
         if not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
     ]
-    for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"]):
+    for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"].head(FINDINGS), strict=True):
         weight = "told" if kind in ("tiny", "imbalance") else "bad"
         found.append((weight, f"{message[:1].upper()}{message[1:]}."))
     if len(rows) > FINDINGS:
@@ -178,7 +178,7 @@ def pairs(data) -> list[dict]:
     first = data.near_duplicates.head(PAIRS)
     torn, argued = runner_checks.conflicts(first, data.manifest)
     shown = []
-    for row, bad in zip(first.itertuples(), torn | argued):
+    for row, bad in zip(first.itertuples(), torn | argued, strict=True):
         if row.first in data.odd and row.second in data.odd:
             pictures = [
                 {

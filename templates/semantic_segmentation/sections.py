@@ -40,7 +40,7 @@ def sections(
 
     def compared(ids) -> np.ndarray:
         captions = [f"mean IoU {iou[one]:.2f}" for one in ids]
-        return drawing.compared(*zip(*(found[one] for one in ids)), captions, palette)
+        return drawing.compared(*zip(*(found[one] for one in ids), strict=True), captions, palette)
 
     numbers = {
         "mean IoU": "miou",
