@@ -44,8 +44,8 @@ class Checkpointing:
     """Where and how often the state of a fit is kept."""
 
     folder: Path
-    """Where it holds the state of an interrupted fit, the next one goes on from there: give the same seed, data
-    and arguments.
+    """Where it holds the state of an interrupted fit, the next one goes on from there: give the same seed,
+    data and arguments.
     """
     steps: int | None = None
     """Also within an epoch, after every so many steps; None for no such rule."""
