@@ -117,7 +117,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
         np.testing.assert_array_equal(weights, ~beyond)
     assert seen == int(loaded.train.cardinality()) and outside > 0
     named = batching.named_batches(loaded.train, loaded.classes, 4, **options, start=2)
-    for (pictures, masks, _), batch in zip(batches[2:], named, strict=False):
+    for (pictures, masks, _), batch in zip(batches[2:], named):
         np.testing.assert_array_equal(pictures, batch["input"])
         np.testing.assert_array_equal(masks, batch["label"])
 

@@ -92,12 +92,10 @@ def training_pictures(config: Config, examples: data.Data, count: int = 8) -> li
         target=lambda batch: batch,
     )
     batch, drawn = next(batches.as_numpy_iterator()), []
-    for image, boxes, numbers in zip(batch["input"], batch["boxes"], batch["classes"], strict=True):
+    for image, boxes, numbers in zip(batch["input"], batch["boxes"], batch["classes"]):
         there = numbers >= 0
         names = [examples.classes[number] for number in numbers[there]]
-        drawn.append(
-            drawing.boxes(image, [(*box, FOUND, name) for box, name in zip(boxes[there], names, strict=True)])
-        )
+        drawn.append(drawing.boxes(image, [(*box, FOUND, name) for box, name in zip(boxes[there], names)]))
     return drawn
 
 
