@@ -44,8 +44,13 @@ coverage: $(VENV)/.test-ready  ## run the fast tests and show which lines of run
 bench: $(VENV)/.test-ready  ## measure speed on this machine into benchmarks/RESULTS.md (20 minutes)
 	@$(BIN)/python -m benchmarks.everything
 
-lint: $(VENV)/.test-ready  ## check the code with ruff
-	@$(BIN)/python -m ruff check .
+lint: $(VENV)/.test-ready  ## check the code: ruff's rules, its format, and the types of runner/
+	@$(BIN)/python -m ruff check --quiet .
+	@$(BIN)/python -m ruff format --check --quiet .
+	@$(BIN)/python -m mypy --no-error-summary
+
+# What takes seconds to find should not wait for the tests.
+test: lint
 
 audit: $(VENV)/.test-ready  ## look the installed packages up in the list of known vulnerabilities (needs the network)
 	@$(PIP) pip-audit
@@ -54,7 +59,7 @@ audit: $(VENV)/.test-ready  ## look the installed packages up in the list of kno
 clean:  ## delete caches; keeps .venv and runs/
 	@find . -path ./$(VENV) -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 		-prune -exec rm -rf {} +
-	@rm -rf .pytest_cache .ruff_cache .coverage
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache .coverage
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \

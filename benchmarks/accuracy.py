@@ -70,7 +70,10 @@ def summary(rows: pd.DataFrame) -> str:
     ]
     return "\n".join(
         lines
-        + [f"| {labels} | " + " | ".join(row) + " |" for labels, row in zip(table.index, table.to_numpy())]
+        + [
+            f"| {labels} | " + " | ".join(row) + " |"
+            for labels, row in zip(table.index, table.to_numpy(), strict=True)
+        ]
     )
 
 

@@ -117,7 +117,11 @@ def summary(rows: pd.DataFrame) -> str:
     table = pd.concat([pd.DataFrame(columns), pd.DataFrame(picks).T]).fillna("")
     lines = ["| method | " + " | ".join(table.columns) + " |", "| --- " * (len(table.columns) + 1) + "|"]
     return "\n".join(
-        lines + [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy())]
+        lines
+        + [
+            f"| {name} | " + " | ".join(row) + " |"
+            for name, row in zip(table.index, table.to_numpy(), strict=True)
+        ]
     )
 
 
@@ -127,7 +131,7 @@ def _spread(values: pd.Series) -> str:
 
 def _picked(accuracy: pd.DataFrame, names: list[str]) -> str:
     """The spread of what was picked for each seed, and how often each was."""
-    values = pd.Series([accuracy[name].loc[seed] for seed, name in zip(accuracy.index, names)])
+    values = pd.Series([accuracy[name].loc[seed] for seed, name in zip(accuracy.index, names, strict=True)])
     counts = pd.Series(names).value_counts()
     return f"{_spread(values)} ({', '.join(f'{name} {count}' for name, count in counts.items())})"
 

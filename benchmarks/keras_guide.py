@@ -20,6 +20,7 @@ the first row of its kind ended.
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -187,13 +188,13 @@ def ours(arguments, row: str) -> dict:
         frozen=Prefix(views=arguments.views),
     )
     begun.append(time.perf_counter())
-    seconds = [end - start for start, end in zip(begun, begun[1:])]
+    seconds = [end - start for start, end in itertools.pairwise(begun)]
     curve = []
     for number, stage in enumerate(stages):
         epochs = fitted.history[fitted.history["stage"] == stage.name]
         # What was kept and traced comes before the first epoch; the little after the last counts there too.
         ends = sum(seconds[: number + 1]) - epochs["seconds"].sum() + epochs["seconds"].cumsum()
-        curve += [list(pair) for pair in zip(ends, epochs["val_accuracy"])]
+        curve += [list(pair) for pair in zip(ends, epochs["val_accuracy"], strict=True)]
     return {"seconds": seconds, "curve": curve}
 
 
@@ -270,7 +271,7 @@ def reached(curve: Sequence[Sequence[float]], accuracy: float) -> float | None:
 
 def print_head(arguments) -> None:
     """The head of the table that `compare` fills."""
-    stages = [name for name, epochs in zip(("head", "top", "all"), arguments.epochs) if epochs]
+    stages = [name for name, epochs in zip(("head", "top", "all"), arguments.epochs, strict=True) if epochs]
     names = ["backbone", "loop", *(f"{name}, s" for name in stages), "total, s", "times faster"]
     names += [f"{name}, images/s" for name in stages]
     if arguments.weights != "none":

@@ -90,7 +90,7 @@ def main() -> None:
         keras_guide.settle(arguments.backbone, arguments.image_size, weights)
         pairs = measure(arguments, str(weights))
     print("| what | seconds, median | spread |\n| --- | --- | --- |")
-    for name, column in zip(("bare fit", "runner"), zip(*pairs)):
+    for name, column in zip(("bare fit", "runner"), zip(*pairs, strict=True), strict=True):
         print(f"| {name} | {statistics.median(column):.2f} | {min(column):.2f} to {max(column):.2f} |")
     ratios = sorted(runner / bare for bare, runner in pairs)
     print(

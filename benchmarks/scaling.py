@@ -308,7 +308,7 @@ def print_measured(arguments, found: dict[str, list[dict]], rounding: float, gpu
     print(f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
     for name, rounds in found.items():
         steps = [float(one["step"]) for one in rounds]
-        ratios = [step / float(alone["step"]) for step, alone in zip(steps, found["1x1"])]
+        ratios = [step / float(alone["step"]) for step, alone in zip(steps, found["1x1"], strict=True)]
         batch_size, replicas = int(rounds[0]["batch_size"]), math.prod(layout(name))
         cells = [name, str(batch_size), f"{1000 * statistics.median(steps):.1f}"]
         cells += [f"{1000 * min(steps):.1f} to {1000 * max(steps):.1f}", f"{statistics.median(ratios):.2f}"]
@@ -332,7 +332,7 @@ def difference(found: dict[str, list[dict]], name: str) -> str:
     """How far the weights of a layout are from those of 1x1, in any round."""
     if int(found[name][0]["batch_size"]) != int(found["1x1"][0]["batch_size"]):
         return "another batch"
-    pairs = zip(found[name], found["1x1"])
+    pairs = zip(found[name], found["1x1"], strict=True)
     return f"{max(apart(one, alone) for one, alone in pairs):.1e}"
 
 

@@ -19,6 +19,7 @@ what it imports itself; and what of that `import keras` alone takes.
 
 import argparse
 import collections
+import itertools
 import os
 import re
 import statistics
@@ -89,7 +90,7 @@ def one_round(words: list[str], run: Path) -> list[float]:
     """Seconds of each of PARTS."""
     interpreter, imports = seconds_of("pass"), seconds_of(f"import {TEMPLATE}")
     ends = [0.0, interpreter, imports, *until_first_step(words, run)]
-    return [after - before for before, after in zip(ends, ends[1:])]
+    return [after - before for before, after in itertools.pairwise(ends)]
 
 
 def bare_round() -> list[float]:
@@ -125,7 +126,9 @@ def main() -> None:
     print("| part | seconds, median | spread | first run | bare Keras |\n| --- | --- | --- | --- | --- |")
     first, *later = [[*parts, sum(parts)] for parts in rounds]
     plain = [[*parts, sum(parts)] for parts in bare]
-    for name, column, once, other in zip((*PARTS, "all"), zip(*later), first, zip(*plain), strict=True):
+    for name, column, once, other in zip(
+        (*PARTS, "all"), zip(*later, strict=True), first, zip(*plain, strict=True), strict=True
+    ):
         cells = f"{statistics.median(column):.2f} | {min(column):.2f} to {max(column):.2f} | {once:.2f}"
         print(f"| {name} | {cells} | {statistics.median(other):.2f} |")
     print("\n| package | seconds of its own modules | with `import keras` alone |\n| --- | --- | --- |")

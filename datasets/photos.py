@@ -124,7 +124,9 @@ def letters(split: str, count: int | None = None) -> Iterator[Pictures]:
         labels = integers(random, 0, len(LETTERS) - 1, CHUNK)
         choices = [np.flatnonzero(wanted & (letter_of == label)) for label in range(len(LETTERS))]
         picks = integers(random, 0, 10**6, CHUNK)
-        glyphs = np.array([choices[label][pick % len(choices[label])] for label, pick in zip(labels, picks)])
+        glyphs = np.array(
+            [choices[label][pick % len(choices[label])] for label, pick in zip(labels, picks, strict=True)]
+        )
         masks = place(*draw(fields[glyphs], random), random, sharpest=64)
         images, photos = compose(masks, random)
         pictures = Pictures(images, labels, fonts[font_of[glyphs]], masks, photos)
@@ -332,7 +334,7 @@ def outline(glyphs, name: str) -> list[np.ndarray]:
                     points.append(
                         tuple(
                             int((steps - t) ** 2 * a + 2 * t * (steps - t) * b + t**2 * c) // steps**2
-                            for a, b, c in zip(start, control, end)
+                            for a, b, c in zip(start, control, end, strict=True)
                         )
                     )
         elif command in ("moveTo", "lineTo"):
@@ -359,7 +361,7 @@ def fill(polygons: list[np.ndarray], size: int, longer: int) -> np.ndarray:
     grid = 256  # steps per cell
     for polygon in polygons:
         scaled = ((polygon - low) * 2 - extent) * longer * grid // (2 * extent.max()) + size * grid // 2
-        for (x0, y0), (x1, y1) in zip(scaled, np.roll(scaled, -1, axis=0)):
+        for (x0, y0), (x1, y1) in zip(scaled, np.roll(scaled, -1, axis=0), strict=True):
             if y0 == y1:
                 continue
             direction = 1 if y1 > y0 else -1

@@ -189,7 +189,7 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="processes that augment the pictures in memory, or make what runner.devices.input_service is given",
+        help="processes that augment the pictures in memory, or make what devices.input_service is given",
     )
     make.add_argument("-m", dest="module", nargs=argparse.REMAINDER, default=[], help="what each worker runs")
     make.set_defaults(call=launch)

@@ -5,7 +5,10 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> Path:
@@ -35,7 +38,7 @@ def write_json(path: Path, record: Any) -> Path:
     return write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_csv(path: Path, table) -> Path:
+def write_csv(path: Path, table: "pd.DataFrame") -> Path:
     """Write a pandas DataFrame without its index."""
     return write(path, lambda temporary: table.to_csv(temporary, index=False))
 

@@ -37,7 +37,7 @@ def photos(digits_builder):
 
 
 def join(photos, chunks):
-    return photos.Pictures(*(np.concatenate(parts) for parts in zip(*chunks)))
+    return photos.Pictures(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_unseen_fonts_are_half_of_test_and_nowhere_else(photos, letters):
 def test_letters_merge_the_cases_that_look_alike_as_emnist_does(photos):
     _, letter_of, font_of = photos.distance_fields()
     drawn = np.bincount(letter_of[font_of == 0], minlength=37)
-    merged = {letter for letter, count in zip(photos.LETTERS, drawn) if count == 2}
+    merged = {letter for letter, count in zip(photos.LETTERS, drawn, strict=True) if count == 2}
     assert len(photos.LETTERS) == 37 and drawn.sum() == 52
     assert merged == set("CIJKLMOPSUVWXYZ")
 
@@ -175,7 +175,9 @@ def test_builder_loads_by_path_from_a_copy_beside_a_foreign_package_called_datas
         read = list(tfds.as_numpy(builder.as_dataset(split=split)))
         assert len(read) == len(pictures.images)
         built = {sha256(example["input"]): int(example["label"]) for example in read}
-        assert built == {sha256(image): int(label) for image, label in zip(pictures.images, pictures.labels)}
+        assert built == {
+            sha256(image): int(label) for image, label in zip(pictures.images, pictures.labels, strict=True)
+        }
 
 
 def test_letters_builder_describes_its_features_and_configurations(tmp_path):

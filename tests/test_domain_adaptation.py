@@ -142,7 +142,7 @@ def test_plain_digits_are_dark_on_white_and_lie_elsewhere_than_over_the_photos(b
     photos = builders["digits_in_photos"].photos
     (pictures,) = photos.digits("validation")
     overlaps = []
-    for row, mask in zip(pictures.sources, pictures.masks):
+    for row, mask in zip(pictures.sources, pictures.masks, strict=True):
         image = plain[int(row)]["input"]
         assert image.dtype == np.uint8 and image.shape == (64, 64, 3) and np.ptp(image, axis=-1).max() == 0
         assert plain[int(row)]["label"] == load_digits().target[row]

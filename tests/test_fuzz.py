@@ -189,7 +189,7 @@ def _length(data, random, other):
 def _dimension(data, random, other):
     """Claim another width or height wherever the file seems to say it."""
     forms = [form for form in (">I", "<I", ">H", "<H") for _ in range(2)]
-    for form, side in zip(forms, (WIDTH, HEIGHT) * 4):
+    for form, side in zip(forms, (WIDTH, HEIGHT) * 4, strict=True):
         place = data.find(struct.pack(form, side))
         if place >= 0:
             value = INTERESTING[random.integers(len(INTERESTING))] % (1 << 8 * struct.calcsize(form))

@@ -61,7 +61,7 @@ def test_two_replicas_train_as_one():
     alone = trained(tf.distribute.get_strategy())
     pair = trained(strategy.choose("mirrored"))  # one for the whole process
     assert pair[0] == pytest.approx(alone[0], rel=1e-5)
-    for one, other in zip(alone[1], pair[1]):
+    for one, other in zip(alone[1], pair[1], strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5)
 
 

@@ -51,7 +51,7 @@ def test_boxes_and_masks_agree(drawing, scenes):
         assert 1 <= len(scene.labels) == len(scene.boxes) <= drawing.MOST
         assert set(scene.mask[scene.mask > 0] - 1) == set(scene.labels)
         in_a_box = np.zeros(scene.mask.shape, bool)
-        for label, (x_min, y_min, x_max, y_max) in zip(scene.labels, scene.boxes):
+        for label, (x_min, y_min, x_max, y_max) in zip(scene.labels, scene.boxes, strict=True):
             assert 0 <= x_min < x_max <= drawing.SIZE and 0 <= y_min < y_max <= drawing.SIZE
             part = scene.mask[y_min:y_max, x_min:x_max] == label + 1
             # What is to be seen of the object reaches all four sides of its box.

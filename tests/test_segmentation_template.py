@@ -16,7 +16,7 @@ from PIL import Image
 
 from runner import new
 from runner.networks import backbones
-from runner.picture_runs import export
+from runner.pictures import any_size, images
 from runner.stage import Stage
 from runner.training import fit as training
 from templates.semantic_segmentation import model, train
@@ -79,7 +79,7 @@ def test_every_family_gives_logits_for_every_pixel(name, size, expected):
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
 def test_the_model_of_any_size_is_the_network_on_resized_pictures(decoder, resize):
     network, _ = model.build(config(decoder=decoder), CLASSES)
-    whole = export.any_size(network, resize)
+    whole = any_size.build(network, resize)
     random = np.random.default_rng(0)
     square = random.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     np.testing.assert_allclose(whole(square, training=False), network(square, training=False), atol=1e-6)
@@ -93,7 +93,7 @@ def test_the_model_of_any_size_is_the_network_on_resized_pictures(decoder, resiz
 
 def test_a_saved_network_loads_in_a_fresh_process_without_this_project(tmp_path):
     network, _ = model.build(config(decoder="deeplab"), CLASSES)
-    export.any_size(network).save(tmp_path / "model.keras")
+    any_size.build(network).save(tmp_path / "model.keras")
     picture = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
     np.save(tmp_path / "picture.npy", picture)
     code = (

@@ -38,5 +38,5 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str):
         """Yield (row of the digit in `sklearn.datasets.load_digits`, example)."""
         for pictures in photos.digits(split):
-            for image, label, row in zip(pictures.images, pictures.labels, pictures.sources):
+            for image, label, row in zip(pictures.images, pictures.labels, pictures.sources, strict=True):
                 yield int(row), {"image": image, "label": int(label)}

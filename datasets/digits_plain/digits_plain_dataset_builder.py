@@ -45,6 +45,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         random = np.random.RandomState([3, list(photos.DIGIT_SPLITS).index(split)])
         strokes = bunch.images[rows].astype(np.int64) * 255 // 16
         masks = photos.place(strokes, np.full(len(rows), 8), random, sharpest=40)
-        for row, mask in zip(rows, masks):
+        for row, mask in zip(rows, masks, strict=True):
             image = np.repeat(255 - mask[..., None], 3, axis=-1)
             yield int(row), {"image": image, "label": int(bunch.target[row])}

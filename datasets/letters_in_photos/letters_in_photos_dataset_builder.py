@@ -56,6 +56,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Yield (number in the split, example)."""
         number = 0
         for pictures in photos.letters(split, count):
-            for image, label, font in zip(pictures.images, pictures.labels, pictures.sources):
+            for image, label, font in zip(pictures.images, pictures.labels, pictures.sources, strict=True):
                 yield number, {"image": image, "label": int(label), "font": str(font)}
                 number += 1

@@ -47,12 +47,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for number in range(count):
             image, mask, labels, boxes = drawing.scene(split, number)
             x_min, y_min, x_max, y_max = (boxes.T / drawing.SIZE).astype(np.float32)
-            boxes = (tfds.features.BBox(*box) for box in zip(y_min, x_min, y_max, x_max))
+            boxes = (tfds.features.BBox(*box) for box in zip(y_min, x_min, y_max, x_max, strict=True))
             yield (
                 number,
                 {
                     "image": image,
-                    "objects": [{"bbox": box, "label": int(label)} for box, label in zip(boxes, labels)],
+                    "objects": [
+                        {"bbox": box, "label": int(label)} for box, label in zip(boxes, labels, strict=True)
+                    ],
                     "segmentation_mask": mask[..., None],
                 },
             )

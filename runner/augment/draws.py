@@ -9,12 +9,12 @@ import tensorflow as tf
 _GENERATOR = "philox"
 
 
-def fold(seed, number: int):
+def fold(seed: tf.Tensor, number: int) -> tf.Tensor:
     """Return the seed, int64 (2,), that belongs to a seed and a whole number."""
     return tf.random.fold_in(seed, number, alg=_GENERATOR)
 
 
-def uniform(shape, seed, low: float = 0.0, high: float = 1.0):
+def uniform(shape: tuple, seed: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
     """Return float32 of the shape, uniform from low to below high.
 
     Compiled by XLA it gives other numbers than not: what draws is to be compiled always or never.

@@ -4,6 +4,7 @@ A view is drawn as eleven numbers a picture (`draws`), of which everything else 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ LUMA = _YIQ[0].astype("float32")
 """What red, green and blue weigh in a pixel's grey."""
 
 
-def draws(seed, count):
+def draws(seed: Sequence[int] | tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Return what decides the views of `count` images: float32 (count, 11), uniform from -1 to below 1."""
     return _draws(tf.cast(seed, tf.int64), tf.zeros((count,)))
 
@@ -64,7 +65,9 @@ def _draws(seed, images):
     return tf.concat(parts, axis=1)
 
 
-def geometric_matrices(drawn, height, width, strength: str, flip: bool = False):
+def geometric_matrices(
+    drawn: tf.Tensor, height: tf.Tensor, width: tf.Tensor, strength: str, flip: bool = False
+) -> tf.Tensor:
     """Return float32 (count, 2, 3): where each view's pixels come from. drawn: from `draws`.
 
     Pixel (x, y) of the view shows the image at matrix @ (x, y, 1); both in pixels, x to the right, y down,
@@ -92,7 +95,7 @@ def geometric_matrices(drawn, height, width, strength: str, flip: bool = False):
     return tf.stack([tf.stack([xx, xy, from_x], axis=1), tf.stack([yx, yy, from_y], axis=1)], axis=1)
 
 
-def colour_matrices(drawn, mean_grey, strength: str):
+def colour_matrices(drawn: tf.Tensor, mean_grey: tf.Tensor, strength: str) -> tf.Tensor:
     """Return float32 (count, 3, 4): matrix @ (red, green, blue, 1) is a pixel's new colour, in levels 0..255.
 
     drawn: from `draws`. mean_grey: float32 (count,), the mean luma of each image, around which contrast

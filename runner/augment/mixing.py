@@ -12,7 +12,9 @@ from runner.augment.draws import fold, uniform
 _IMAGES = tf.TensorSpec((None, None, None, 3), tf.uint8)
 
 
-def mix(images, labels, seed, mixup: float = 0.0, cutmix: float = 0.0):
+def mix(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, mixup: float = 0.0, cutmix: float = 0.0
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the images and labels of a batch, each mixed with the next one's (the last with the first's).
 
     images: uint8 (batch, height, width, 3); labels: float32 (batch, classes), one-hot; seed: int64 (2,).

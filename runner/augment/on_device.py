@@ -6,6 +6,7 @@ are with two small matrices each, and the GPU does the rest (`views.show`).
 """
 
 import keras
+import tensorflow as tf
 
 from runner.augment import views
 
@@ -23,7 +24,7 @@ class AugmentedOnDevice(keras.Model):
     (what `put` makes, labels) and is evaluated on (images, labels) like the network itself.
     """
 
-    def train_step(self, data):
+    def train_step(self, data: tuple[dict, tf.Tensor]) -> dict:
         batch, labels = data
         return super().train_step((views.show(batch)["input"], labels))
 

@@ -10,7 +10,8 @@ and boxes go through the same matrix as their image (`warp`).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -23,10 +24,15 @@ from runner.errors import InputError, suggest
 MIDDLE_GREY = 128
 """Shown beyond the border of an image with a mask or boxes: near 0 after any usual preprocessing."""
 
+Seed: TypeAlias = Sequence[int] | tf.Tensor
+"""Two whole numbers; a tensor of them is int64 (2,)."""
+
 _BOX_LABELS = ("box_labels", "classes")
 
 
-def apply(images, seed, strength: str, flip: bool = False, fill: int | None = None):
+def apply(
+    images: np.ndarray | tf.Tensor, seed: Seed, strength: str, flip: bool = False, fill: int | None = None
+) -> tf.Tensor:
     """Return one random view of each image.
 
     images: uint8 (batch, height, width, 3), RGB.
@@ -49,7 +55,7 @@ def apply(images, seed, strength: str, flip: bool = False, fill: int | None = No
 
 def apply_to_batch(
     batch: dict,
-    seed,
+    seed: Seed,
     strength: str,
     flip: bool = False,
     *,
@@ -86,7 +92,7 @@ def apply_to_batch(
     return show(batch, fill=fill, ignore=ignore, least_visible=least_visible)
 
 
-def draw(batch: dict, seed, strength: str, flip: bool = False) -> dict:
+def draw(batch: dict, seed: Seed, strength: str, flip: bool = False) -> dict:
     """Return the batch with what `show` needs: "geometric" float32 (batch, 2, 3), where each view's pixels
     come from, and "colour" float32 (batch, 3, 4), see `geometric_matrices` and `colour_matrices`.
 
@@ -118,7 +124,9 @@ def show(batch: dict, *, fill: int | None = None, ignore: int = 255, least_visib
     return batch
 
 
-def preview(image, strength: str, count: int, seed: int = 0, flip: bool = False) -> np.ndarray:
+def preview(
+    image: np.ndarray | tf.Tensor, strength: str, count: int, seed: int = 0, flip: bool = False
+) -> np.ndarray:
     """Return `count` random views of one image, uint8 (height, width, 3), as uint8 (count, height, width, 3).
 
     The others as for `apply`. Raises `InputError` as `apply` does.

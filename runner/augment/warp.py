@@ -20,7 +20,7 @@ _GEOMETRIC = tf.TensorSpec((None, 2, 3), tf.int32)
 _COLOUR = tf.TensorSpec((None, 3, 4), tf.int32)
 
 
-def transform(images, geometric, colour):
+def transform(images: tf.Tensor, geometric: tf.Tensor, colour: tf.Tensor) -> tf.Tensor:
     """Return the pictures sampled once through `geometric` and coloured once through `colour`.
 
     images: uint8 (batch, height, width, 3), sides up to 16,384 pixels; geometric: float32 (batch, 2, 3) and
@@ -131,7 +131,7 @@ def _blend(top_left, top_right, bottom_left, bottom_right, colour):
 # --- what belongs to a picture --------------------------------------------------------------------
 
 
-def cover(views, geometric, fill: int):
+def cover(views: tf.Tensor, geometric: tf.Tensor, fill: int) -> tf.Tensor:
     """Return the views with one grey level wherever they show what lies beyond the picture's border.
 
     views: uint8 (batch, height, width, 3), from `transform` through the same `geometric`, float32
@@ -149,7 +149,7 @@ def _cover(views, geometric, fill):
     return tf.where(inside[..., None], views, fill)
 
 
-def transform_masks(masks, geometric, ignore: int):
+def transform_masks(masks: tf.Tensor, geometric: tf.Tensor, ignore: int) -> tf.Tensor:
     """Return the masks as the views show them: of the nearest pixel, as class indices cannot be mixed.
 
     masks: uint8 or int32 (batch, height, width) or (batch, height, width, 1), sides up to 16,384 pixels;
@@ -169,7 +169,9 @@ def _masks(masks, geometric, ignore):
     return tf.where(inside, tf.gather(tf.reshape(masks, [-1]), tf.where(inside, index, 0)), ignore)
 
 
-def transform_boxes(boxes, geometric, height, width, least_visible: float):
+def transform_boxes(
+    boxes: tf.Tensor, geometric: tf.Tensor, height: tf.Tensor, width: tf.Tensor, least_visible: float
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the boxes as the views show them, and which of them are still to be seen.
 
     boxes: float32 (batch, n, 4): x_min, y_min, x_max, y_max in pixels, of the edges and not of the outermost
@@ -206,7 +208,7 @@ def transform_boxes(boxes, geometric, height, width, least_visible: float):
 # --- what may come in -----------------------------------------------------------------------------
 
 
-def check_images(images):
+def check_images(images: tf.Tensor | tf.TensorSpec) -> None:
     """Raise `InputError` unless a tensor or its spec is uint8 (batch, height, width, 3)."""
     if not _dense(images, [tf.uint8]) or images.shape.rank != 4 or images.shape[-1] != 3:
         raise InputError(
@@ -215,7 +217,7 @@ def check_images(images):
         )
 
 
-def check_masks(masks, images, ignore: int):
+def check_masks(masks: tf.Tensor | tf.TensorSpec, images: tf.Tensor | tf.TensorSpec, ignore: int) -> None:
     """Raise `InputError` unless the masks (a tensor or its spec) fit the images, and `ignore` the masks."""
     pixels = images.shape[:3]
     shapes = (pixels, pixels.concatenate([1]))
@@ -231,7 +233,9 @@ def check_masks(masks, images, ignore: int):
         )
 
 
-def check_boxes(boxes, images, least_visible: float):
+def check_boxes(
+    boxes: tf.Tensor | tf.TensorSpec, images: tf.Tensor | tf.TensorSpec, least_visible: float
+) -> None:
     """Raise `InputError` unless the boxes (a tensor or its spec) fit the images; values are not looked at."""
     if not _dense(boxes, [tf.float32]) or not boxes.shape.is_compatible_with([images.shape[0], None, 4]):
         raise InputError(
@@ -243,7 +247,7 @@ def check_boxes(boxes, images, least_visible: float):
         raise InputError(f"least_visible is {least_visible}; give a share of a box's area, 0 to 1.")
 
 
-def check_box_labels(labels, boxes, name: str):
+def check_box_labels(labels: tf.Tensor | tf.TensorSpec, boxes: tf.Tensor | tf.TensorSpec, name: str) -> None:
     """Raise `InputError` unless the labels (a tensor or its spec) are whole numbers, one for each box."""
     if not _dense(labels, [tf.int32, tf.int64]) or not labels.shape.is_compatible_with(boxes.shape[:2]):
         raise InputError(

@@ -19,8 +19,10 @@ tracing takes k times as long. XLA is switched off: it takes what does not depen
 all parts at once included (8 parts under XLA on a CPU took the memory of the whole batch).
 """
 
+import itertools
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -56,12 +58,12 @@ def divide(model: keras.Model, parts: int = 1) -> None:
     override(model, "make_train_function", make_dividing_train_function)
 
 
-def override(owner, name: str, value) -> None:
+def override(owner: object, name: str, value: object) -> None:
     """Set an attribute on one object; Keras would track an ordinary one."""
     object.__setattr__(owner, name, value)
 
 
-def without_training(step: Callable, data):
+def without_training(step: Callable, data: Any) -> Any:
     """Trace a step that learns nothing on a replica's rows, which may be none."""
     _PART.rows = _count(data)
     try:
@@ -80,12 +82,12 @@ def _train(step: Callable, data, parts: int):
     """
     context, rows = tf.distribute.get_replica_context(), _count(data)
     bounds = [-(-rows * one // parts) for one in range(parts + 1)]
-    here = tf.cast(tf.stack([last - first for first, last in zip(bounds, bounds[1:])]), tf.float32)
+    here = tf.cast(tf.stack([last - first for first, last in itertools.pairwise(bounds)]), tf.float32)
     everywhere = context.all_reduce(tf.distribute.ReduceOp.SUM, here)
     weights = here * context.num_replicas_in_sync / tf.reduce_sum(everywhere)
     _PART.parts, _PART.gradients = parts, None
     try:
-        for part, (first, last) in enumerate(zip(bounds, bounds[1:])):
+        for part, (first, last) in enumerate(itertools.pairwise(bounds)):
             _PART.last, _PART.rows = part == parts - 1, last - first
             _PART.weight, _PART.everywhere = weights[part], everywhere[part]
             logs = step(data if parts == 1 else _rows(data, first, last))
@@ -115,13 +117,14 @@ def _divide_optimizer(optimizer) -> None:
         return scale_loss(loss * tf.cast(_PART.weight, loss.dtype) if _in_step() else loss)
 
     def apply_sum(gradients_and_variables):
-        gradients, variables = zip(*gradients_and_variables)
+        gradients, variables = zip(*gradients_and_variables, strict=True)
         if _in_step() and _PART.parts > 1:
-            gradients = [_sum(*pair) for pair in zip(_PART.gradients or [None] * len(gradients), gradients)]
+            before = _PART.gradients or [None] * len(gradients)
+            gradients = [_sum(*pair) for pair in zip(before, gradients, strict=True)]
             _PART.gradients = gradients
             if not _PART.last:
                 return optimizer.iterations
-        return apply_gradients(zip(gradients, variables))
+        return apply_gradients(zip(gradients, variables, strict=True))
 
     override(optimizer, "scale_loss", scale_weighted_loss)
     override(optimizer, "apply_gradients", apply_sum)
@@ -168,6 +171,7 @@ def _without_stand_in(layer, moments: Callable) -> Callable:
         if _PART.parts == 1:
             return found
         seen, averages = _PART.everywhere > 0, (layer.moving_mean, layer.moving_variance)
-        return tuple(tf.where(seen, one, tf.cast(still, one.dtype)) for one, still in zip(found, averages))
+        pairs = zip(found, averages, strict=True)
+        return tuple(tf.where(seen, one, tf.cast(still, one.dtype)) for one, still in pairs)
 
     return of_rows

@@ -84,7 +84,7 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
         hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
         tasks = expand_counts(environment["SLURM_STEP_TASKS_PER_NODE"])
         index, count = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
-        job = int(re.match(r"\d*", environment.get("SLURM_JOB_ID", "0")).group() or 0)
+        job = int("0" + "".join(itertools.takewhile(str.isdecimal, environment.get("SLURM_JOB_ID", "0"))))
     except (KeyError, ValueError) as error:
         raise InputError(
             f"Slurm's variables cannot be read ({type(error).__name__}: {error}): start the workers with "

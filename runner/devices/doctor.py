@@ -120,12 +120,12 @@ def _multiply(dtype: str) -> bool:
         _say(f"product {dtype}", f"FAILED: {' '.join(str(error).split())[:100]}")
         return False
     exact = left.numpy().astype("float64") @ right.numpy().astype("float64")
-    error = float(np.sqrt(np.mean((product - exact) ** 2) / np.mean(exact**2)))
+    off = float(np.sqrt(np.mean((product - exact) ** 2) / np.mean(exact**2)))
     finite = bool(np.isfinite(product).all())
-    right_enough = finite and error <= LARGEST_ERROR[dtype]
+    right_enough = finite and off <= LARGEST_ERROR[dtype]
     _say(
         f"product {dtype}",
-        f"{SIZE} x {SIZE}, {2 * SIZE**3 / seconds / 1e9:,.0f} GFLOP/s, relative error {error:.1e}, "
+        f"{SIZE} x {SIZE}, {2 * SIZE**3 / seconds / 1e9:,.0f} GFLOP/s, relative error {off:.1e}, "
         f"{'finite' if finite else 'NOT FINITE'}{'' if right_enough else ', WRONG'}",
     )
     return right_enough

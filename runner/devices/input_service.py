@@ -31,8 +31,12 @@ training workers: use it in a network that you trust.
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from runner.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 VARIABLE = "THAW_INPUT_SERVICE"
 """Addresses of the input workers, "127.0.0.1:port", with spaces between."""
@@ -40,7 +44,9 @@ MOST_BYTES = 2 * 10**9
 """Of pictures in memory that one dataset can be sent with; at 2**31 TensorFlow 2.21 ends the process."""
 
 
-def through(examples, work: Callable):
+def through(
+    examples: "tf.data.Dataset", work: "Callable[[tf.data.Dataset], tf.data.Dataset]"
+) -> "tf.data.Dataset":
     """Return `work(examples)`, made by the input workers of this host where there are any.
 
     examples: a `tf.data.Dataset`; work: a function from a dataset to a dataset, element by element, see

@@ -91,7 +91,16 @@ def _say(text: str) -> None:
     print(f"launch: {text}", file=sys.stderr, flush=True)
 
 
-def check(command, workers, hosts, host_index, port, restarts, grace, input_workers=0) -> None:
+def check(
+    command: Sequence[str],
+    workers: int,
+    hosts: Sequence[str],
+    host_index: int | None,
+    port: int,
+    restarts: int,
+    grace: float,
+    input_workers: int = 0,
+) -> None:
     """Raise InputError for arguments of `run` that cannot be used."""
     if os.name != "posix":
         raise InputError("launch needs Linux or macOS; elsewhere set TF_CONFIG for each process yourself.")
@@ -210,8 +219,9 @@ def _run_once(
 
 def _listen(selector: selectors.BaseSelector, worker: Worker) -> None:
     for stream in (worker.process.stdout, worker.process.stderr):
+        assert stream is not None  # `_start` asks for pipes
         os.set_blocking(stream.fileno(), False)
-        selector.register(stream, selectors.EVENT_READ, worker)
+        selector.register(stream, selectors.EVENT_READ, (worker, stream))
 
 
 def _start(
@@ -220,7 +230,7 @@ def _start(
     environment = os.environ | {"PYTHONUNBUFFERED": "1"} | added
     environment.pop("TF_CONFIG", None)
     if len(addresses) > 1:
-        environment["TF_CONFIG"] = cluster.tf_config(addresses, number)
+        environment["TF_CONFIG"] = cluster.tf_config(addresses, int(number))
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
         env=environment,
@@ -268,7 +278,9 @@ def _watch(
             first_failure = gone[0].exit_code() or 1
             _say(f"worker {gone[0].number} ended with exit code {gone[0].exit_code()}")
         # A killed one comes before those that failed because it was gone.
-        failed = sorted((code < 128, worker.number, code) for worker, code in zip(started, codes) if code)
+        failed = sorted(
+            (code < 128, worker.number, code) for worker, code in zip(started, codes, strict=True) if code
+        )
         if failed and first_failure is None:
             _, number, first_failure = failed[0]
             _say(f"worker {number} ended with exit code {first_failure}")
@@ -297,7 +309,7 @@ def _pass_on(selector: selectors.BaseSelector, seconds: float) -> bool:
         return False
     ready = selector.select(seconds)
     for key, _ in ready:
-        worker, stream = key.data, key.fileobj
+        worker, stream = key.data
         own = sys.stdout if stream is worker.process.stdout else sys.stderr
         found = os.read(stream.fileno(), 65536)
         *lines, rest = (worker.begun.get(stream, b"") + found).split(b"\n")

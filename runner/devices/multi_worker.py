@@ -111,7 +111,7 @@ class Share:
 
 def distribute(
     dataset: tf.data.Dataset | Callable[[Share | None], tf.data.Dataset], strategy: tf.distribute.Strategy
-):
+) -> Any:
     """What each replica reads of a dataset of global batches, for `fit`, `evaluate` and `predict`.
 
     All workers make the same batches and each takes its rows of them, so that together they see what one
@@ -119,17 +119,17 @@ def distribute(
     dataset: or, for one without end, a function that makes of a share its rows of it, as `share.split` would
     but without making the others, and of None the whole batches.
     """
-    makes = callable(dataset)
     if _leave_to_keras(strategy):
-        return dataset(None) if makes else dataset
+        return dataset(None) if callable(dataset) else dataset
 
     def rows(context: tf.distribute.InputContext) -> tf.data.Dataset:
         share = Share(context.num_replicas_in_sync, context.num_input_pipelines, context.input_pipeline_id)
-        return dataset(share) if makes else share.split(dataset)
+        return dataset(share) if callable(dataset) else share.split(dataset)
 
     distributed = strategy.distribute_datasets_from_function(rows)
     # Which Keras takes for the number of steps.
-    distributed._cardinality = tf.data.INFINITE_CARDINALITY if makes else dataset.cardinality().numpy()
+    steps = tf.data.INFINITE_CARDINALITY if callable(dataset) else dataset.cardinality().numpy()
+    distributed._cardinality = steps
     return distributed
 
 

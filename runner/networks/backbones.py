@@ -8,11 +8,16 @@ not depend on what else was built in the process. Keras is imported only when a 
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runner.errors import InputError
 from runner.networks import pretrained
 from runner.networks.families import BACKBONES, Family, canonical, find, table
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["BACKBONES", "Block", "Family", "blocks", "build", "canonical", "find", "table"]
 
@@ -25,7 +30,7 @@ class Block:
     layers: tuple[str, ...]
 
 
-def build(name: str, image_size: int, weights: str = "imagenet", channels: int = 3):
+def build(name: str, image_size: int, weights: str = "imagenet", channels: int = 3) -> "keras.Model":
     """Build a backbone as one flat functional graph, with preprocessing inside.
 
     Args:
@@ -79,7 +84,7 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
     return backbone
 
 
-def blocks(backbone, name: str | None = None) -> tuple[Block, ...]:
+def blocks(backbone: "keras.Model", name: str | None = None) -> tuple[Block, ...]:
     """Return the blocks of a backbone, bottom first; every layer of it is in exactly one.
 
     A layer belongs to the first boundary that depends on it; what is above the last boundary joins the last
@@ -117,7 +122,7 @@ def blocks(backbone, name: str | None = None) -> tuple[Block, ...]:
     return tuple(Block(boundary, tuple(members[boundary])) for boundary in boundaries)
 
 
-def parents_of(operations) -> dict[str, list[str]]:
+def parents_of(operations: "Iterable[keras.Operation]") -> dict[str, list[str]]:
     """Map each operation's name to the names of those whose outputs it reads.
 
     `input` and `output` of a Keras operation are those of its first call, so cuts that share layers with the

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.errors import InputError, suggest
 from runner.networks.families import (
@@ -19,11 +20,14 @@ from runner.networks.families import (
     weights_file,
 )
 
+if TYPE_CHECKING:
+    import keras
+
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 DOWNLOAD_TIMEOUT = 15.0  # seconds without a byte before a download counts as failed
 
 
-def resolve(weights, family: Family, width: float) -> str | Path:
+def resolve(weights: str | Path, family: Family, width: float) -> str | Path:
     """Return "imagenet", "none" or the file that `weights` means; InputError when there is none."""
     text = str(weights)
     if text.lower() == "none":
@@ -104,7 +108,7 @@ def imagenet_path(family: Family, width: float, image_size: int) -> Path:
     return folder / weights_file(family, width, image_size)
 
 
-def load(backbone, source: str | Path, plain: Callable, cached: Path) -> None:
+def load(backbone: "keras.Model", source: str | Path, plain: Callable, cached: Path) -> None:
     """Load weights into a backbone of ours.
 
     Args:
@@ -124,7 +128,7 @@ def load(backbone, source: str | Path, plain: Callable, cached: Path) -> None:
         with warnings.catch_warnings():
             # Keras warns a hundredfold of what it skips in a file that does not fit; we say it in one line.
             warnings.filterwarnings("ignore", message="Skipping|.*not loaded|.*could not be loaded")
-            _load_file(backbone, source, plain)
+            _load_file(backbone, Path(source), plain)
     _repair_efficientnet_scale(backbone)
 
 
@@ -221,7 +225,7 @@ def _holds(path: Path) -> str:
     if names:  # a classifier: the backbone is the largest that leaves room for a head
         fitting = [name for name, count in sizes.items() if count <= total]
         if fitting:
-            return f"it seems to hold {max(fitting, key=sizes.get)} with a head"
+            return f"it seems to hold {max(fitting, key=sizes.__getitem__)} with a head"
     for name, count in sizes.items():
         if count == total:
             return f"it holds {name}"

@@ -24,11 +24,9 @@ from runner import atomic
 from runner.errors import InputError
 from runner.networks import inference
 from runner.picture_runs import predict
-from runner.pictures import images, square
-from runner.pictures import reference as references
+from runner.pictures import images, reference
 from runner.pictures.reference import Reference, extractor, read_pictures
-from runner.report import pages, schedule
-from runner.report import sheets as pictures
+from runner.report import pages, sheets, words
 from runner.runs import folder
 from runner.scores.two_sample import mmd_test, proxy_a_distance
 
@@ -173,15 +171,15 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
     if not images_folder.is_dir():
         raise InputError(f"{images_folder} is no folder; give one with new pictures, also in folders below.")
     files = list(predict.files([images_folder]))
-    reference = references.read(run_folder / "reference.npz")
-    if len(reference.features["val"]) < 2:
+    known = reference.read(run_folder / "reference.npz")
+    if len(known.features["val"]) < 2:
         raise InputError(
             f"{run_folder}: this run has one validation picture; two are needed to compare with."
         )
     model, _, _ = predict.load(run_folder)
-    network = inference.forward(extractor(model, reference.layer))
-    table, features, unreadable = _read(files, network, reference, config, batch_size)
-    result = measure(reference, features, table)
+    network = extractor(model, known.layer)
+    table, features, unreadable = _read(files, network, known, config, batch_size)
+    result = measure(known, features, table)
 
     shown = {}
     for row in table.nlargest(FARTHEST, "distance").itertuples():
@@ -200,7 +198,7 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
         source=str(images_folder),
         run_name=str(run_folder),
         found=result,
-        reference=reference,
+        reference=known,
         shown=shown,
         unreadable=unreadable,
     )
@@ -262,12 +260,12 @@ def write_page(
     place = {int(one): number for number, one in enumerate(reference.ids["train"])}
     farthest = [
         {
-            "uri": pictures.data_uri(shown[row["path"]], 160),
+            "uri": sheets.data_uri(shown[row["path"]], 160),
             "nearest": _webp_uri(reference.thumbnails[place[row["nearest"]]]),
             "name": Path(row["path"]).name,
             "path": row["path"],
             "prediction": row["prediction"],
-            "confidence": schedule.percent(row["confidence"], 0),
+            "confidence": words.percent(row["confidence"], 0),
             "percentile": f"{row['percentile']:.0f}",
         }
         for row in found.pictures.head(FARTHEST).to_dict("records")

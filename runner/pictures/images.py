@@ -89,6 +89,79 @@ def decode(file: str | Path | bytes) -> tuple[Image.Image, str]:
         return image.copy(), note
 
 
+def resize(image: Image.Image, size: int, how: str = "crop") -> np.ndarray:
+    """Return an RGB picture as uint8 (size, size, 3), antialiased with a triangle filter.
+
+    how: "crop" cuts the centre square out, "pad" lays the picture on a black square, "stretch" changes the
+    proportions. A picture that is size x size already comes back pixel by pixel.
+
+    The same geometry as `keras.layers.Resizing(antialias=True)`, which a saved model has inside
+    (`any_size.build`): no value differs by more than 1 of 255, since Pillow rounds to whole values twice.
+    """
+    width, height = image.size
+    if how == "crop":
+        # Cut first: the other way round a 1 x 5000 strip would grow to 64 x 320000 in between.
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    elif how == "pad":
+        image = _padded(image)
+    elif how != "stretch":
+        raise ValueError(f"Received resize={how!r}; allowed: {', '.join(RESIZES)}.")
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def box_matrix(width: int, height: int, size: int, how: str) -> tuple[float, float, float, float]:
+    """Return (scale_x, scale_y, shift_x, shift_y): what lies at x (of an edge, in pixels) of a picture of
+    width x height pixels lies at scale_x * x + shift_x after `resize`, and so for y.
+    """
+    if how == "stretch":
+        return size / width, size / height, 0.0, 0.0
+    if how == "crop":
+        side = min(width, height)
+        left, top = -((width - side) // 2), -((height - side) // 2)
+        wide = high = side
+    else:
+        side = max(width, height)
+        left, top = (side - width) // 2, (side - height) // 2
+        wide, high = width + 2 * left, height + 2 * top
+    return size / wide, size / high, left * size / wide, top * size / high
+
+
+def resize_mask(mask: np.ndarray, size: int, how: str, ignore: int) -> np.ndarray:
+    """Return a mask as its picture is after `resize`: uint8 (size, size), of the nearest pixel.
+
+    mask: uint8 (height, width), class indices; ignore: stands where "pad" leaves a frame.
+    """
+    height, width = mask.shape
+    scale_x, scale_y, shift_x, shift_y = box_matrix(width, height, size, how)
+    centres = np.arange(size) + 0.5
+    columns = np.floor((centres - shift_x) / scale_x).astype(int)
+    rows = np.floor((centres - shift_y) / scale_y).astype(int)
+    resized = mask[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)[None, :]]
+    resized[(rows < 0) | (rows >= height)] = ignore
+    resized[:, (columns < 0) | (columns >= width)] = ignore
+    return resized
+
+
+def _padded(image: Image.Image) -> Image.Image:
+    """Lay a picture on black, as much on both sides: Keras' frame is one pixel short where the rest is odd.
+
+    A strip whose square would have more than MAX_PIXELS is made smaller first.
+    """
+    largest = math.isqrt(MAX_PIXELS)
+    if max(image.size) > largest:
+        scale = largest / max(image.size)
+        inner = [max(1, round(length * scale)) for length in image.size]
+        image = image.resize(inner, Image.Resampling.BILINEAR)
+    width, height = image.size
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    frame = Image.new("RGB", (width + 2 * left, height + 2 * top))
+    frame.paste(image, (left, top))
+    return frame
+
+
 def digest(image: Image.Image) -> str:
     """Return the SHA-256 (hex) of an RGB picture's size and pixels: the same for one picture saved twice."""
     sha = hashlib.sha256(f"{image.width} x {image.height}\n".encode())

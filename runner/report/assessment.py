@@ -1,13 +1,12 @@
 """Parts of the report that say how far its numbers go: calibration, operating point, groups, attention."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from runner.report import figures, schedule
-from runner.report import sheets as picture_tools
+from runner.report import figures, sheets, words
 from runner.scores.assessment import Assessment
 
 RIGHT, WRONG = 8, 8
@@ -20,13 +19,8 @@ def calibration(assessment: Assessment) -> dict:
     """What the section "calibration" shows."""
     before, after = assessment.as_trained, assessment.with_temperature
     fitted = not assessment.temperature_note and assessment.temperature != 1
-    said = (
-        f"Expected calibration error {schedule.percent(before['expected_calibration_error'])} as trained"
-        + (
-            f", {schedule.percent(after['expected_calibration_error'])} with the temperature"
-            if fitted
-            else ""
-        )
+    said = f"Expected calibration error {words.percent(before['expected_calibration_error'])} as trained" + (
+        f", {words.percent(after['expected_calibration_error'])} with the temperature" if fitted else ""
     )
     figure = figures.reliability_plot(
         assessment.reliability[0], assessment.reliability[1] if fitted else None
@@ -34,9 +28,9 @@ def calibration(assessment: Assessment) -> dict:
     rows = [
         {
             "name": name,
-            "error": schedule.percent(numbers["expected_calibration_error"]),
-            "interval": schedule.interval(numbers["expected_calibration_error_interval"]),
-            "by_chance": schedule.interval(numbers["if_calibrated_interval"]),
+            "error": words.percent(numbers["expected_calibration_error"]),
+            "interval": words.interval(numbers["expected_calibration_error_interval"]),
+            "by_chance": words.interval(numbers["if_calibrated_interval"]),
             "likelihood": f"{numbers['negative_log_likelihood']:.3f}",
             "brier": f"{numbers['brier']:.3f}",
         }
@@ -61,16 +55,16 @@ def operating_point(assessment: Assessment) -> dict | None:
     rows = [
         {
             "name": name,
-            "validation": schedule.percent(point.validation[key]),
-            "test": schedule.percent(point.test[key]),
-            "interval": schedule.interval(point.test[f"{key}_interval"])
+            "validation": words.percent(point.validation[key]),
+            "test": words.percent(point.test[key]),
+            "interval": words.interval(point.test[f"{key}_interval"])
             if point.test[f"{key}_interval"]
             else "",
         }
         for key, name in (names | {"f1": "F1"}).items()
     ]
     areas, drawn = [], []
-    if point.curves:
+    if point.curves and point.areas:
         roc, precision_recall = point.curves
         positives = point.areas["positives"]
         share = positives / (positives + point.areas["negatives"])
@@ -109,7 +103,7 @@ def operating_point(assessment: Assessment) -> dict | None:
 def groups(assessment: Assessment, accuracy: float) -> dict | None:
     """What the section "groups" shows; `accuracy` (0..1) is that of all test examples."""
     table, gap = assessment.groups, assessment.gap
-    if table is None:
+    if table is None or gap is None:
         return None
     columns = {
         "accuracy": "Accuracy",
@@ -126,8 +120,8 @@ def groups(assessment: Assessment, accuracy: float) -> dict | None:
             "few": row["few"],
             "cells": [
                 {
-                    "value": schedule.percent(row[name]),
-                    "interval": schedule.interval((row[f"{name}_low"], row[f"{name}_high"]))
+                    "value": words.percent(row[name]),
+                    "interval": words.interval((row[f"{name}_low"], row[f"{name}_high"]))
                     if pd.notna(row[f"{name}_low"])
                     else "",
                 }
@@ -138,10 +132,8 @@ def groups(assessment: Assessment, accuracy: float) -> dict | None:
     ]
     figure = figures.group_bars(table, accuracy, GROUPS)
     worst, best = table.iloc[0], table.iloc[-1]
-    said = (
-        f"Accuracy by group, from {worst['group']} {schedule.percent(worst['accuracy'])} to {best['group']} "
-    )
-    svg = figures.inline_svg(figure, f"{said}{schedule.percent(best['accuracy'])}.", "groups")
+    said = f"Accuracy by group, from {worst['group']} {words.percent(worst['accuracy'])} to {best['group']} "
+    svg = figures.inline_svg(figure, f"{said}{words.percent(best['accuracy'])}.", "groups")
     return {
         "columns": list(columns.values()),
         "rows": rows,
@@ -162,25 +154,25 @@ def _gap(name: str, gap: dict) -> dict:
     low, high = gap["gap_interval"]
     sentence = (
         f"Largest gap in {name}: {100 * gap['gap']:.1f} points ({100 * low:.1f} to {100 * high:.1f}), from "
-        f"{schedule.percent(gap['lowest_value'])} in “{gap['lowest']}” to {schedule.percent(gap['highest_value'])} "
+        f"{words.percent(gap['lowest_value'])} in “{gap['lowest']}” to {words.percent(gap['highest_value'])} "
         f"in “{gap['highest']}”. "
     )
     if gap["p_value"] <= 0.05:
         return {
             "kind": "bad",
             "sentence": sentence
-            + f"Shuffled groups show as much in {schedule.percent(gap['p_value'])} of the cases: "
+            + f"Shuffled groups show as much in {words.percent(gap['p_value'])} of the cases: "
             "more than chance.",
         }
     return {
         "kind": "told",
         "sentence": sentence
-        + f"Shuffled groups show as much in {schedule.percent(gap['p_value'], 0)} of the cases: "
+        + f"Shuffled groups show as much in {words.percent(gap['p_value'], 0)} of the cases: "
         "chance alone may explain it.",
     }
 
 
-def right_ids(predictions: pd.DataFrame, classes) -> list[int]:
+def right_ids(predictions: pd.DataFrame, classes: Sequence[str]) -> list[int]:
     """Ids of pictures classified right to show: of each class in turn the one of middling confidence."""
     right = predictions[predictions["label"].astype(str) == predictions["prediction"].astype(str)]
     found = []
@@ -202,17 +194,17 @@ def attention(
     """
     if not overlays:
         return None
-    shown = {"right": [], "wrong": []}
+    shown: dict[str, list[dict]] = {"right": [], "wrong": []}
     for row in predictions.to_dict("records"):
         if row["id"] in overlays and row["id"] in pictures:
             kind = "right" if str(row["label"]) == str(row["prediction"]) else "wrong"
             shown[kind].append(
                 {
-                    "uri": picture_tools.data_uri(pictures[row["id"]], 160),
-                    "map": picture_tools.data_uri(overlays[row["id"]], 160),
+                    "uri": sheets.data_uri(pictures[row["id"]], 160),
+                    "map": sheets.data_uri(overlays[row["id"]], 160),
                     "truth": row["label"],
                     "prediction": row["prediction"],
-                    "confidence": schedule.percent(row["confidence"], 0),
+                    "confidence": words.percent(row["confidence"], 0),
                 }
             )
     return shown

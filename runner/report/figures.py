@@ -263,7 +263,7 @@ def inline_svg(figure: Figure, description: str, salt: str) -> str:
     svg = svg.replace("xlink:href=", "href=")
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'style="[^"]*"', lambda style: _with_variables(style.group()), svg)
-    view = re.search(r'viewBox="([^"]*)"', svg).group(1)
+    _, view, _ = re.split(r'viewBox="([^"]*)"', svg, maxsplit=1)
     return (
         f'<svg viewBox="{view}" role="img" aria-label="{escape(description)}"'
         + svg[svg.index(">") :].rstrip()

@@ -12,8 +12,7 @@ from markupsafe import Markup
 
 from runner.report import assessment as report_assessment
 from runner.report import data as report_data
-from runner.report import figures, pages, schedule
-from runner.report import sheets as picture_tools
+from runner.report import figures, pages, schedule, sheets, words
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
 
@@ -60,7 +59,7 @@ def collect_pictures(data, predictions: pd.DataFrame | None = None) -> dict[int,
     return found
 
 
-def explained_ids(predictions: pd.DataFrame, classes) -> list[int]:
+def explained_ids(predictions: pd.DataFrame, classes: Sequence[str]) -> list[int]:
     """Ids of the test pictures to explain: the most confident mistakes, and some that are right."""
     wrong = _mistakes(predictions)["id"].head(report_assessment.WRONG)
     return [*map(int, wrong), *report_assessment.right_ids(predictions, classes)]
@@ -117,7 +116,7 @@ def write(
         path,
         "report.html.j2",
         title=title,
-        paragraphs=[part for part in re.split(r"\n\s*\n", question) if part.strip()],
+        paragraphs=words.paragraphs(question),
         classes=list(data.classes),
         score=score[1],
         headline=_headline(metrics, comparison, score),
@@ -137,7 +136,7 @@ def write(
         confusion=_confusion(_given(confusion)),
         calibration=assessment and report_assessment.calibration(assessment),
         operating_point=assessment and report_assessment.operating_point(assessment),
-        groups=assessment and report_assessment.groups(assessment, metrics["accuracy"]),
+        groups=assessment and metrics and report_assessment.groups(assessment, metrics["accuracy"]),
         attention=report_assessment.attention(predictions, overlays, pictures),
         mistakes=_mistake_pictures(_given(predictions), pictures),
         sections=[_section(section) for section in sections],
@@ -153,11 +152,11 @@ def _given(table):
 def _headline(metrics, comparison, score):
     if not metrics:
         return None
-    key, words = score
+    key, _ = score
     low, high = metrics[f"{key}_interval"]
     headline = {
         "value": metrics[key],
-        "interval": schedule.interval((low, high)),
+        "interval": words.interval((low, high)),
         "examples": metrics["examples"],
         "gains": [],
     }
@@ -198,7 +197,7 @@ def _subject(comparison, metrics, key):
 def _comparison(comparison, metrics, score):
     if comparison is None:
         return None
-    key, words = score
+    key, reads = score
     place = _subject(comparison, metrics, key)
     rows = [
         {
@@ -206,13 +205,13 @@ def _comparison(comparison, metrics, score):
             "test": row[f"test_{key}"],
             "val": row.get(f"val_{key}"),
             "subject": number == place,
-            "interval": schedule.interval((row["low"], row["high"])) if pd.notna(row.get("low")) else "",
+            "interval": words.interval((row["low"], row["high"])) if pd.notna(row.get("low")) else "",
         }
         for number, row in enumerate(comparison.to_dict("records"))
     ]
-    said = "; ".join(f"{row['method']} {schedule.percent(row['test'])}" for row in rows)
+    said = "; ".join(f"{row['method']} {words.percent(row['test'])}" for row in rows)
     drawn = figures.comparison_bars(comparison, place, f"test_{key}")
-    bars = figures.inline_svg(drawn, f"Bar plot of test {words}: {said}.", "comparison")
+    bars = figures.inline_svg(drawn, f"Bar plot of test {reads}: {said}.", "comparison")
     columns = {name.replace(f"val_{key}", "val") for name in comparison.columns}
     return {"rows": rows, "columns": columns, "bars": Markup(bars)}
 
@@ -220,7 +219,7 @@ def _comparison(comparison, metrics, score):
 def _augmented(augmented):
     if augmented is None or len(augmented) == 0:
         return None
-    return [[picture_tools.data_uri(image, 128) for image in row] for row in np.asarray(augmented)]
+    return [[sheets.data_uri(image, 128) for image in row] for row in np.asarray(augmented)]
 
 
 def _mistakes(predictions):
@@ -234,10 +233,10 @@ def _mistake_pictures(predictions, pictures):
     wrong = _mistakes(predictions)
     shown = [
         {
-            "uri": picture_tools.data_uri(pictures[row["id"]], 200),
+            "uri": sheets.data_uri(pictures[row["id"]], 200),
             "truth": row["label"],
             "prediction": row["prediction"],
-            "confidence": schedule.percent(row["confidence"], 0),
+            "confidence": words.percent(row["confidence"], 0),
         }
         for row in wrong.head(MISTAKES).to_dict("records")
         if row["id"] in pictures
@@ -267,8 +266,8 @@ def _curves(history):
 def _numbers(metrics, score):
     if not metrics:
         return None
-    key, words = score
-    names = {key: words[:1].upper() + words[1:], "top5_accuracy": "Top-5 accuracy"} | {
+    key, reads = score
+    names = {key: reads[:1].upper() + reads[1:], "top5_accuracy": "Top-5 accuracy"} | {
         f"{average}_{name}": f"{average.capitalize()} {name.replace('f1', 'F1')}"
         for average in ("macro", "weighted")
         for name in ("f1", "precision", "recall")
@@ -276,8 +275,8 @@ def _numbers(metrics, score):
     return [
         {
             "name": name,
-            "value": schedule.percent(metrics[key]),
-            "interval": schedule.interval(metrics[f"{key}_interval"]) if f"{key}_interval" in metrics else "",
+            "value": words.percent(metrics[key]),
+            "interval": words.interval(metrics[f"{key}_interval"]) if f"{key}_interval" in metrics else "",
         }
         for key, name in names.items()
         if key in metrics
@@ -305,14 +304,14 @@ def _section(section: Section) -> dict:
         {
             "caption": caption,
             "svg": figure if isinstance(figure, Markup) else None,
-            "uri": None if isinstance(figure, Markup) else picture_tools.data_uri(figure),
+            "uri": None if isinstance(figure, Markup) else sheets.data_uri(figure),
         }
         for caption, figure in section.figures
     ]
     return {
         "anchor": re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-"),
         "title": section.title,
-        "paragraphs": [part for part in re.split(r"\n\s*\n", section.text) if part.strip()],
+        "paragraphs": words.paragraphs(section.text),
         "tables": tables,
         "figures": drawn,
     }
@@ -326,7 +325,7 @@ def _per_class(per_class):
     weakest = judged.sort_values("f1", kind="stable").head(3) if len(judged) > 3 else judged.head(0)
     return {
         "rows": rows,
-        "weakest": [f"{row['class']} ({schedule.percent(row['f1'])})" for row in weakest.to_dict("records")],
+        "weakest": [f"{row['class']} ({words.percent(row['f1'])})" for row in weakest.to_dict("records")],
     }
 
 
@@ -342,7 +341,7 @@ def _confusion(confusion):
             "truth": names[row],
             "prediction": names[column],
             "count": int(counts[row, column]),
-            "share": schedule.percent(shares[row, column], 0),
+            "share": words.percent(shares[row, column], 0),
         }
         for row, column in zip(*np.unravel_index(order, counts.shape), strict=True)
         if off_diagonal[row, column]
@@ -364,7 +363,7 @@ def _confusion(confusion):
         pixels = np.zeros((*counts.shape, 4), np.uint8)
         pixels[..., :3] = (30, 150, 175)
         pixels[..., 3] = np.round(255 * np.sqrt(shares)).astype(np.uint8)
-        result["overview"] = picture_tools.data_uri(pixels, form="png")
+        result["overview"] = sheets.data_uri(pixels, form="png")
     return result
 
 
@@ -377,16 +376,8 @@ def _environment(environment):
         elif isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value))
         elif "seconds" in name and re.fullmatch(r"[\d.]+", str(value)):
-            name, value = name.replace("seconds", "time").strip(" _"), _duration(float(value))
+            name, value = name.replace("seconds", "time").strip(" _"), words.duration(float(value))
             name = "time" if name == "" else name
         if value not in (None, ""):
             rows.append((str(name).replace("_", " "), str(value)))
     return rows
-
-
-def _duration(seconds):
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if not hours and not minutes:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
-    return (f"{hours} h " if hours else "") + f"{minutes} min" + ("" if hours else f" {rest} s")

@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 
 from runner import atomic
-from runner.report import schedule
+from runner.report import words
 
 
 def write(
@@ -27,9 +27,9 @@ def write(
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "percent": schedule.percent,
-        "interval": schedule.interval,
-        "count": lambda number: f"{number:,}".replace(",", "\u202f"),
+        "percent": words.percent,
+        "interval": words.interval,
+        "count": words.count,
     } | (filters or {})
     # A file name that is no UTF-8 gives a name that cannot be encoded; it must not cost the page.
     text = environment.get_template(template).render(values)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from runner.report import words
 from runner.stage import Stage
 
 
@@ -23,7 +24,7 @@ def stage_in_words(stage: Stage) -> str:
         "bias": "The head and the biases learn",
     }.get(word, f"{stage.train} learns")
     rate = np.format_float_positional(stage.learning_rate, trim="-")
-    parts = [f"{what} for {times(stage.epochs, 'epoch', 'epochs')} at a learning rate of {rate}"]
+    parts = [f"{what} for {words.times(stage.epochs, 'epoch', 'epochs')} at a learning rate of {rate}"]
     if stage.schedule != "constant":
         warm_up = f" after a warm-up over {100 * stage.warmup:.0f} % of the steps" if stage.warmup else ""
         parts.append(
@@ -52,14 +53,17 @@ def describe(
     """
     plan = []
     for stage in stages:
-        entry = {"name": stage.name, "sentence": stage_in_words(stage), "facts": []}
+        facts: list[tuple[str, str]] = []
+        entry = {"name": stage.name, "sentence": stage_in_words(stage), "facts": facts}
         if history is not None and "stage" in history:
             ran = history[history["stage"] == stage.name]
             if len(ran) and "val_loss" in ran and ran["val_loss"].notna().any():
                 best = ran.loc[ran["val_loss"].idxmin()]
-                accuracy = f", accuracy {percent(best['val_accuracy'])}" if "val_accuracy" in ran else ""
-                epochs = f"Ran {len(ran)} of {times(stage.epochs, 'epoch', 'epochs')}"
-                entry["facts"].append(
+                accuracy = (
+                    f", accuracy {words.percent(best['val_accuracy'])}" if "val_accuracy" in ran else ""
+                )
+                epochs = f"Ran {len(ran)} of {words.times(stage.epochs, 'epoch', 'epochs')}"
+                facts.append(
                     (
                         "told",
                         f"{epochs}; lowest validation loss {best['val_loss']:.3f}{accuracy} in epoch "
@@ -67,7 +71,7 @@ def describe(
                     )
                 )
         if ledger is not None:
-            entry["facts"] += _moved(ledger[ledger["stage"] == stage.name])
+            facts += _moved(ledger[ledger["stage"] == stage.name])
         plan.append(entry)
     return plan
 
@@ -80,27 +84,32 @@ def _moved(rows):
     still = int((rows["variables"] - rows["to_train"]).sum())
     strays = int((rows["moved"] - rows["to_train"]).clip(lower=0).sum())
     frozen = rows[rows["to_train"] == 0]
+    frozen_tensors = words.times(still, "frozen weight tensor", "frozen weight tensors")
     facts = [
         (
             "fine" if moved else "bad",
-            f"{moved} of {times(to_train, 'weight tensor', 'weight tensors')} that were to learn moved.",
+            f"{moved} of {words.times(to_train, 'weight tensor', 'weight tensors')} "
+            "that were to learn moved.",
         )
     ]
     if strays or frozen["relative_change"].fillna(1).ne(0).any():
         facts.append(
             (
                 "bad",
-                f"{max(strays, 1)} of {times(still, 'frozen weight tensor', 'frozen weight tensors')} moved.",
+                f"{max(strays, 1)} of {frozen_tensors} moved.",
             )
         )
     elif still:
         facts.append(
-            ("fine", f"{times(still, 'frozen weight tensor', 'frozen weight tensors')} moved by exactly 0.")
+            (
+                "fine",
+                f"{frozen_tensors} moved by exactly 0.",
+            )
         )
     if "statistics_moved" in rows:
         statistics = int(rows["statistics_moved"].astype(int).sum())
         facts.append(
-            ("told", f"{times(statistics, 'BatchNorm statistic', 'BatchNorm statistics')} moved.")
+            ("told", f"{words.times(statistics, 'BatchNorm statistic', 'BatchNorm statistics')} moved.")
             if statistics
             else ("fine", "No BatchNorm statistic moved.")
         )
@@ -151,18 +160,3 @@ def _change(change):
     if change != change:
         return "–"
     return f"{100 * change:.0f}\u202f%" if change >= 0.1 else f"{100 * change:.2g}\u202f%"
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """Return 0.904 as "90.4 %" with a narrow no-break space, and a missing number as a dash."""
-    return "–" if share is None or share != share else f"{100 * share:.{digits}f}\u202f%"
-
-
-def interval(pair: Sequence[float]) -> str:
-    """Return (0.883, 0.923) as "88.3 to 92.3 %", with a narrow no-break space."""
-    return f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}\u202f%"
-
-
-def times(number: int, one: str, many: str) -> str:
-    """Return the number with its noun: times(1, "epoch", "epochs") is "1 epoch"."""
-    return f"{number} {one if number == 1 else many}"

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
 
 from runner.errors import InputError
 from runner.scores import intervals
@@ -26,8 +25,6 @@ SMALL, LARGE = 32 / 640, 96 / 640
 pictures of mostly 640."""
 SAMPLES = 200
 """Of the bootstrap."""
-SIDE = 256
-"""Pixels a side of pictures with boxes."""
 _RECALLS = np.linspace(0, 1, 101)
 
 
@@ -154,6 +151,7 @@ def _coco(table: pd.DataFrame, classes: Sequence[str], ids: Sequence[int]):
                 table["y_min"],
                 sides,
                 table["score"] if "score" in table else [0.0] * len(table),
+                strict=True,
             )
         )
     ]
@@ -192,7 +190,7 @@ def _matches(rules, truth: pd.DataFrame, detections: pd.DataFrame) -> tuple[pd.D
     right, score = np.zeros(len(detections), bool), np.full(len(truth), np.nan)
     for matched in _by_class(rules):
         for one in filter(None, matched):
-            for detection, box, value in zip(one["dtIds"], one["dtMatches"][0], one["dtScores"]):
+            for detection, box, value in zip(one["dtIds"], one["dtMatches"][0], one["dtScores"], strict=True):
                 if box:
                     right[detection - 1], score[int(box) - 1] = True, value
     return truth.assign(score=score), detections.assign(right=right)
@@ -207,7 +205,7 @@ def _intervals(rules, seed: int) -> tuple[list[float], list[float]]:
     for _ in range(SAMPLES):
         times = np.bincount(random.randint(pictures, size=pictures), minlength=pictures)
         precisions = [
-            average_precision(right, times[picture], objects @ times)
+            average_precision(right, times[picture], int(objects @ times))
             for right, picture, objects in of_classes
             if objects @ times
         ]
@@ -247,28 +245,3 @@ def average_precision(right: np.ndarray, times: np.ndarray, objects: int) -> np.
     padded = np.pad(envelope, ((0, 0), (0, 1)))
     places = [np.searchsorted(one, _RECALLS, side="left") for one in recall]
     return np.take_along_axis(padded, np.array(places), axis=1).mean(axis=1)
-
-
-# ---------------------------------------------------------------- pictures
-
-
-def draw(image: np.ndarray, boxes: Sequence[tuple], side: int = SIDE) -> np.ndarray:
-    """Return the picture with boxes drawn on it, uint8 (side, side, 3) for a square one.
-
-    image: uint8 (h, w, 3), enlarged to `side` pixels so that lines cover little; boxes: (x_min, y_min, x_max,
-    y_max, colour, text) each, in pixels of edges of `image`, drawn in this order.
-    """
-    scale = max(1.0, side / max(image.shape[:2]))
-    height, width = (round(length * scale) for length in image.shape[:2])
-    picture = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(max(10, side // 18))
-    for x_min, y_min, x_max, y_max, colour, text in boxes:
-        left, top = (round(place * scale) for place in (x_min, y_min))
-        # The last pixel within the box; a box that is cut at the border stays in sight.
-        right, bottom = round(x_max * scale) - 1, round(y_max * scale) - 1
-        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=2)
-        if text:
-            above = top - font.size - 2
-            place = (left + 3, above if above >= 0 else top + 2)
-            pen.text(place, text, fill=colour, font=font, stroke_width=2, stroke_fill="black")
-    return np.asarray(picture)

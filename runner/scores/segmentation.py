@@ -72,7 +72,7 @@ def boundary_scores(truth: np.ndarray, predicted: np.ndarray, classes: int, igno
     scores = np.full(classes, np.nan)
     edges = [boundary(mask, known) for mask in (truth, predicted)]
     for index in range(classes):
-        true, found = (edge & (mask == index) for edge, mask in zip(edges, (truth, predicted)))
+        true, found = edges[0] & (truth == index), edges[1] & (predicted == index)
         if true.any() and found.any():
             precision = (distance_transform_edt(~true)[found] <= tolerance).mean()
             recall = (distance_transform_edt(~found)[true] <= tolerance).mean()

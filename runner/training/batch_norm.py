@@ -42,5 +42,5 @@ def reestimate(model: keras.Model, batches) -> None:
                 )  # a running mean: the first batch counts fully, the n-th 1/n
             model(images, training=True)
     finally:
-        for layer, momentum in zip(layers, momenta):
+        for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

@@ -44,8 +44,8 @@ class Checkpointing:
     """Where and how often the state of a fit is kept."""
 
     folder: Path
-    """Where it holds the state of an interrupted fit, the next one goes on from there: give the same seed, data
-    and arguments.
+    """Where it holds the state of an interrupted fit, the next one goes on from there: give the same seed,
+    data and arguments.
     """
     steps: int | None = None
     """Also within an epoch, after every so many steps; None for no such rule."""
@@ -125,7 +125,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None) -> None:
         self.written = time.monotonic()
-        for callback, kept in zip(self.others, self.restored):
+        for callback, kept in zip(self.others, self.restored, strict=False):  # empty at the first start
             vars(callback).update(kept)
         self.restored = []
 
@@ -170,7 +170,7 @@ class Checkpoints(keras.callbacks.Callback):
                 name: [f"callback_{number}_{name}_{i:05}" for i in range(len(lists[name]))] for name in lists
             }
             for name, values in lists.items():
-                arrays |= dict(zip(keys[name], values))
+                arrays |= dict(zip(keys[name], values, strict=True))
             record["callbacks"].append([kept, keys])
         place = f"after epoch {epoch}" + (f" and {self.staged.calls} steps" if self.staged.calls else "")
         self.written = time.monotonic()

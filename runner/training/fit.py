@@ -57,21 +57,21 @@ def fit_stages(
 
     Args:
         model: compiled under its strategy's scope; its weights are changed in place. Where a stage lets
-            BatchNorm learn, the statistics of what learned are estimated anew at the end, from `train.plain()`
-            where there is such a thing (`batch_norm.reestimate`).
-        train, validation: `data.batches.Batches`, or a dataset of what `model.fit` takes. With a `Batches` a fit
-            that goes on starts reading where it stopped, each worker makes its own rows only, and a batch whose
-            loss is no number is named by its ids.
+            BatchNorm learn, the statistics of what learned are estimated anew at the end, from
+            `train.plain()` where there is such a thing (`batch_norm.reestimate`).
+        train, validation: `data.batches.Batches`, or a dataset of what `model.fit` takes. With a `Batches` a
+            fit that goes on starts reading where it stopped, each worker makes its own rows only, and a batch
+            whose loss is no number is named by its ids.
         stages: run in order, each on what the one before left.
         blocks: the backbone's blocks (`backbones.blocks(backbone)`).
         monitor: which entry of the logs decides the best epoch of a stage, always measured on validation.
         title: printed above the progress.
         callbacks: more Keras callbacks, run after the stages' own; checkpoints keep what they count.
-        checkpoints: where the state is kept, and how often. None writes nothing. Within an epoch needs `train`
-            of known length.
+        checkpoints: where the state is kept, and how often. None writes nothing. Within an epoch needs
+            `train` of known length.
         frozen: computes what lies below the weights that a stage trains once, and keeps it. Each stage is
-            then a `model.fit` of its own on the part above. Has no effect with further callbacks, with `train`
-            of unknown length, nor with batches that cannot be kept (`SplitBatches.not_kept`).
+            then a `model.fit` of its own on the part above. Has no effect with further callbacks, with
+            `train` of unknown length, nor with batches that cannot be kept (`SplitBatches.not_kept`).
         augment_on: where views are made: "input", "device", or "auto": on a GPU that would otherwise wait for
             its input, by measurement, else in the input.
         accumulate: each replica computes its rows of a batch in so many parts, one after another, and takes
@@ -157,8 +157,8 @@ def _check_place(augment_on: str, train: Batches) -> None:
     nowhere = augment_on == "device" and getattr(train, "views", None) and train.on_device() is None
     if augment_on not in PLACES or nowhere:
         raise InputError(
-            f"augment_on={augment_on!r} cannot be done; give one of {', '.join(PLACES)}, and 'device' only for "
-            "views that a device can make of each input alone."
+            f"augment_on={augment_on!r} cannot be done; give one of {', '.join(PLACES)}, and 'device' only "
+            "for views that a device can make of each input alone."
         )
 
 

@@ -114,8 +114,8 @@ class FrozenPrefix:
             to twice as fast and differs by rounding; False computes it to the bit as the network does.
         memory, disk: budgets in bytes for each array, see `cache.keep`.
 
-    Of inputs that fit in memory the order is the same as without keeping, and without views so is every batch.
-    `between_batches` is called after each batch that is computed; it may raise to stop.
+    Of inputs that fit in memory the order is the same as without keeping, and without views so is every
+    batch. `between_batches` is called after each batch that is computed; it may raise to stop.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ def snapshot(model: keras.Model) -> list[np.ndarray]:
 
 def restore(model: keras.Model, values: Sequence[np.ndarray]) -> None:
     """Assign what `snapshot` kept."""
-    for variable, value in zip(model.weights, values):
+    for variable, value in zip(model.weights, values, strict=True):
         variable.assign(value)
 
 

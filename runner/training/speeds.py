@@ -92,6 +92,6 @@ class InputWatch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if not self.told and self.first and self.last[0] > self.first[0]:
-            steps, seconds = (end - start for start, end in zip(self.first, self.last))
+            steps, seconds = (end - start for start, end in zip(self.first, self.last, strict=True))
             self.tell(Speeds(self.input_speed, steps * self.pictures / seconds))
             self.told = True

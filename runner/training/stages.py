@@ -177,7 +177,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.to_train = trainable.set_trainable(self.network, self.blocks, stage.train, stage.batch_norm)
         self.before = ledger.snapshot(self.network)
         if index == 0 or self.reset_optimizer:
-            for variable, start in zip(optimizer.variables, self.optimizer_start):
+            for variable, start in zip(optimizer.variables, self.optimizer_start, strict=True):
                 variable.assign(start)
         optimizer.learning_rate = stage.learning_rate
         _scale_learning_rates(optimizer, self._factors(stage))
@@ -279,7 +279,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
                     f"the checkpoint was written within an epoch on {len(values)} replicas, now there are "
                     f"{len(copies)}; go on with as many, or delete it to go on from the epoch before."
                 )
-            for copy, value in zip(copies, values):
+            for copy, value in zip(copies, values, strict=True):
                 copy.assign(value)
         self.passed_by = calls
         model, train_function = self.model, self.model.train_function

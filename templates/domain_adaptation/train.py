@@ -6,7 +6,7 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
-from runner.networks import inference
+from runner.pictures import any_size
 from runner.training import batch_norm
 
 from .config import Config
@@ -30,7 +30,6 @@ from runner import atomic
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
-from runner.picture_runs import export
 from runner.pictures import gradcam, reference
 from runner.pictures.batches import batches
 from runner.report import figures
@@ -138,7 +137,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     check_batch_norm(config, network)
     # What the end of the run needs of the network is tried before hours of training.
     reference.extractor(network, "head")
-    export.any_size(network, config.resize)
+    any_size.build(network, config.resize)
     gradcam.choose_layer(network, blocks)
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, domains.manifest), chosen)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
@@ -284,7 +283,7 @@ def write(run: Path, config: Config, domains: Domains, networks, blocks, results
     atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
     atomic.write_csv(run / "comparison.csv", results.comparison)
     atomic.write_csv(run / "predictions.csv", results.predictions)
-    atomic.write(run / "model.keras", export.any_size(network, config.resize).save)
+    atomic.write(run / "model.keras", any_size.build(network, config.resize).save)
     reference.write(run / "reference.npz", network, domains.target, layer="head")
     return write_report(run, config, domains, networks, blocks, results)
 

@@ -6,7 +6,7 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
-from runner.networks import inference
+from runner.pictures import any_size
 from runner.training import batch_norm
 
 from .config import Config
@@ -33,7 +33,6 @@ from runner.data.examples import Data, compared_groups
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError, suggest
-from runner.picture_runs import export
 from runner.pictures import gradcam, reference
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
@@ -141,7 +140,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     batch_norm.check(network, config.weights, config.stages)
     # What the end of the run needs of the network is tried before hours of training.
     reference.extractor(network, "head")
-    export.any_size(network, config.resize)
+    any_size.build(network, config.resize)
     gradcam.choose_layer(network, blocks)
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
@@ -229,7 +228,7 @@ def write(run: Path, config: Config, examples: Data, network: keras.Model, block
     atomic.write_csv(run / "predictions.csv", results.predictions)
     if results.assessed.groups is not None:
         atomic.write_csv(run / "groups.csv", results.assessed.groups)
-    atomic.write(run / "model.keras", export.any_size(network, config.resize).save)
+    atomic.write(run / "model.keras", any_size.build(network, config.resize).save)
     reference.write(
         run / "reference.npz", network, examples, layer="head", temperature=results.assessed.temperature
     )

@@ -6,6 +6,7 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
+from runner.pictures import any_size
 from runner.training import batch_norm
 
 from .config import Config
@@ -132,7 +133,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
     batch_norm.check(network, config.weights, config.stages)
     check_boxes(config, examples, model.grid(network, config.strides))
-    export.any_size(network, config.resize)  # what the end of the run needs is tried before hours of training
+    any_size.build(network, config.resize)  # what the end of the run needs is tried before hours of training
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
     networks, fits = {}, {}
@@ -292,7 +293,7 @@ def write(run: Path, config: Config, examples: Data, network: keras.Model, resul
     atomic.write_csv(run / "truth.csv", results.test.truth)
     # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
     plain = keras.Model(network.input, network.output, name=network.name)
-    atomic.write(run / "model.keras", export.any_size(plain, config.resize).save)
+    atomic.write(run / "model.keras", any_size.build(plain, config.resize).save)
     few = "all" if config.train_examples is None else f"{config.train_examples}"
     name = Path(config.data).name
     return report.write(

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner.report import overlays
-from runner.report import page as report
+from runner.report import drawing
+from runner.report.page import Section
 from runner.scores import segmentation
 
 SHOWN = 8
@@ -21,13 +21,13 @@ def sections(
     pictures: pd.DataFrame,
     counts: segmentation.Counts,
     metrics: dict,
-) -> list[report.Section]:
+) -> list[Section]:
     """The sections: each class, some test pictures, and the worst.
 
     test: pictures with masks; find: uint8 pictures (batch, s, s, 3) to masks (batch, s, s); pictures: of
     `segmentation.per_picture`; counts, metrics: what they were made of, and the numbers of all together.
     """
-    palette = overlays.colours(len(classes))
+    palette = drawing.colours(len(classes))
     ranked = pictures.dropna(subset="miou").sort_values("miou", kind="stable")
     spread = ranked["id"].iloc[np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).astype(int)]
     worst = ranked["id"].head(SHOWN)
@@ -40,7 +40,7 @@ def sections(
 
     def compared(ids) -> np.ndarray:
         captions = [f"mean IoU {iou[one]:.2f}" for one in ids]
-        return overlays.compared(*zip(*(found[one] for one in ids)), captions, palette)
+        return drawing.compared(*zip(*(found[one] for one in ids), strict=True), captions, palette)
 
     numbers = {
         "mean IoU": "miou",
@@ -52,9 +52,9 @@ def sections(
         [[words, metrics[key], *metrics[f"{key}_interval"]] for words, key in numbers.items()],
         columns=["number", "value", "low", "high"],
     )
-    legend = overlays.legend(classes, palette)
+    legend = drawing.legend(classes, palette)
     return [
-        report.Section(
+        Section(
             "Every class",
             "IoU is what truth and prediction share of what they cover together, Dice twice that share of "
             "the sum of both. The boundary F-score says how much of the two outlines lies no farther apart "
@@ -65,13 +65,13 @@ def sections(
                 ("By class", segmentation.per_class(counts, classes)),
             ],
         ),
-        report.Section(
+        Section(
             "Masks",
             "Test pictures from the worst to the best, evenly spaced: the picture, its true mask and the "
             "predicted one. Gray is what the truth ignores.",
             figures=[("Classes", legend), ("From the worst to the best", compared(spread))],
         ),
-        report.Section(
+        Section(
             "Worst pictures",
             "The test pictures with the lowest mean IoU over the classes in them. A small object that is "
             "missed costs as much there as a large one.",

@@ -6,6 +6,7 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
+from runner.pictures import any_size
 from runner.training import batch_norm
 
 from .config import Config
@@ -205,7 +206,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
     backbone = keras.Model(network.input, network.get_layer(blocks[-1].name).output)
     batch_norm.check(backbone, config.weights, config.stages)  # the decoder's always learn
-    export.any_size(network, config.resize)  # tried before hours of training
+    any_size.build(network, config.resize)  # tried before hours of training
     goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
     print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
     networks, fits = {}, {}
@@ -240,7 +241,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     results = Results(fits["staged"], comparison, counts["staged"], metrics["staged"], environment)
     # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
     plain = keras.Model(networks["staged"].input, networks["staged"].output, name=networks["staged"].name)
-    atomic.write(run / "model.keras", export.any_size(plain, config.resize).save)
+    atomic.write(run / "model.keras", any_size.build(plain, config.resize).save)
     page = write(run, config, examples, find["staged"], test, results)
     atomic.write_json(
         run / "metrics.json",

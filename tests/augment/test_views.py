@@ -130,7 +130,7 @@ def test_a_dot_lands_where_the_matrix_says(strength):
     ).numpy()
     views = warp.transform(images, geometric, identities(16)[1]).numpy()[..., 0].astype(float)
     checked = 0
-    for view, matrix in zip(views, geometric):
+    for view, matrix in zip(views, geometric, strict=True):
         expected = np.linalg.solve(matrix[:, :2], spot - matrix[:, 2])
         if ((expected > 10) & (expected < (width - 11, height - 11))).all():
             weight = view * ((x - expected[0]) ** 2 + (y - expected[1]) ** 2 < 10**2)
@@ -264,7 +264,7 @@ def test_ids_order_length_and_other_keys_are_kept(photos):
     batches = one_hot_batches(photos).map(lambda element: {**element, "weight": tf.ones_like(element["id"])})
     data = augment.dataset(batches, "light", seed=0)
     assert data.cardinality() == batches.cardinality() == 6
-    for before, after in zip(batches, data):
+    for before, after in zip(batches, data, strict=True):
         np.testing.assert_array_equal(before["id"], after["id"])
         np.testing.assert_array_equal(before["label"], after["label"])
         np.testing.assert_array_equal(before["weight"], after["weight"])

@@ -22,7 +22,7 @@ def scenes():
     images = np.zeros((COUNT, HEIGHT, WIDTH, 3), "uint8")
     masks = np.zeros((COUNT, HEIGHT, WIDTH), "uint8")
     boxes = np.full((COUNT, 3, 4), -1, "float32")
-    for image, mask, rows in zip(images, masks, boxes):
+    for image, mask, rows in zip(images, masks, boxes, strict=True):
         left, top = random.integers(2, 20, 2)
         right, bottom = left + random.integers(15, 26), top + random.integers(12, 40)
         mask[top:bottom, left:right] = 1
@@ -112,8 +112,10 @@ def test_an_upright_box_is_the_extent_of_its_pixels(scene, strength, flip, monke
     checked = 0
     for seed in range(3):
         views = numpy(augment.apply_to_batch(scene, (seed, 5), strength, flip))
-        for image, boxes, classes in zip(found(views["input"]), views["boxes"], views["classes"]):
-            for box, label in zip(boxes, classes):
+        for image, boxes, classes in zip(
+            found(views["input"]), views["boxes"], views["classes"], strict=True
+        ):
+            for box, label in zip(boxes, classes, strict=True):
                 assert (label == -1) == (box == -1).all()
                 # A disc cut at the border is less wide than its box is there: that box is one of corners.
                 uncut = (box[:2] > 0).all() and (box[2:] < (WIDTH, HEIGHT)).all()
@@ -129,8 +131,10 @@ def test_a_turned_box_holds_its_pixels_and_not_much_else(scene, strength, monkey
     checked = 0
     for seed in range(3):
         views = numpy(augment.apply_to_batch(scene, (seed, 6), strength, True))
-        for image, boxes, classes in zip(found(views["input"]), views["boxes"], views["classes"]):
-            for box, label in zip(boxes, classes):
+        for image, boxes, classes in zip(
+            found(views["input"]), views["boxes"], views["classes"], strict=True
+        ):
+            for box, label in zip(boxes, classes, strict=True):
                 if label != -1:
                     pixels = extent(image == label)
                     assert (pixels[:2] >= box[:2] - 1).all() and (pixels[2:] <= box[2:] + 1).all()

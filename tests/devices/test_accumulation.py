@@ -1,5 +1,7 @@
 """A batch in parts, one after another, gives the step of the whole batch, on any number of replicas."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -165,7 +167,7 @@ def test_no_two_parts_are_computed_at_once():
     operations = traced.graph.get_operations()
     cuts = [one for one in operations if one.type == "StridedSlice" and one.inputs[0] is traced.inputs[0]]
     assert len(cuts) == 3
-    for earlier, later in zip(cuts, cuts[1:]):
+    for earlier, later in itertools.pairwise(cuts):
         found, waiting = set(), [later]
         while waiting:
             one = waiting.pop()

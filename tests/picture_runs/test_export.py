@@ -8,15 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from runner import __main__ as command_line
 from runner.errors import InputError
 from runner.networks import backbones
 from runner.picture_runs import export
-from runner.pictures import square
-
-SIZE = 64
+from runner.pictures import any_size
+from tests.pictures.test_any_size import SIZE, photos
 
 
 def network(policy="float32"):
@@ -33,51 +31,24 @@ def network(policy="float32"):
         keras.config.set_dtype_policy(before)
 
 
-def photos(count=2):
-    """Smooth pictures of several shapes, uint8, each in a batch of `count`."""
-    random = np.random.default_rng(3)
-    shapes = ((SIZE, SIZE), (200, 123), (91, 150), (30, 41), (7, 300))
-    coarse = [Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8)) for _ in shapes]
-    pictures = [
-        np.asarray(one.resize((width, height), Image.Resampling.BICUBIC))
-        for one, (height, width) in zip(coarse, shapes, strict=True)
-    ]
-    return [np.stack([one] * count) for one in pictures]
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder as training leaves it, with the logits that the network gave in its process."""
     folder = tmp_path_factory.mktemp("run")
     trained = network()
-    export.any_size(trained, "crop").save(folder / "model.keras")
+    any_size.build(trained, "crop").save(folder / "model.keras")
     (folder / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
     (folder / "metrics.json").write_text(json.dumps({"classes": list("abcd"), "temperature": 2.0}))
-    any_size = export.any_size(trained, "crop")
+    resized = any_size.build(trained, "crop")
     pictures = photos()
     np.savez(
         folder / "golden.npz",
         **{f"picture_{i}": one for i, one in enumerate(pictures)},
-        **{f"logits_{i}": any_size.predict(one, verbose=0) for i, one in enumerate(pictures)},
+        **{f"logits_{i}": resized.predict(one, verbose=0) for i, one in enumerate(pictures)},
     )
     # Of pictures that have their size already, the network itself says the same to the bit.
-    assert np.array_equal(trained.predict(pictures[0], verbose=0), any_size.predict(pictures[0], verbose=0))
+    assert np.array_equal(trained.predict(pictures[0], verbose=0), resized.predict(pictures[0], verbose=0))
     return folder
-
-
-@pytest.mark.parametrize("how", square.RESIZES)
-def test_the_resize_inside_the_model_is_that_of_training(how):
-    """Within 1 of 255 at every pixel, since Pillow rounds twice; the portable form follows Keras' closely."""
-    picture = keras.Input((None, None, 3), dtype="uint8", name="image")
-    small = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="image")
-    model = export.any_size(keras.Model(small, keras.ops.cast(small, "float32")), how)
-    portable = export.PortableResize(SIZE, how)
-    for (one, _), size in zip(photos(), ("same", "large", "odd", "grows", "strip"), strict=True):
-        pillow = square.resize(Image.fromarray(one), SIZE, how)
-        inside = np.asarray(model(one[None]))[0]
-        assert np.abs(inside - pillow).max() < 1, size
-        assert np.abs(np.asarray(portable(one[None].astype("float32")))[0] - inside).max() < 2e-3, size
-    assert picture.shape == model.input.shape
 
 
 READ = {
@@ -137,7 +108,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_a_run_in_half_precision_is_exported_in_float32(tmp_path, policy):
     trained = network(policy)
-    export.any_size(trained).save(tmp_path / "model.keras")
+    any_size.build(trained).save(tmp_path / "model.keras")
     (tmp_path / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
     (tmp_path / "metrics.json").write_text("{}")
     assert max(export.run(tmp_path, ["savedmodel"]).values()) < export.TOLERANCE
@@ -176,6 +147,4 @@ def test_what_cannot_be_exported_is_said_in_one_line(run, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(InputError, match="pip install tf2onnx onnxruntime"):
         export.run(run, ["onnx"], tmp_path / "out")
-    with pytest.raises(InputError, match="crop, pad, stretch"):
-        export.any_size(keras.Sequential([keras.Input((8, 8, 3))]), "zoom")
     assert not Path(tmp_path / "out").exists()

@@ -15,8 +15,8 @@ import scipy.special
 from PIL import Image
 
 from runner.errors import InputError
-from runner.picture_runs import export, predict
-from runner.pictures import images, square
+from runner.picture_runs import predict
+from runner.pictures import any_size, images
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = 16
@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     head = keras.layers.Dense(3, name="head")
     network = keras.Model(image, head(x))
     head.set_weights([np.array([[-8, 8, 0.5]] * 3, "float32"), np.array([8, -8, 0], "float32")])
-    export.any_size(network, "pad").save(folder / "model.keras")
+    any_size.build(network, "pad").save(folder / "model.keras")
     (folder / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "pad"}))
     (folder / "metrics.json").write_text(json.dumps({"classes": CLASSES, "temperature": 2.5}))
     return folder
@@ -151,7 +151,7 @@ def test_the_command_line(run, photos, tmp_path):
 def test_a_network_of_boxes_or_masks_is_refused(tmp_path):
     image = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="image")
     masks = keras.layers.Conv2D(2, 1)(keras.ops.cast(image, "float32"))
-    export.any_size(keras.Model(image, masks), "crop").save(tmp_path / "model.keras")
+    any_size.build(keras.Model(image, masks), "crop").save(tmp_path / "model.keras")
     (tmp_path / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
     (tmp_path / "metrics.json").write_text(json.dumps({"classes": ["a", "b"]}))
     with pytest.raises(InputError, match="not a class; the template that trained it has a function"):

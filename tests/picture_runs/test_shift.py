@@ -11,9 +11,9 @@ from PIL import Image
 from scipy.stats import norm
 
 from runner.errors import InputError
-from runner.picture_runs import export, shift
-from runner.pictures import reference
-from runner.pictures.load import load
+from runner.picture_runs import shift
+from runner.pictures import any_size, reference
+from runner.pictures import load as data
 from runner.scores import two_sample
 
 SIZE = 16
@@ -144,7 +144,7 @@ def run(tmp_path_factory):
     examples = load(root / "photos", SIZE, val_fraction=0.4, test_fraction=0.1)
     model, folder = network(), root / "run"
     folder.mkdir()
-    export.any_size(model).save(folder / "model.keras")
+    any_size.build(model).save(folder / "model.keras")
     (folder / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
     (folder / "metrics.json").write_text(json.dumps({"classes": list(COLOURS)}))
     reference.write(folder / "reference.npz", model, examples)

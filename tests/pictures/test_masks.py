@@ -80,7 +80,7 @@ def test_of_a_palette_the_index_counts(tmp_path):
 def test_colours_mean_what_the_file_of_classes_says(tmp_path, form):
     root = fill(tmp_path)
     lines = ["name,r,g,b"] * (form == "numbers")
-    for name, colour in zip(("void", "road", "sky"), COLOURS):
+    for name, colour in zip(("void", "road", "sky"), COLOURS, strict=True):
         written = f"#{bytes(colour).hex()}" if form == "hexadecimal" else ", ".join(map(str, colour))
         lines.append(f"{name}, {written}")
     (root / "classes.txt").write_text("\n".join(lines) + "\n")

@@ -71,7 +71,7 @@ def test_changed_copies_are_found_and_nothing_else(change, least):
     originals = [scene(number) for number in range(COUNT)]
     pairs = find(originals + [change(image) for image in originals])
     expected = {(number, number + COUNT) for number in range(COUNT)}
-    found = set(zip(pairs["first"], pairs["second"]))
+    found = set(zip(pairs["first"], pairs["second"], strict=True))
     assert found <= expected and len(found) >= least * COUNT
     assert set(pairs["how"]) == {"as it is"} and pairs["score"].is_monotonic_decreasing
 
@@ -90,7 +90,9 @@ def test_changed_copies_are_found_and_nothing_else(change, least):
 def test_turned_copies_are_found_with_their_way(turn, how):
     originals = [scene(number) for number in range(COUNT)]
     pairs = find(originals + [jpeg(image.transpose(turn), 80) for image in originals])
-    assert set(zip(pairs["first"], pairs["second"])) == {(number, number + COUNT) for number in range(COUNT)}
+    assert set(zip(pairs["first"], pairs["second"], strict=True)) == {
+        (number, number + COUNT) for number in range(COUNT)
+    }
     assert set(pairs["how"]) == {how}
 
 

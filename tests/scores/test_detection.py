@@ -1,4 +1,4 @@
-"""Average precision against cases that can be counted by hand, and boxes drawn where they belong."""
+"""Average precision against cases that can be counted by hand."""
 
 import numpy as np
 import pandas as pd
@@ -124,10 +124,3 @@ def test_nothing_is_printed_and_what_does_not_fit_is_said(capsys):
         detection.evaluate(where, where, ["a"], [1], 640)
     with pytest.raises(InputError, match="without a single box"):
         detection.evaluate(where.iloc[:0], where.iloc[:0].assign(score=1.0), ["a"], [1], 640)
-
-
-def test_a_box_is_drawn_on_the_pixels_of_its_rim():
-    picture = detection.draw(np.zeros((32, 32, 3), np.uint8), [(4, 8, 12, 20, (255, 0, 0), "")], side=64)
-    rows, columns = np.nonzero(picture[..., 0])
-    assert picture.shape == (64, 64, 3)
-    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (8, 16, 23, 39)

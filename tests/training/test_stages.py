@@ -69,7 +69,7 @@ def test_one_fit_equals_a_fresh_compile_and_fit_per_stage_to_the_bit(
             apart[name] += history[name]
 
     assert together == apart
-    for ours, theirs in zip(model.weights, reference.weights):
+    for ours, theirs in zip(model.weights, reference.weights, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 
 

@@ -1,11 +1,38 @@
-"""Masks for people: colours per class, a mask over its picture, a legend, and sheets that compare masks."""
+"""What is drawn on pictures for people: boxes, and masks in colours with their legend, and compared."""
 
 import colorsys
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from runner.report.sheets import sheet
+
+SIDE = 256
+"""Pixels a side of pictures with boxes."""
+
+
+def boxes(image: np.ndarray, rectangles: Sequence[tuple], side: int = SIDE) -> np.ndarray:
+    """Return the picture with boxes drawn on it, uint8 (side, side, 3) for a square one.
+
+    image: uint8 (h, w, 3), enlarged to `side` pixels so that lines cover little; rectangles: (x_min, y_min,
+    x_max, y_max, colour, text) each, in pixels of edges of `image`, drawn in this order.
+    """
+    scale = max(1.0, side / max(image.shape[:2]))
+    height, width = (round(length * scale) for length in image.shape[:2])
+    picture = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
+    pen, letters = ImageDraw.Draw(picture), max(10, side // 18)
+    font = ImageFont.load_default(letters)
+    for x_min, y_min, x_max, y_max, colour, text in rectangles:
+        left, top = (round(place * scale) for place in (x_min, y_min))
+        # The last pixel within the box; a box that is cut at the border stays in sight.
+        right, bottom = round(x_max * scale) - 1, round(y_max * scale) - 1
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=2)
+        if text:
+            above = top - letters - 2
+            place = (left + 3, above if above >= 0 else top + 2)
+            pen.text(place, text, fill=colour, font=font, stroke_width=2, stroke_fill="black")
+    return np.asarray(picture)
 
 
 def colours(classes: int) -> np.ndarray:
