@@ -11,13 +11,12 @@ has done already.
 """
 
 import argparse
-import dataclasses
 import time
 from pathlib import Path
 
 import pandas as pd
 
-from runner import atomic, flags
+from runner import atomic, fields, flags
 from runner.errors import InputError
 from runner.scores import classification
 from templates.image_classification import train
@@ -32,14 +31,14 @@ def one_seed(config: Config, methods: list[str]) -> list[dict]:
         if name not in methods:
             continue
         networks[name], fits[name] = train.fit(
-            arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.seed}"
+            arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.machine.seed}"
         )
     tables = classification.predict(networks, examples.test.open(None, "benchmark"), examples.classes)
     return [
         {
             "data": Path(config.data).name,
             "labels_per_class": config.labels_per_class or "all",
-            "seed": config.seed,
+            "seed": config.machine.seed,
             "method": name,
             "accuracy": float((table["label"] == table["prediction"]).mean()),
             "test_pictures": len(table),
@@ -94,7 +93,7 @@ def main() -> None:
                 continue
             started = time.perf_counter()
             few = None if labels == "all" else int(labels)
-            rows += one_seed(dataclasses.replace(base, labels_per_class=few, seed=seed), arguments.methods)
+            rows += one_seed(fields.replace(base, labels_per_class=few, seed=seed), arguments.methods)
             atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
     table = pd.DataFrame(rows)

@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 
-from runner import flags, quiet
+from runner import fields, flags, quiet
 
 if __name__ == "__main__":
     quiet.import_tensorflow()
@@ -33,7 +33,7 @@ def one(config: Config, examples, views: int) -> dict:
         os.environ["THAW_CACHE"] = cache
         started = time.perf_counter()
         kept = dataclasses.replace(config, keep_frozen=views > 0, views=max(1, views))
-        network, _ = train.fit(kept, examples, f"{views} views, seed {config.seed}")
+        network, _ = train.fit(kept, examples, f"{views} views, seed {config.machine.seed}")
         seconds = time.perf_counter() - started
     table = classification.predict({"it": network}, examples.val, examples.classes)["it"]
     loss = calibration.error(table, examples.classes, resamples=2)["negative_log_likelihood"]
@@ -49,7 +49,7 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     base, rows = flags.parse(Config, rest), []
     for seed in range(arguments.seeds):
-        config = dataclasses.replace(base, seed=seed)
+        config = fields.replace(base, seed=seed)
         examples = train.load(config)
         for name, arm in train.methods(config).items():
             if name == "from scratch":

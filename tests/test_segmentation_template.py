@@ -1,6 +1,5 @@
 """templates/semantic_segmentation beyond its own test: every family's maps, exports, replicas, resuming."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from runner import new
+from runner import fields, new
 from runner.networks import backbones
 from runner.picture_runs import export
 from runner.pictures import images
@@ -29,7 +28,7 @@ CLASSES = types.SimpleNamespace(classes=("ground", "road", "sky"))
 
 def config(**changes) -> Config:
     small = Config(weights="none", image_size=64, decoder_channels=4)
-    return dataclasses.replace(small, **changes)
+    return fields.replace(small, **changes)
 
 
 def maps_of(name: str, size: int) -> list[tuple[str, int]]:

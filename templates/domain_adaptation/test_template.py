@@ -11,7 +11,9 @@ import tensorflow as tf
 from keras import ops
 from PIL import Image
 
+from runner import fields
 from runner.errors import InputError
+from runner.machine import Machine
 from runner.stage import Stage
 
 from . import choice, method, model, train
@@ -238,9 +240,9 @@ def small_config(domains, **changes) -> Config:
         batch_size=8,
         methods=("source only", "AdaBN", "CDAN"),
         stages=(Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train", keep="last"),),
-        run_dir=str(domains / "run"),
+        machine=Machine(run_dir=str(domains / "run")),
     )
-    return dataclasses.replace(config, **changes)
+    return fields.replace(config, **changes)
 
 
 def test_a_run_leaves_everything_it_promises(domains):

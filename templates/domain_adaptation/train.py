@@ -6,7 +6,6 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
-from runner.training import batch_norm
 
 from .config import Config
 
@@ -37,8 +36,8 @@ from runner.report import page as report
 from runner.report.sheets import sheet
 from runner.runs import folder
 from runner.scores import classification
+from runner.training import batch_norm, trainable
 from runner.training import fit as training
-from runner.training import trainable
 
 from . import choice, method, model
 from .two_domains import Domains, batches, load
@@ -52,11 +51,8 @@ def fit(
     An epoch is one pass over the labelled source pictures, for every method. Where BatchNorm layers train,
     each domain is normalised by its own statistics, and what an adapting method hands on has the target's.
     """
-    keras.utils.set_random_seed(config.seed)
-    strategy.set_deterministic(config.deterministic)
-    precision.use(config.precision, config.backbone)
     steps = int(domains.source.train.cardinality()) // config.batch_size
-    with strategy.choose(config.strategy).scope():
+    with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, domains.source)
         adapting = model.Adapting(network, name, config, steps)
         adapting.compile(
@@ -65,8 +61,7 @@ def fit(
                 from_logits=True, label_smoothing=config.label_smoothing
             ),
             metrics=["accuracy"],
-            jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
-            steps_per_execution=config.steps_per_execution,
+            **strategy.compile_options(config.machine),
         )
     epoch = batches(config, domains, name).map(lambda batch: (batch["input"], batch["label"])).take(steps)
     fitted = training.fit(
@@ -79,8 +74,8 @@ def fit(
         title=name,
         train_from=lambda step, **share: batches(config, domains, name, step, **share),
         checkpoints=checkpoints,
-        checkpoint_steps=config.checkpoint_steps,
-        checkpoint_minutes=config.checkpoint_minutes,
+        checkpoint_steps=config.machine.checkpoint_steps,
+        checkpoint_minutes=config.machine.checkpoint_minutes,
     )
     if name != "source only" and learns_statistics(config):
         method.adapt_batch_norm(network, target_pictures(config, domains))
@@ -107,7 +102,7 @@ def fit_all(
 def target_pictures(config: Config, domains: Domains) -> tf.data.Dataset:
     """Batches of the target's training pictures, in random order, as they are."""
     plain = batching.batches(
-        domains.target.train, domains.classes, config.batch_size, shuffle=True, seed=config.seed
+        domains.target.train, domains.classes, config.batch_size, shuffle=True, seed=config.machine.seed
     )
     return plain.map(lambda images, labels: images)
 
@@ -119,7 +114,9 @@ def learns_statistics(config: Config) -> bool:
 
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
-    chosen = strategy.choose(config.strategy)  # several workers connect before TensorFlow does anything else
+    chosen = strategy.choose(
+        config.machine.strategy
+    )  # several workers connect before TensorFlow does anything else
     with multi_worker.only_chief_prints(chosen):
         return train_and_report(config, chosen)
 
@@ -128,14 +125,16 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     """The same under a strategy: all workers train, and the chief alone judges and writes."""
     template, record = Path(__file__).parent.name, fields.to_dict(config)
     config = strategy.for_all_devices(config, chosen)
-    run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
+    run = Path(
+        multi_worker.from_chief(lambda: str(folder.choose(config.machine.run_dir, template, record)), chosen)
+    )
     strategy.check_batch_size(config.batch_size, chosen)
     with multi_worker.chief_first(chosen):  # data that must be prepared is, once
         domains = load(config)
     for name, examples in (("source", domains.source), ("target", domains.target)):
         counts = examples.manifest["split"].value_counts().items()
         print(f"{name}: " + ", ".join(f"{split} {count}" for split, count in counts))
-    print(precision.use(config.precision, config.backbone))
+    print(precision.use(config.machine.precision, config.backbone))
     # Weights that don't fit and stages that don't exist are answered here, not after the first method.
     network, blocks = model.build(config, domains.source)
     print(trainable.plan(network, blocks, config.stages).to_string(index=False))
@@ -212,7 +211,7 @@ def compare(config: Config, domains: Domains, networks, fits) -> pd.DataFrame:
     for name, network in networks.items():
         parts = validation_parts(domains)
         for side, examples in (("source_train", domains.source), ("target_train", domains.target)):
-            parts[side] = examples.train.shuffle(10_000, seed=config.seed).take(choice.SAMPLE)
+            parts[side] = examples.train.shuffle(10_000, seed=config.machine.seed).take(choice.SAMPLE)
         seen = choice.look(network, parts)
         source, target = seen["source"], seen["target"]
         risk = choice.source_risk(source)
@@ -225,9 +224,9 @@ def compare(config: Config, domains: Domains, networks, fits) -> pd.DataFrame:
                 "source_risk": risk,
                 "infomax": choice.infomax(target),
                 "weighted_risk": choice.weighted_risk(
-                    seen["source_train"], seen["target_train"], source, config.seed
+                    seen["source_train"], seen["target_train"], source, config.machine.seed
                 ),
-                **choice.gap(source, target, config.seed),
+                **choice.gap(source, target, config.machine.seed),
             }
         )
     return pd.DataFrame(rows)
@@ -297,7 +296,7 @@ def pictures_section(config: Config, domains: Domains) -> report.Section:
     """Some training pictures of both domains, those of the source with their labels."""
     shown = []
     for name, examples in ((config.source, domains.source), (config.target, domains.target)):
-        some = list(examples.train.shuffle(1000, seed=config.seed).take(16).as_numpy_iterator())
+        some = list(examples.train.shuffle(1000, seed=config.machine.seed).take(16).as_numpy_iterator())
         names = [domains.classes[one["label"]] if one["label"] >= 0 else "" for one in some]
         shown.append((Path(name).name, sheet([one["input"] for one in some], names)))
     return report.Section(

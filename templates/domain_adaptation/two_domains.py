@@ -51,7 +51,7 @@ def load(config: Config) -> Domains:
         return data.load(
             name,
             config.image_size,
-            seed=config.seed,
+            seed=config.machine.seed,
             labels_per_class=labels_per_class,
             val_fraction=config.val_fraction,
             test_fraction=config.test_fraction,
@@ -141,11 +141,11 @@ def batches(
         )
 
     parts = {
-        "source": part(domains.source.train, config.seed, config.augment),
-        "target": part(domains.target.train, config.seed + 1, config.augment),
+        "source": part(domains.source.train, config.machine.seed, config.augment),
+        "target": part(domains.target.train, config.machine.seed + 1, config.augment),
     }
     if name == "pseudo-labels":
-        parts["strong"] = part(domains.target.train, config.seed + 1, config.augment_strong)
+        parts["strong"] = part(domains.target.train, config.machine.seed + 1, config.augment_strong)
     first_source_id = len(domains.target.manifest)
 
     def together(parts: dict) -> dict:

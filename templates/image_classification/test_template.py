@@ -2,7 +2,6 @@
 complete run folder.
 """
 
-import dataclasses
 import json
 
 import keras
@@ -11,7 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from runner import fields
 from runner.errors import InputError
+from runner.machine import Machine
 from runner.stage import Stage
 
 from . import train
@@ -48,9 +49,9 @@ def small_config(tmp_path, pictures, **changes) -> Config:
             Stage("head", train="head", epochs=2, learning_rate=0.05),
             Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train"),
         ),
-        run_dir=str(tmp_path / "run"),
+        machine=Machine(run_dir=str(tmp_path / "run")),
     )
-    return dataclasses.replace(config, **changes)
+    return fields.replace(config, **changes)
 
 
 def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):

@@ -6,7 +6,6 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
-from runner.training import batch_norm
 
 from .config import Config
 
@@ -39,7 +38,7 @@ from runner.report import card
 from runner.report import page as report
 from runner.runs import folder
 from runner.scores import assessment, classification
-from runner.training import baselines, frozen, trainable
+from runner.training import baselines, batch_norm, frozen, trainable
 from runner.training import fit as training
 
 from . import model
@@ -50,7 +49,7 @@ def load(config: Config) -> data.Data:
     return data.load(
         config.data,
         config.image_size,
-        seed=config.seed,
+        seed=config.machine.seed,
         labels_per_class=config.labels_per_class,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
@@ -68,10 +67,7 @@ def fit(
     config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
 ) -> tuple[keras.Model, training.Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
-    keras.utils.set_random_seed(config.seed)
-    strategy.set_deterministic(config.deterministic)
-    precision.use(config.precision, config.backbone)
-    with strategy.choose(config.strategy).scope():
+    with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(
             optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
@@ -79,15 +75,14 @@ def fit(
                 from_logits=True, label_smoothing=config.label_smoothing
             ),
             metrics=["accuracy"],
-            jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
-            steps_per_execution=config.steps_per_execution,
+            **strategy.compile_options(config.machine),
         )
     source = dict(
         examples=examples.train,
         classes=examples.classes,
         batch_size=config.batch_size,
         shuffle=True,
-        seed=config.seed,
+        seed=config.machine.seed,
         strength=config.augment,
         flip=config.flip,
         mixup=config.mixup,
@@ -99,7 +94,7 @@ def fit(
         prefix = frozen.FrozenPrefix(
             examples,
             batch_size=config.batch_size,
-            seed=config.seed,
+            seed=config.machine.seed,
             strength=config.augment,
             flip=config.flip,
             resize=config.resize,
@@ -115,8 +110,8 @@ def fit(
         title=title,
         train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         checkpoints=checkpoints,
-        checkpoint_steps=config.checkpoint_steps,
-        checkpoint_minutes=config.checkpoint_minutes,
+        checkpoint_steps=config.machine.checkpoint_steps,
+        checkpoint_minutes=config.machine.checkpoint_minutes,
         frozen=prefix,
         train_on_device=None
         if mixes or config.augment == "none"
@@ -126,7 +121,7 @@ def fit(
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
         plain = batching.batches(
-            examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.seed
+            examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.machine.seed
         )
         batch_norm.reestimate(network, plain.map(lambda images, labels: images))
     return network, fitted
@@ -134,7 +129,9 @@ def fit(
 
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
-    chosen = strategy.choose(config.strategy)  # several workers connect before TensorFlow does anything else
+    chosen = strategy.choose(
+        config.machine.strategy
+    )  # several workers connect before TensorFlow does anything else
     with multi_worker.only_chief_prints(chosen):
         return train_and_report(config, chosen)
 
@@ -143,7 +140,9 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     """The same under a strategy: all workers train, and the chief alone judges and writes."""
     template, record = Path(__file__).parent.name, fields.to_dict(config)
     config = strategy.for_all_devices(config, chosen)
-    run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
+    run = Path(
+        multi_worker.from_chief(lambda: str(folder.choose(config.machine.run_dir, template, record)), chosen)
+    )
     with multi_worker.chief_first(chosen):  # data that must be prepared is, once
         examples = load(config)
     print(
@@ -151,7 +150,7 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
     )
     check_classes(config, examples.classes)
-    print(precision.use(config.precision, config.backbone))
+    print(precision.use(config.machine.precision, config.backbone))
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
     strategy.check_batch_size(config.batch_size, chosen)
     network, blocks = model.build(config, examples)

@@ -86,7 +86,7 @@ def training_pictures(config: Config, examples: data.Data, count: int = 8) -> li
         examples.classes,
         count,
         shuffle=True,
-        seed=config.seed,
+        seed=config.machine.seed,
         strength=config.augment,
         flip=config.flip,
         target=lambda batch: batch,

@@ -1,6 +1,5 @@
 """This template on two dozen drawn pictures, and its method against answers that are known beforehand."""
 
-import dataclasses
 import json
 
 import keras
@@ -10,7 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner import fields
 from runner.errors import InputError
+from runner.machine import Machine
 from runner.picture_runs import predict
 from runner.stage import Stage
 
@@ -58,9 +59,9 @@ def small_config(tmp_path, pictures, **changes) -> Config:
             Stage("all", train="all", epochs=2, learning_rate=3e-3, batch_norm="train"),
         ),
         baselines=False,
-        run_dir=str(tmp_path / "run"),
+        machine=Machine(run_dir=str(tmp_path / "run")),
     )
-    return dataclasses.replace(config, **changes)
+    return fields.replace(config, **changes)
 
 
 FILES = {

@@ -2,7 +2,6 @@
 complete run folder.
 """
 
-import dataclasses
 import json
 
 import keras
@@ -12,7 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner import fields
 from runner.errors import InputError
+from runner.machine import Machine
 from runner.picture_runs import predict
 from runner.scores import segmentation
 from runner.stage import Stage
@@ -54,9 +55,9 @@ def small_config(tmp_path, pictures, **changes) -> Config:
             Stage("decoder", train="head", epochs=2, learning_rate=0.01),
             Stage("all", train="all", epochs=8, learning_rate=0.01, batch_norm="train", keep="last"),
         ),
-        run_dir=str(tmp_path / "run"),
+        machine=Machine(run_dir=str(tmp_path / "run")),
     )
-    return dataclasses.replace(config, **changes)
+    return fields.replace(config, **changes)
 
 
 def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):

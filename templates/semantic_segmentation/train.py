@@ -6,7 +6,6 @@ Results go to a new folder below runs/; open its report.html.
 """
 
 from runner import fields, flags, quiet
-from runner.training import batch_norm
 
 from .config import Config
 
@@ -38,7 +37,7 @@ from runner.pictures import load as data
 from runner.report import page as report
 from runner.runs import folder
 from runner.scores import segmentation
-from runner.training import baselines, trainable
+from runner.training import baselines, batch_norm, trainable
 from runner.training import fit as training
 
 from . import method, model
@@ -50,7 +49,7 @@ def load(config: Config) -> data.Data:
     examples = data.load(
         masks.find(config.data, config.ignore, config.classes),
         config.image_size,
-        seed=config.seed,
+        seed=config.machine.seed,
         train_examples=config.train_examples,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
@@ -95,23 +94,19 @@ def fit(
     config: Config, examples: data.Data, title: str = "", checkpoints: Path | None = None
 ) -> tuple[keras.Model, training.Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
-    keras.utils.set_random_seed(config.seed)
-    strategy.set_deterministic(config.deterministic)
-    precision.use(config.precision, config.backbone)
-    with strategy.choose(config.strategy).scope():
+    with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(
             optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
             loss=method.Loss(config.dice),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
-            steps_per_execution=config.steps_per_execution,
+            **strategy.compile_options(config.machine),
         )
     common = dict(classes=examples.classes, batch_size=config.batch_size, target=targets(config, examples))
     source = dict(
         examples=examples.train,
         shuffle=True,
-        seed=config.seed,
+        seed=config.machine.seed,
         strength=config.augment,
         flip=config.flip,
         ignore=masks.IGNORE,
@@ -127,13 +122,13 @@ def fit(
         title=title,
         train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         checkpoints=checkpoints,
-        checkpoint_steps=config.checkpoint_steps,
-        checkpoint_minutes=config.checkpoint_minutes,
+        checkpoint_steps=config.machine.checkpoint_steps,
+        checkpoint_minutes=config.machine.checkpoint_minutes,
         augment_on="input",
         accumulate=config.accumulate,
     )
     if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = batching.batches(examples.train, shuffle=True, seed=config.seed, **common)
+        plain = batching.batches(examples.train, shuffle=True, seed=config.machine.seed, **common)
         batch_norm.reestimate(network, plain.map(lambda images, labels, weights: images))
     return network, fitted
 
@@ -192,7 +187,9 @@ def predict(run: str | Path, files: Sequence[str | Path]) -> dict[str, np.ndarra
 
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
-    chosen = strategy.choose(config.strategy)  # several workers connect before TensorFlow does anything else
+    chosen = strategy.choose(
+        config.machine.strategy
+    )  # several workers connect before TensorFlow does anything else
     with multi_worker.only_chief_prints(chosen):
         return train_and_report(config, chosen)
 
@@ -201,14 +198,16 @@ def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
     """The same under a strategy: all workers train, and the chief alone judges and writes."""
     template, record = Path(__file__).parent.name, fields.to_dict(config)
     config = strategy.for_all_devices(config, chosen)
-    run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
+    run = Path(
+        multi_worker.from_chief(lambda: str(folder.choose(config.machine.run_dir, template, record)), chosen)
+    )
     with multi_worker.chief_first(chosen):  # data that must be prepared is, once
         examples = load(config)
     print(
         f"{len(examples.classes)} classes; pictures: "
         + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
     )
-    print(precision.use(config.precision, config.backbone))
+    print(precision.use(config.machine.precision, config.backbone))
     # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
     strategy.check_batch_size(config.batch_size, chosen)
     network, blocks = model.build(config, examples)
