@@ -67,7 +67,7 @@ def one_seed(config: Config) -> list[dict]:
     """Train all methods on one pair of domains, then read the target's test split once for all of them."""
     domains = train.load(config)
     networks, fits = train.fit_all(config, domains)
-    known = {row["method"]: row for row in train.compare(config, domains, networks, fits).to_dict("records")}
+    known = {row["method"]: row for row in choice.compare(config, domains, networks, fits).to_dict("records")}
     if config.backbone == RECIPE.backbone:
         plain = fields.replace(PLAIN_RECIPE, seed=config.machine.seed)
         networks[PLAIN], fits[PLAIN] = train.fit(plain, domains, "source only")

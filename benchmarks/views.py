@@ -2,7 +2,7 @@
 
     python -m benchmarks.views [--views 2 4 8 16] [--seeds 4] [FLAGS OF THE TEMPLATE]
 
-Trains feature extraction and the stages of the staged schedule that leave something still, once without
+Trains a frozen backbone and the stages of the staged schedule that leave something still, once without
 keeping anything and once for each number of views, on the same pictures, seed by seed. Judged on validation
 alone: loss (nats) and accuracy, mean over seeds, and the mean difference to "nothing kept" with its standard
 error over seeds. Seconds are of the whole training, on a cold cache.
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from runner.scores import calibration, classification
+from runner.training import baselines
 from templates.image_classification import train
 from templates.image_classification.config import Config
 
@@ -51,7 +52,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         config = fields.replace(base, seed=seed)
         examples = train.load(config)
-        for name, arm in train.methods(config).items():
+        for name, arm in baselines.methods(config).items():
             if name == "from scratch":
                 continue
             still = tuple(stage for stage in arm.stages if stage.train != "all")

@@ -175,7 +175,7 @@ def test_no_field_of_a_template_is_a_dead_knob(name):
     """Each Config field is read somewhere outside its own definition and check."""
     readers = [path for path in (ROOT / "templates" / name).glob("*.py") if path.name != "config.py"]
     # These take a whole Config, or its machine.
-    whole = ("devices/strategy.py", "training/baselines.py")
+    whole = ("devices/strategy.py", "training/baselines.py", "runs/run.py")
     code = "".join(path.read_text() for path in (*readers, *(ROOT / "runner" / one for one in whole)))
     for field in dataclasses.fields(importlib.import_module(f"templates.{name}.config").Config):
         assert re.search(rf"\bconfig\.{field.name}\b", code), f"nothing reads Config.{field.name}"

@@ -150,7 +150,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures, tmp_path, monkeypa
             train.main(interrupted)
     assert not (tmp_path / "interrupted" / "metrics.json").exists()
     resumed = train.main(interrupted)
-    for name in ("history.csv", "ledger.csv", "pictures.csv"):
+    for name in ("history.csv", "ledger.csv", "predictions.csv"):
         one, other = (pd.read_csv(run / name) for run in (whole, resumed))
         columns = [column for column in one if column != "seconds"]
         pd.testing.assert_frame_equal(one[columns], other[columns], check_exact=True)

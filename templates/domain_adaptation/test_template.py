@@ -261,6 +261,8 @@ def test_a_run_leaves_everything_it_promises(domains):
         "report.html",
         "test_readings.csv",
         "reference.npz",
+        "per_class.csv",
+        "MODEL_CARD.md",
     }
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")

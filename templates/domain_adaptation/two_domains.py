@@ -12,6 +12,7 @@ from runner.errors import InputError
 from runner.picture_runs import predict
 from runner.pictures import batches as batching
 from runner.pictures import load as data
+from runner.runs import run as runs
 
 from .config import Config
 
@@ -38,6 +39,18 @@ class Domains:
             "unlabelled": self.unlabelled,
         }
         return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """Of both, with the column "domain"."""
+        parts = {"target": self.target.problems, "source": self.source.problems}
+        return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
+
+
+def counts(domains: Domains) -> str:
+    """What is printed of the data: a line for each domain, "source: train 400, val 100, test 100"."""
+    of = {"source": domains.source, "target": domains.target}
+    return "\n".join(f"{name}: {runs.of_splits(examples.manifest)}" for name, examples in of.items())
 
 
 def load(config: Config) -> Domains:

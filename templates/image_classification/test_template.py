@@ -64,6 +64,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
         "history.csv",
         "ledger.csv",
         "comparison.csv",
+        "per_class.csv",
         "predictions.csv",
         "model.keras",
         "metrics.json",
@@ -79,7 +80,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     assert len(readings) == 1 and readings["pictures"].tolist() == [len(tested)]
     assert metrics["test"]["examples"] == len(tested) == (manifest["split"] == "test").sum()
     assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
-    assert set(metrics["baselines"]) == {"from scratch", "feature extraction"}
+    assert set(metrics["baselines"]) == {"from scratch", "frozen backbone"}
     ledger = pd.read_csv(run / "ledger.csv")
     frozen = ledger.query("stage == 'head' and block != 'head'")
     assert len(frozen) and frozen[["moved", "relative_change", "statistics_moved"]].to_numpy().sum() == 0

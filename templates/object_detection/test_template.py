@@ -14,6 +14,7 @@ from runner.errors import InputError
 from runner.machine import Machine
 from runner.picture_runs import predict
 from runner.stage import Stage
+from runner.training import baselines
 
 from . import method, model, train
 from .config import Config
@@ -79,6 +80,7 @@ FILES = {
     "metrics.json",
     "report.html",
     "test_readings.csv",
+    "MODEL_CARD.md",
 }
 
 
@@ -111,7 +113,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, pictures):
     # The saved model takes raw pictures of any size, and finds in the files what it was tested with.
     found = pd.read_csv(run / "predictions.csv")
     paths = [pictures / name for name in tested["path"]]
-    again = train.detect(run, paths, least_score=0.05)
+    again = train.predict(run, paths, least_score=0.05)
     assert len(again) == len(found)
     # Pictures of 64 x 48 pixels lie 8 pixels lower in their squares.
     moved = found[["y_min", "y_max"]].to_numpy() - 8
@@ -136,7 +138,7 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, pictures):
 
 
 def test_all_is_compared_on_as_many_epochs(tmp_path, pictures):
-    arms = train.methods(small_config(tmp_path, pictures, baselines=True))
+    arms = baselines.methods(small_config(tmp_path, pictures, baselines=True))
     assert list(arms) == ["from scratch", "frozen backbone", "staged"]
     assert [sum(stage.epochs for stage in arm.stages) for arm in arms.values()] == [3, 3, 3]
     assert arms["frozen backbone"].stages[0].train == "head" and arms["from scratch"].weights == "none"
