@@ -70,7 +70,7 @@ def card(config: Config, examples: Data) -> cards.Task:
         title=Path(config.data).name,
         what="A network that gives every pixel of a picture one of",
         prepared=f"pictures are made square ({config.resize}) at {size} pixels a side; the decoder is "
-        f" {config.decoder}",
+        f"{config.decoder}",
         takes="uint8 RGB pictures (batch, height, width, 3) of any size",
         gives=f"float32 logits (batch, {size}, {size}, {len(examples.classes)}) for the pixels of the square",
         meant="Meant for pictures like those it was trained on. Every pixel gets one of its classes, also "
@@ -87,8 +87,8 @@ def card(config: Config, examples: Data) -> cards.Task:
         numbers={"Mean Dice": "dice", "boundary F-score": "boundary_f", "pixel accuracy": "pixel_accuracy"},
         limits=(
             "Pixel accuracy is mostly that of large classes; look at the IoU of the small ones.",
-            f"A mask has {size} pixels a side before it is brought to the picture's own size: what is thinner "
-            "than such a pixel is lost.",
+            f"A mask has {size} pixels a side before it is brought to the picture's own size: what is "
+            "thinner than such a pixel is lost.",
         ),
     )
 
