@@ -2,26 +2,30 @@
 
 On a processor, `tf.data` augments while the network trains, on the same cores: there is nothing to choose. A
 GPU may take pictures faster than the processors beside it can augment them; then the input sends them as they
-are with two small matrices each, and the GPU does the rest (`augment.show`).
+are with two small matrices each, and the GPU does the rest (`views.show`).
 """
 
 import keras
 
-from runner.augment import views as augment
+from runner.augment import views
 
-PLACES = ("auto", "input", "device")
+
+def put(batch: dict) -> dict:
+    """A batch with what `views.draw` drew, and what it drew it for, together as its "input"."""
+    batch = dict(batch)
+    return batch | {"input": {name: batch.pop(name) for name in ("input", "geometric", "colour")}}
 
 
 class AugmentedOnDevice(keras.Model):
     """A network whose training step first makes the views that the input has drawn.
 
     Made of a functional network's `inputs` and `outputs`, it shares all its layers. It trains on batches of
-    (what `augment.draw` returns, labels) and is evaluated on (images, labels) like the network itself.
+    (what `put` makes, labels) and is evaluated on (images, labels) like the network itself.
     """
 
     def train_step(self, data):
         batch, labels = data
-        return super().train_step((augment.show(batch)["input"], labels))
+        return super().train_step((views.show(batch)["input"], labels))
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Keras builds loss and metrics from a first batch under a strategy, which it takes for images."""

@@ -3,6 +3,7 @@
 Every picture is decoded once before training begins, so that nothing can fail in step 400.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +53,8 @@ class Data:
     first.
     odd: id -> uint8 (image_size, image_size, 3): the pictures of the first near-duplicate pairs and of those
     that may lie on their side, for the report. They may be of test: not for training or choosing.
+    recipe: what decides an input beside its content, such as its size; for fingerprints.
+    unit: what an example is, in words.
     amounts: None, or with targets int64 (examples, classes): how many boxes, or pixels, of each class; the
     labels in the manifest are "" then.
     """
@@ -65,6 +68,8 @@ class Data:
     near_duplicates: pd.DataFrame = field(default_factory=near_duplicates.none)
     odd: dict[int, np.ndarray] = field(default_factory=dict)
     amounts: np.ndarray | None = None
+    recipe: str = ""
+    unit: str = "pictures"
 
 
 def load(
@@ -162,7 +167,9 @@ def load(
     else:
         datasets = in_memory.datasets(pictures, [_ids(manifest, split) for split in SPLITS[:3]], arrays)
     train, val, test = datasets
-    return Data(train, val, Sealed(test), found.classes, manifest, problems, pairs, odd, amounts)
+    code = hashlib.sha256(Path(images.__file__).read_bytes()).hexdigest()
+    recipe = f"{resize} {image_size} {code}"
+    return Data(train, val, Sealed(test), found.classes, manifest, problems, pairs, odd, amounts, recipe)
 
 
 def compared_groups(data: Data) -> pd.Series:

@@ -36,6 +36,7 @@ from runner.report import card, page
 from runner.runs import folder
 from runner.scores.assessment import Assessment
 from runner.training import batch_norm, trainable
+from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit
 
 ConfigType = TypeVar("ConfigType")
@@ -136,9 +137,14 @@ class Run(Generic[ConfigType]):
         )
         print(f"run folder: {self.folder}" + (" (an unfinished run, which goes on)" if goes_on else ""))
 
-    def checkpoints(self, name: str) -> Path:
-        """Where the training of one method keeps its state."""
-        return self.folder / "checkpoints" / name.replace(" ", "_")
+    def checkpoints(self, name: str) -> Checkpointing:
+        """Where the training of one method keeps its state, and how often."""
+        machine = self.config.machine
+        return Checkpointing(
+            self.folder / "checkpoints" / name.replace(" ", "_"),
+            machine.checkpoint_steps,
+            machine.checkpoint_minutes,
+        )
 
     def open_test(self, data: Any, methods: Iterable[str]) -> Any:
         """The dataset of `data.test`, whose opening is written down in test_readings.csv.

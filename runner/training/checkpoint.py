@@ -1,6 +1,6 @@
 """Exact resume: the whole state of a staged fit in one file, after each epoch and within long ones.
 
-    training.fit(..., checkpoints=run / "checkpoints")
+    fit_stages(..., checkpoints=Checkpointing(run / "checkpoints"))
 
 A process that is killed and started again with the same arguments goes on from the last file, and ends with
 the same history and, where the arithmetic itself repeats, the same weights to the bit as one that was never
@@ -19,6 +19,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -36,6 +37,20 @@ MINUTES = 10.0
 """Minutes of an epoch after which a checkpoint is written within it."""
 TERMINATED = 143
 """The exit code after SIGTERM: 128 + 15, as shells have it."""
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where and how often the state of a fit is kept."""
+
+    folder: Path
+    """Where it holds the state of an interrupted fit, the next one goes on from there: give the same seed, data
+    and arguments.
+    """
+    steps: int | None = None
+    """Also within an epoch, after every so many steps; None for no such rule."""
+    minutes: float | None = MINUTES
+    """Also within an epoch, when so many minutes have passed since the last time; None for no such rule."""
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -1,10 +1,9 @@
-"""Put the parts together: `fit` runs the stages in one `model.fit`."""
+"""Put the parts together: `fit_stages` runs the stages in one `model.fit`."""
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import keras
 import pandas as pd
@@ -12,74 +11,69 @@ import tensorflow as tf
 from rich.console import Console
 
 from runner import quiet
-from runner.augment import on_device
+from runner.data.batches import Batches, pair
 from runner.devices import multi_worker
 from runner.errors import DivergenceError, InputError, OutOfMemory
 from runner.networks.backbones import Block
-from runner.pictures.batches import pair
 from runner.stage import Stage
-from runner.training import checkpoint, speeds
+from runner.training import batch_norm, checkpoint, speeds
+from runner.training.checkpoint import Checkpointing
 from runner.training.frozen import FrozenPrefix
 from runner.training.progress import EpochLines
 from runner.training.stages import StagedUnfreezing
 
+PLACES = ("auto", "input", "device")
+"""Where views of the inputs are made."""
+
 
 @dataclass(frozen=True)
 class Fit:
-    """What one `fit` leaves beside the trained model."""
+    """What one `fit_stages` leaves beside the trained model."""
 
     history: pd.DataFrame
     """A row per epoch: epoch, stage, stage_epoch, learning_rate, loss, val_loss, metrics, seconds."""
     ledger: pd.DataFrame
-    """A row per stage and block: what was to train and what moved; see `trainable.ledger`."""
+    """A row per stage and block: what was to train and what moved; see `ledger.entries`."""
     seconds: float
     """Wall time of the whole fit, tracing included; of epochs before an interruption, theirs."""
 
 
-def fit(
+def fit_stages(
     model: keras.Model,
-    train: tf.data.Dataset,
-    validation: tf.data.Dataset,
+    train: Batches | tf.data.Dataset,
+    validation: Batches | tf.data.Dataset,
     stages: Sequence[Stage],
     blocks: Sequence[Block],
     *,
     monitor: str = "val_loss",
     title: str = "",
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    train_from: Callable[..., tf.data.Dataset] | None = None,
-    checkpoints: Path | None = None,
-    checkpoint_steps: int | None = None,
-    checkpoint_minutes: float | None = checkpoint.MINUTES,
+    checkpoints: Checkpointing | None = None,
     frozen: FrozenPrefix | None = None,
-    train_on_device: Callable[..., tf.data.Dataset] | None = None,
     augment_on: str = "auto",
     accumulate: int = 1,
 ) -> Fit:
     """Run the stages on a compiled model and return the history and the ledger.
 
     Args:
-        model: compiled under its strategy's scope; its weights are changed in place.
-        train, validation: batches that `model.fit` takes, such as those of `batching.batches`.
+        model: compiled under its strategy's scope; its weights are changed in place. Where a stage lets
+            BatchNorm learn, the statistics of what learned are estimated anew at the end, from `train.plain()`
+            where there is such a thing (`batch_norm.reestimate`).
+        train, validation: `data.batches.Batches`, or a dataset of what `model.fit` takes. With a `Batches` a fit
+            that goes on starts reading where it stopped, each worker makes its own rows only, and a batch whose
+            loss is no number is named by its ids.
         stages: run in order, each on what the one before left.
         blocks: the backbone's blocks (`backbones.blocks(backbone)`).
         monitor: which entry of the logs decides the best epoch of a stage, always measured on validation.
         title: printed above the progress.
         callbacks: more Keras callbacks, run after the stages' own; checkpoints keep what they count.
-        train_from: the same batches as `train`: `train_from(step)` as `batching.named_batches(...,
-            start=step)` gives them, and on several replicas `train_from(step, share=share)`, as that gives
-            them for the share. With it a fit that goes on starts reading where it stopped, instead of making
-            all input behind it again, each worker makes its own rows only, and a batch whose loss is no
-            number is named by its ids.
-        checkpoints: a folder for `checkpoint.Checkpoints`. Where it holds the state of an interrupted fit,
-            this one goes on from there: give the same seed, data and arguments. None writes nothing.
-        checkpoint_steps, checkpoint_minutes: how often to write within an epoch; see `Checkpoints`. Within an
-            epoch needs `train` of known length.
+        checkpoints: where the state is kept, and how often. None writes nothing. Within an epoch needs `train`
+            of known length.
         frozen: computes what lies below the weights that a stage trains once, and keeps it. Each stage is
-            then a `model.fit` of its own on the part above. Not with further callbacks, nor with `train` of
-            unknown length.
-        train_on_device: what `train_from` gives, made with `only_draw=True`, to augment on the device.
-        augment_on: where: "input", "device" (which wants `train_on_device`), or "auto": on a GPU that would
-            otherwise wait for its pictures, by measurement, else in the input.
+            then a `model.fit` of its own on the part above. Has no effect with further callbacks, with `train`
+            of unknown length, nor with batches that cannot be kept (`SplitBatches.not_kept`).
+        augment_on: where views are made: "input", "device", or "auto": on a GPU that would otherwise wait for
+            its input, by measurement, else in the input.
         accumulate: each replica computes its rows of a batch in so many parts, one after another, and takes
             one step: for batches that do not fit. See `accumulation`.
 
@@ -88,33 +82,29 @@ def fit(
     moved what it was not to move, DivergenceError when the loss becomes NaN or infinite, OutOfMemory when a
     step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
     """
-    if augment_on not in on_device.PLACES or (augment_on == "device" and train_on_device is None):
-        raise InputError(
-            f"augment_on={augment_on!r} cannot be done; give one of {', '.join(on_device.PLACES)}, and for "
-            "'device' also train_on_device."
-        )
+    train, validation = (one if isinstance(one, Batches) else Batches.of(one) for one in (train, validation))
+    _check_place(augment_on, train)
     strategy = model.distribute_strategy
     staged = StagedUnfreezing(stages, blocks, monitor=monitor, whole=model)
     silent = None if multi_worker.is_chief(strategy) else Console(quiet=True)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title, console=silent)
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
-    steps = int(train.cardinality())
+    steps = train.steps
     if steps > 0 and steps % model.steps_per_execution:
         fitting = [str(number) for number in range(1, steps + 1) if not steps % number]
         raise InputError(
             f"steps_per_execution={model.steps_per_execution} does not divide the {steps} steps of an epoch, "
             f"and Keras would run more than these; give one of {', '.join(fitting)}."
         )
-    if steps <= 0:
-        checkpoint_steps = checkpoint_minutes = None  # nothing says where in its epoch such data stands
-    saver = None
+    saver = saved = None
     if checkpoints:
-        others = list(callbacks)
+        if steps <= 0:  # nothing says where in its epoch such data stands
+            checkpoints = replace(checkpoints, steps=None, minutes=None)
         saver = checkpoint.Checkpoints(
-            checkpoints, staged, clock, others, checkpoint_steps, checkpoint_minutes
+            checkpoints.folder, staged, clock, list(callbacks), checkpoints.steps, checkpoints.minutes
         )
-    saved = checkpoint.read_together(checkpoints, strategy) if checkpoints else None
+        saved = checkpoint.read_together(checkpoints.folder, strategy)
     seconds_before, first = 0.0, 0
     if saved:
         record, arrays = saved
@@ -130,7 +120,7 @@ def fit(
     if frozen is not None and saver is not None:
         frozen.between_batches = saver.stop_if_terminated
     # Counters of other callbacks would begin anew with each fit, so with them there is one.
-    apart = frozen is not None and not callbacks and steps > 0
+    apart = frozen is not None and not callbacks and frozen.takes(train)
     whole, ended = None, bool(saved) and saved[0]["finished"]
     started = time.perf_counter()
     try:
@@ -139,23 +129,37 @@ def fit(
                 staged.only, segment = index, None
                 if apart and not ended:
                     staged.index = index
-                    segment = _part(frozen, model, staged, blocks, lines)
+                    segment = _part(frozen, model, train, validation, staged, blocks, lines)
                 if segment is None and whole is None:
-                    whole = Segment(model, train, validation, train_from)
-                    whole = whole if ended else _whole(whole, train_on_device, augment_on, accumulate)
+                    whole = Segment(model, train, validation)
+                    whole = whole if ended else _whole(whole, augment_on, accumulate)
                     if steps >= speeds.BATCHES and not saved:
                         every.insert(0, _watch(whole, lines))
                 segment = segment or whole
-                _run(segment, staged, every, steps, saved, accumulate)
+                _run(segment, staged, every, saved, accumulate)
                 saved = None
     except DivergenceError as error:
-        raise DivergenceError(f"{error}{_pictures(segment.train_from, staged)}{_kept(checkpoints)}") from None
+        raise DivergenceError(f"{error}{_examples(segment.train, staged)}{_kept(checkpoints)}") from None
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         raise OutOfMemory(_smaller_batch(train, staged, error, accumulate)) from error
     finally:
         lines.close()
     seconds = seconds_before + time.perf_counter() - started
+    if any(stage.batch_norm == "train" for stage in stages):
+        plain = train.plain()
+        if plain is not None:
+            batch_norm.reestimate(model, plain)
     return Fit(staged.history.assign(seconds=clock.seconds), staged.ledger, seconds)
+
+
+def _check_place(augment_on: str, train: Batches) -> None:
+    """Raise InputError for a place where views cannot be made; batches without views have none to make."""
+    nowhere = augment_on == "device" and getattr(train, "views", None) and train.on_device() is None
+    if augment_on not in PLACES or nowhere:
+        raise InputError(
+            f"augment_on={augment_on!r} cannot be done; give one of {', '.join(PLACES)}, and 'device' only for "
+            "views that a device can make of each input alone."
+        )
 
 
 @dataclass(frozen=True)
@@ -163,14 +167,15 @@ class Segment:
     """What one `model.fit` runs on: the network or the part of it above a cut, and its batches."""
 
     model: keras.Model
-    train: tf.data.Dataset
-    validation: tf.data.Dataset
-    train_from: Callable[..., tf.data.Dataset] | None
+    train: Batches
+    validation: Batches
 
 
 def _part(
     frozen: FrozenPrefix,
     model: keras.Model,
+    train: Batches,
+    validation: Batches,
     staged: StagedUnfreezing,
     blocks: Sequence[Block],
     lines: EpochLines,
@@ -178,73 +183,77 @@ def _part(
     """The part of the network that the next stage has to run, or None where nothing can be kept."""
     stage, *later = staged.stages[staged.only :]
     lines.show_title()
-    kept = frozen.part(model, blocks, stage, later)
+    kept = frozen.part(model, train, validation, blocks, stage, later)
     if isinstance(kept, str):
         lines.remark = f"nothing is kept: {kept}"
         return None
     lines.remark = kept.note
-    return Segment(kept.model, kept.train_from(0).map(pair), kept.validation, kept.train_from)
+    return Segment(kept.model, kept.train, kept.validation)
 
 
-def _whole(
-    in_input: Segment,
-    train_on_device: Callable[..., tf.data.Dataset] | None,
-    augment_on: str,
-    accumulate: int,
-) -> Segment:
-    """The whole network, with its batches augmented where `augment_on` says or, for "auto", should."""
-    if train_on_device is None or augment_on == "input":
+def _whole(in_input: Segment, augment_on: str, accumulate: int) -> Segment:
+    """The whole network, with its views made where `augment_on` says or, for "auto", should be."""
+    if augment_on == "input":
+        return in_input
+    if augment_on == "auto" and not tf.config.list_logical_devices("GPU"):
+        return in_input
+    on_device = in_input.train.on_device()
+    if on_device is None:
         return in_input
     if augment_on == "auto":
-        if not tf.config.list_logical_devices("GPU"):
-            return in_input
         found = speeds.Speeds(
             _input_speed(in_input),
-            speeds.training_speed(in_input.model, in_input.train, accumulate),
+            speeds.training_speed(in_input.model, in_input.train.epoch(), accumulate),
         )
         bound = multi_worker.any_worker(found.input_bound, in_input.model.distribute_strategy)
         print(f"{found}; augmentation {'on the device' if bound else 'in the input'}")
         if not bound:
             return in_input
-    paired = train_on_device(0).map(pair).prefetch(tf.data.AUTOTUNE)
-    return Segment(on_device.wrap(in_input.model), paired, in_input.validation, train_on_device)
+    return Segment(on_device.wrap(in_input.model), on_device.batches, in_input.validation)
 
 
 def _input_speed(segment: Segment) -> float:
-    """Pictures per second that come in at all workers together, when nothing else runs."""
+    """Examples per second that come in at all workers together, when nothing else runs."""
     strategy = segment.model.distribute_strategy
     share = multi_worker.share_of(strategy)
-    if not share or not segment.train_from:
-        return speeds.input_speed(segment.train)
-    own = segment.train_from(0, share=share).map(pair).prefetch(tf.data.AUTOTUNE)
+    if not share:
+        return speeds.input_speed(segment.train.epoch())
+    own = segment.train.after(0, share).map(pair).prefetch(tf.data.AUTOTUNE)
     return share.workers * speeds.input_speed(own)
 
 
 def _watch(segment: Segment, lines: EpochLines) -> speeds.InputWatch:
-    """Says after the first epoch whether the network waited for its pictures."""
+    """Says after the first epoch whether the network waited for its input."""
 
     def tell(found: speeds.Speeds) -> None:
         advice = "; a weaker augmentation or smaller pictures would help" if found.input_bound else ""
         lines.remark = f"{found}{advice}"
 
-    pictures = len(tf.nest.flatten(next(iter(segment.train)))[0])
-    return speeds.InputWatch(_input_speed(segment), pictures, tell)
+    size = len(tf.nest.flatten(next(iter(segment.train.epoch())))[0])
+    return speeds.InputWatch(_input_speed(segment), size, tell)
 
 
-def _run(segment: Segment, staged: StagedUnfreezing, callbacks, steps: int, saved, accumulate: int) -> None:
+def _run(segment: Segment, staged: StagedUnfreezing, callbacks, saved, accumulate: int) -> None:
     """One `model.fit`, from the beginning or from a saved state."""
     model, record = segment.model, saved[0] if saved else None
     strategy = model.distribute_strategy
     multi_worker.prepare(model, accumulate)
     epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
-    if isinstance(segment.train.element_spec, tuple):  # with labels
-        _build_metrics(model, segment.train.element_spec[1])
+    epoch, steps = segment.train.epoch(), segment.train.steps
+    if isinstance(epoch.element_spec, tuple):  # with labels
+        _build_metrics(model, epoch.element_spec[1])
     ended = bool(saved) and record["finished"]
     steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
-    train = _endless(segment.train, segment.train_from, steps, epochs_done, steps_done)
+    if steps > 0:
+        train = _endless(segment.train, steps_done)
+    else:  # nobody knows where an epoch ends before it does
+        train = epoch
+        for _ in range(epochs_done):
+            for _ in train:
+                pass
     model.fit(
         multi_worker.distribute(train, strategy),
-        validation_data=multi_worker.distribute(segment.validation, strategy),
+        validation_data=multi_worker.distribute(segment.validation.epoch(), strategy),
         epochs=staged.epochs,
         initial_epoch=staged.epochs if ended else epochs_done,
         steps_per_epoch=steps if steps > 0 else None,
@@ -271,48 +280,37 @@ def _build_metrics(model: keras.Model, labels) -> None:
         metrics.build(*(keras.tree.map_structure(one, each) for each in (labels, model.output)))
 
 
-def _endless(train, train_from, steps, epochs_done, steps_done):
-    """The batches after `steps_done` steps, without end where an epoch's length is known, as
-    `multi_worker.distribute` takes them.
-    """
-    if steps > 0:
-        if train_from:
+def _endless(batches: Batches, steps_done: int):
+    """The batches after `steps_done` steps, without end, as `multi_worker.distribute` takes them."""
 
-            def own(share: multi_worker.Share | None) -> tf.data.Dataset:
-                named = train_from(steps_done, share=share) if share else train_from(steps_done)
-                return named.map(pair).prefetch(tf.data.AUTOTUNE)
+    def own(share: multi_worker.Share | None) -> tf.data.Dataset:
+        return batches.after(steps_done, share).map(pair).prefetch(tf.data.AUTOTUNE)
 
-            return own
-        # The same pictures in the same order and with the same augmentation: what is behind us is made once
-        # more and thrown away. That is exact for any dataset and costs no training step.
-        return train.repeat().skip(steps_done)
-    for _ in range(epochs_done):
-        for _ in train:
-            pass
-    return train
+    return own
 
 
-def _pictures(train_from, staged: StagedUnfreezing) -> str:
+def _examples(batches: Batches, staged: StagedUnfreezing) -> str:
     """The ids of the batch that was just trained on, for a message."""
-    if not train_from or not staged.calls:
+    if not staged.calls or batches.steps <= 0:
         return ""
     per_call = staged.model.steps_per_execution
     done = len(staged.rows) * staged.steps + (staged.calls - 1) * per_call
-    ids = [one for batch in train_from(done).take(per_call) for one in batch["id"].numpy().tolist()]
+    after = batches.after(done)
+    if "id" not in after.element_spec:
+        return ""
+    ids = [one for batch in after.take(per_call) for one in batch["id"].numpy().tolist()]
     shown = ", ".join(map(str, ids[:64])) + (", ..." if len(ids) > 64 else "")
     return f" The batch's ids (rows of the manifest, from 0): {shown}."
 
 
-def _kept(checkpoints: Path | None) -> str:
-    last = sorted(Path(checkpoints).glob("epoch-*.npz"))[-1:] if checkpoints else []
+def _kept(checkpoints: Checkpointing | None) -> str:
+    last = sorted(checkpoints.folder.glob("epoch-*.npz"))[-1:] if checkpoints else []
     return f" The last good checkpoint is {last[0]}." if last else ""
 
 
-def _smaller_batch(
-    train: tf.data.Dataset, staged: StagedUnfreezing, error: BaseException, accumulate: int
-) -> str:
+def _smaller_batch(train: Batches, staged: StagedUnfreezing, error: BaseException, accumulate: int) -> str:
     """Advice after a step that did not fit: the largest power of two that is at most half the batch."""
-    size = int(tf.shape(tf.nest.flatten(next(iter(train)))[0])[0])
+    size = int(tf.shape(tf.nest.flatten(next(iter(train.epoch())))[0])[0])
     reason = " ".join(str(getattr(error, "message", error)).split())[:200]
     advice = (
         f"try accumulate={2 * accumulate}, for the same steps in smaller parts, or a batch_size of "

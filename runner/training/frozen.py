@@ -18,16 +18,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner.augment import draws, matrices, warp
-from runner.augment import views as augment
+from runner.data.batches import Batches, SplitBatches
 from runner.devices import multi_worker
 from runner.devices.multi_worker import Share
+from runner.errors import InputError
 from runner.networks import backbones, folding
 from runner.networks.backbones import Block
-from runner.pictures import images
 from runner.stage import Stage
-from runner.training import cache as activations
-from runner.training import trainable
+from runner.training import cache, trainable
 from runner.training.cache import Kept
 
 VIEWS = 16
@@ -96,13 +94,12 @@ def _place(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> keras
 
 @dataclass(frozen=True)
 class Part:
-    """What one stage trains on: the part above its cut, and its batches."""
+    """What one stage trains on: the part above its cut, and its batches, with activations for "input"."""
 
     model: keras.Model
     """Compiled like the network, whose upper layers it shares."""
-    train_from: Callable[..., tf.data.Dataset]
-    """As `training.fit` takes it, with activations for "input"."""
-    validation: tf.data.Dataset
+    train: Batches
+    validation: Batches
     note: str
     """What is kept, where, and what it cost, for the log."""
 
@@ -111,53 +108,56 @@ class FrozenPrefix:
     """Run the still part of a network once per stage and keep what comes out.
 
     Args:
-        examples: a `data.Data`; train and val are read, test never.
-        batch_size, seed, strength, flip: as for `batching.batches`. Of pictures that fit in memory the
-            order is the same as without keeping, and with strength "none" so is every batch.
-        resize: how the pictures were made square, for the fingerprint.
-        views: of each training picture so many augmented views are kept, and taken in turn from epoch to
-            epoch (at most as many as the stage has epochs; one without augmentation).
+        views: of each training input so many random views are kept, and taken in turn from epoch to epoch (at
+            most as many as the stage has epochs; one where the batches have no views).
         fold: compute the still part with BatchNorm folded into the convolutions (`folding.fold`), which is up
             to twice as fast and differs by rounding; False computes it to the bit as the network does.
-        memory, disk: budgets in bytes for each array, see `activations.keep`.
+        memory, disk: budgets in bytes for each array, see `cache.keep`.
 
+    Of inputs that fit in memory the order is the same as without keeping, and without views so is every batch.
     `between_batches` is called after each batch that is computed; it may raise to stop.
     """
 
     def __init__(
         self,
-        examples,
         *,
-        batch_size: int,
-        seed: int = 0,
-        strength: str = "none",
-        flip: bool = False,
-        resize: str = "crop",
         views: int = VIEWS,
         fold: bool = True,
-        memory: int = activations.MEMORY,
-        disk: int = activations.DISK,
+        memory: int = cache.MEMORY,
+        disk: int = cache.DISK,
     ):
-        self.examples, self.batch_size, self.seed = examples, batch_size, seed
-        self.strength, self.flip, self.resize, self.views = strength, flip, resize, views
-        self.fold = fold
+        self.views, self.fold = views, fold
         self.budgets = {"memory": memory, "disk": disk}
         self.between_batches: Callable[[], None] = lambda: None
-        label_of = {name: place for place, name in enumerate(examples.classes)}
-        self.labels = examples.manifest["label"].map(label_of).to_numpy()
+
+    def takes(self, train: Batches) -> bool:
+        """Whether activations of single examples of these batches can stand for them."""
+        return isinstance(train, SplitBatches) and not train.not_kept()
 
     def part(
-        self, network: keras.Model, blocks: Sequence[Block], stage: Stage, later: Sequence[Stage] = ()
+        self,
+        network: keras.Model,
+        train: SplitBatches,
+        validation: SplitBatches,
+        blocks: Sequence[Block],
+        stage: Stage,
+        later: Sequence[Stage] = (),
     ) -> Part | str:
         """Prepare one stage of a compiled network, or say in words why nothing can be kept for it.
 
+        train, validation: what the network would train on and be validated on.
         later: the stages that follow, in their order.
+        Raises InputError for batches that it does not take.
         """
+        for one in (train, validation):
+            if not self.takes(one):
+                reason = one.not_kept() if isinstance(one, SplitBatches) else "they are not of a split"
+                raise InputError(f"what is frozen cannot be kept for these batches: {reason}; leave it out.")
         with network.distribute_strategy.scope():
             own = ("train_step", "test_step", "compute_loss", "compute_metrics")
             if any(getattr(type(network), name) is not getattr(keras.Model, name) for name in own):
                 return "the network has a training step of its own, which its upper part would not"
-            levels = self._lower_levels(network, blocks, stage, later)
+            levels = self._lower_levels(network, train, blocks, stage, later)
             divided = cut(network, blocks, stage)
             if divided is None:
                 return "too little of the network lies below what trains"
@@ -167,32 +167,34 @@ class FrozenPrefix:
             except (TypeError, ValueError, AttributeError) as error:
                 return f"its loss or metrics cannot be copied ({' '.join(str(error).split())[:100]})"
         started = time.perf_counter()
-        levels = [_Level(network, divided.below.output, divided.layer, self._views(stage)), *levels]
-        kept = {split: self._keep(levels, split) for split in ("train", "val")}
-        if None in kept.values():
+        here = _Level(network, divided.below.output, divided.layer, self._views(train, stage))
+        levels = [here, *levels]
+        kept = [self._keep(levels, one) for one in (train, validation)]
+        if None in kept:
             return f"the activations after {divided.layer} fit neither in memory nor on disk"
-        train, validation = kept["train"], kept["val"]
-        size = (train.array.nbytes + validation.array.nbytes) / 1e6
-        views = len(train.array)
+        of_train, of_validation = kept
+        size = (of_train.array.nbytes + of_validation.array.nbytes) / 1e6
+        views = len(of_train.array)
         seconds = time.perf_counter() - started
         way = [level.layer for level in levels[1:] if level.used]
         note = (
             f"below {divided.layer} computed once{', by way of ' * bool(way)}{', '.join(way)}: "
-            f"{train.array.shape[1]} pictures in {views} view{'s' * (views > 1)}, "
-            f"{validation.array.shape[1]} for validation, {size:,.1f} MB {train.how} ({seconds:.1f} s)"
+            f"{of_train.array.shape[1]} {train.data.unit} in {views} view{'s' * (views > 1)}, "
+            f"{of_validation.array.shape[1]} for validation, {size:,.1f} MB {of_train.how} ({seconds:.1f} s)"
         )
-        held = self._batches(validation.array, "val")
         return Part(
             divided.above,
-            lambda step, share=None: self._batches(train.array, "train", step, share),
-            held.map(lambda batch: (batch["input"], batch["label"])),
+            kept_batches(of_train.array, train),
+            kept_batches(of_validation.array, validation),
             note,
         )
 
-    def _views(self, stage: Stage) -> int:
-        return 1 if self.strength == "none" else min(self.views, stage.epochs)
+    def _views(self, train: SplitBatches, stage: Stage) -> int:
+        return min(self.views, stage.epochs) if train.views else 1
 
-    def _lower_levels(self, network, blocks, stage: Stage, later: Sequence[Stage]) -> list["_Level"]:
+    def _lower_levels(
+        self, network, train: SplitBatches, blocks, stage: Stage, later: Sequence[Stage]
+    ) -> list["_Level"]:
         """Where the stages to come divide the network, as long as each does so below the one before.
 
         Until then nothing below that place trains: it is still now already. Sets the `trainable` flags.
@@ -205,48 +207,39 @@ class FrozenPrefix:
                 break
             if order[place.name] < order[lowest.name]:
                 lowest = place
-                levels.append(_Level(network, place.output, place.name, self._views(one)))
+                levels.append(_Level(network, place.output, place.name, self._views(train, one)))
         return levels
 
-    def _ids(self, split: str) -> np.ndarray:
-        return np.flatnonzero(self.examples.manifest["split"] == split).astype(np.int64)
-
-    def _keep(self, levels: Sequence["_Level"], split: str) -> Kept | None:
+    def _keep(self, levels: Sequence["_Level"], batches: SplitBatches) -> Kept | None:
         """The activations of a split at the first level, or None where they fit nowhere.
 
-        (views, pictures in the order of their ids, ...); computed from those of the next level, as far as
-        that has the same views, else from the pictures.
+        (views, examples in the order of their ids, ...); computed from those of the next level, as far as
+        that has the same views, else from the inputs.
         """
         level, *lower = levels
         strategy = level.network.distribute_strategy
-        pictures, ids = getattr(self.examples, split), self._ids(split)
-        strength, views = (self.strength, level.views) if split == "train" else ("none", 1)
-        drawn = []
-        if strength != "none":  # what decides the views: the seeds, the global one among them, by batches
-            seeds = tf.data.Dataset.random(seed=self.seed).take(2)
-            drawn = [strength, self.flip, self.batch_size, *(int(one) for one in seeds)]
-        modules = augment, draws, folding, images, matrices, warp  # what decides the numbers
-        key = activations.fingerprint(
-            *(Path(module.__file__).read_bytes() for module in modules),
-            [keras.__version__, tf.__version__, views, self.resize, drawn, self.fold],
-            self.examples.manifest["sha256"].iloc[ids].tolist(),
-            next(pictures.batch(min(16, len(ids))).as_numpy_iterator())["input"],  # the sha256 is from before
+        ids, views = batches.ids, level.views if batches.views else 1
+        key = cache.fingerprint(
+            Path(folding.__file__).read_bytes(),
+            [keras.__version__, tf.__version__, self.fold],
+            *batches.fingerprint(views),
             level.fingerprint(),
         )
 
         workers, worker = multi_worker.number_of_workers(strategy), multi_worker.index(strategy)
+        size = batches.batch_size
 
         def fill(array: np.ndarray) -> None:
-            kept = self._keep(lower, split) if lower else None
+            kept = self._keep(lower, batches) if lower else None
             done = 0
             if kept is not None:
                 lower[0].used = True
                 done = min(views, len(kept.array))
                 compute = level.function(lower[0].tensor, self.fold)
                 parts = [
-                    (view, slice(first, first + self.batch_size))
+                    (view, slice(first, first + size))
                     for view in range(done)
-                    for first in range(0, len(ids), self.batch_size)
+                    for first in range(0, len(ids), size)
                 ]
                 for place in parts[worker::workers]:
                     array[place] = compute(kept.array[place])
@@ -254,18 +247,8 @@ class FrozenPrefix:
             if done == views:
                 return
             compute = level.function(level.network.input, self.fold)
-            files, decode = getattr(pictures, "undecoded", (pictures, None))  # see `decoding.dataset`
-            batched = files.batch(self.batch_size)
-            steps = int(batched.cardinality())
-            view = augment.views(pictures.batch(self.batch_size).element_spec, strength, flip=self.flip)
-            ordered = augment.with_draws(batched, strength, seed=self.seed, start=done * steps)
-            ordered = ordered.take((views - done) * steps).enumerate(done * steps)
-            made = ordered.shard(workers, worker).map(
-                lambda step, batch: (step, view(decode(batch) if decode else batch)),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-            for step, batch in made.prefetch(tf.data.AUTOTUNE):
+            steps = -(-len(ids) // size)
+            for step, batch in batches.passes(done, views, worker, workers):
                 rows = np.searchsorted(ids, batch["id"].numpy())
                 array[int(step) // steps, rows] = compute(batch["input"])
                 self.between_batches()
@@ -273,61 +256,60 @@ class FrozenPrefix:
         shape = (views, len(ids), *level.tensor.shape[1:])
         if workers > 1:
             return _keep_together(key, shape, level.dtype, fill, strategy, self.budgets)
-        return activations.keep(key, shape, level.dtype, fill, **self.budgets)
+        return cache.keep(key, shape, level.dtype, fill, **self.budgets)
 
-    def _batches(
-        self, array: np.ndarray, split: str, start: int | None = None, share: Share | None = None
-    ) -> tf.data.Dataset:
-        """Batches of a kept array: one pass in its order, or shuffled and without end from a step on; with a
-        share its rows of them.
-        """
-        views, count = array.shape[:2]
-        steps = -(-count // self.batch_size)
-        ids, classes = self._ids(split), len(self.examples.classes)
-        labels = self.labels[ids]
-        # tf.data hands half-precision numbers of NumPy's to Python as bits only.
-        bits = array.view(f"u{array.dtype.itemsize}")
-        dtype = tf.as_dtype(array.dtype)
 
-        def taken(view: np.ndarray, rows: np.ndarray) -> np.ndarray:
-            return bits[view, rows]
+def kept_batches(array: np.ndarray, batches: SplitBatches) -> Batches:
+    """Those batches with a kept array for their inputs: (views, examples in the order of `batches.ids`, ...).
 
-        def gather(epochs: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-            view = (epochs + rows) % views  # each batch mixes all views
-            found = tf.numpy_function(taken, [view, rows], tf.as_dtype(bits.dtype), stateful=False)
-            found = tf.bitcast(tf.ensure_shape(found, (None, *array.shape[2:])), dtype)
-            one_hot = tf.one_hot(tf.gather(labels, rows), classes)
-            return {"id": tf.gather(ids, rows), "input": found, "label": one_hot}
+    Where the batches are shuffled, so are these; each mixes all views.
+    """
+    views, count = array.shape[:2]
+    ids, labels, size = batches.ids, batches.labels(), batches.batch_size
+    # tf.data hands half-precision numbers of NumPy's to Python as bits only.
+    bits = array.view(f"u{array.dtype.itemsize}")
+    dtype = tf.as_dtype(array.dtype)
 
+    def taken(view: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return bits[view, rows]
+
+    def gather(epochs: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        view = (epochs + rows) % views
+        found = tf.numpy_function(taken, [view, rows], tf.as_dtype(bits.dtype), stateful=False)
+        found = tf.bitcast(tf.ensure_shape(found, (None, *array.shape[2:])), dtype)
+        return batches.label({"id": tf.gather(ids, rows), "input": found, "label": tf.gather(labels, rows)})
+
+    def make(start: int | None, share: Share | None) -> tf.data.Dataset:
         def order() -> tf.data.Dataset:
-            if start is None:
-                return tf.data.Dataset.range(count).batch(self.batch_size)
-            shuffled = tf.data.Dataset.range(count).shuffle(count, seed=self.seed)
-            return shuffled.batch(self.batch_size).repeat().skip(start)
+            rows = tf.data.Dataset.range(count)
+            rows = rows.shuffle(count, seed=batches.seed) if batches.shuffle else rows
+            ordered = rows.batch(size, drop_remainder=batches.drop_remainder)
+            return ordered if start is None else ordered.repeat().skip(start)
 
-        # Made inside a function, so that each iterator begins with the same batch (`batching.named_batches`).
-        batches = tf.data.Dataset.range(1).flat_map(lambda _: order())
+        # Made inside a function, so that each iterator begins with the same batch (see `SplitBatches`).
+        ordered = tf.data.Dataset.range(1).flat_map(lambda _: order())
         if start is None:
-            batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        numbered = batches.enumerate(start or 0).map(
-            lambda step, rows: (tf.fill(tf.shape(rows), step // steps), rows)
+            ordered = ordered.apply(tf.data.experimental.assert_cardinality(batches.steps))
+        numbered = ordered.enumerate(start or 0).map(
+            lambda step, rows: (tf.fill(tf.shape(rows), step // batches.steps), rows)
         )
         if share:
             numbered = share.split(numbered)
-        return numbered.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
-            tf.data.AUTOTUNE
-        )
+        made = numbered.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return made.prefetch(tf.data.AUTOTUNE)
+
+    return Batches(make, batches.steps)
 
 
 def _keep_together(key, shape, dtype, fill, strategy, budgets) -> Kept | None:
-    """What `activations.keep` does, for several workers of which each fills its share of the batches.
+    """What `cache.keep` does, for several workers of which each fills its share of the batches.
 
     Each has all of it in memory afterwards, and the first of each host keeps the file; None for all of them
     where it does not fit into the memory of one.
     """
-    if multi_worker.any_worker(not activations.fits_memory(shape, dtype, budgets["memory"]), strategy):
+    if multi_worker.any_worker(not cache.fits_memory(shape, dtype, budgets["memory"]), strategy):
         return None
-    found = activations.find(key, shape, dtype, memory=budgets["memory"])
+    found = cache.find(key, shape, dtype, memory=budgets["memory"])
     if not multi_worker.any_worker(found is None, strategy):
         return found
     array = np.zeros(shape, dtype)
@@ -336,7 +318,7 @@ def _keep_together(key, shape, dtype, fill, strategy, budgets) -> Kept | None:
     for first in range(0, flat.size, CHUNK):
         flat[first : first + CHUNK] = multi_worker.total(flat[first : first + CHUNK], strategy)
     if multi_worker.is_first_of_host(strategy):
-        activations.keep(key, shape, dtype, lambda kept: np.copyto(kept, array), **budgets)
+        cache.keep(key, shape, dtype, lambda kept: np.copyto(kept, array), **budgets)
     workers = multi_worker.number_of_workers(strategy)
     return Kept(array, f"in memory, computed by {workers} workers", True)
 
@@ -355,7 +337,7 @@ class _Level:
         """Of all that decides the activations here, beside the pictures."""
         below = keras.Model(self.network.input, self.tensor, name=f"below_{self.layer}")
         weights = [keras.ops.convert_to_numpy(weight) for weight in below.weights]
-        return activations.fingerprint(below.to_json(), *weights)
+        return cache.fingerprint(below.to_json(), *weights)
 
     def function(self, start: keras.KerasTensor, fold: bool) -> Callable[[np.ndarray], np.ndarray]:
         """Compiled, from batches at an earlier place to the activations here; replicas share the rows."""

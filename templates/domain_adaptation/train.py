@@ -28,15 +28,16 @@ from runner.devices import strategy
 from runner.errors import InputError
 from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
-from runner.pictures import batches as batching
 from runner.pictures import gradcam, reference
+from runner.pictures.batches import batches
 from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import classification
-from runner.training import fit as training
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit, fit_stages
 
 from . import choice, method, model, sections, two_domains
-from .two_domains import Domains, batches
+from .two_domains import Domains, both_domains
 
 
 def load(config: Config) -> Domains:
@@ -45,8 +46,8 @@ def load(config: Config) -> Domains:
 
 
 def fit(
-    config: Config, domains: Domains, name: str, checkpoints: Path | None = None
-) -> tuple[keras.Model, training.Fit]:
+    config: Config, domains: Domains, name: str, checkpoints: Checkpointing | None = None
+) -> tuple[keras.Model, Fit]:
     """Build the classifier and train it with the method `name`; go on from `checkpoints` if there are.
 
     An epoch is one pass over the labelled source pictures, for every method. Where BatchNorm layers train,
@@ -64,19 +65,15 @@ def fit(
             metrics=["accuracy"],
             **strategy.compile_options(config.machine),
         )
-    epoch = batches(config, domains, name).map(lambda batch: (batch["input"], batch["label"])).take(steps)
-    fitted = training.fit(
+    fitted = fit_stages(
         adapting,
-        epoch.apply(tf.data.experimental.assert_cardinality(steps)),
-        batching.batches(domains.source.val, domains.classes, config.batch_size),
+        both_domains(config, domains, name),
+        batches(domains.source, "val", config.batch_size),
         config.stages,
         blocks,
         monitor=config.monitor,
         title=name,
-        train_from=lambda step, **share: batches(config, domains, name, step, **share),
         checkpoints=checkpoints,
-        checkpoint_steps=config.machine.checkpoint_steps,
-        checkpoint_minutes=config.machine.checkpoint_minutes,
     )
     if name != "source only" and learns_statistics(config):
         method.adapt_batch_norm(network, target_pictures(config, domains))
@@ -84,8 +81,8 @@ def fit(
 
 
 def fit_all(
-    config: Config, domains: Domains, checkpoints: Callable[[str], Path | None] = lambda name: None
-) -> tuple[dict[str, keras.Model], dict[str, training.Fit]]:
+    config: Config, domains: Domains, checkpoints: Callable[[str], Checkpointing | None] = lambda name: None
+) -> tuple[dict[str, keras.Model], dict[str, Fit]]:
     """Train every method of the config; "AdaBN" is what "source only" trained, with other statistics.
 
     checkpoints: gives the place of a method's state, such as `Run.checkpoints`.
@@ -104,10 +101,7 @@ def fit_all(
 
 def target_pictures(config: Config, domains: Domains) -> tf.data.Dataset:
     """Batches of the target's training pictures, in random order, as they are."""
-    plain = batching.batches(
-        domains.target.train, domains.classes, config.batch_size, shuffle=True, seed=config.machine.seed
-    )
-    return plain.map(lambda images, labels: images)
+    return batches(domains.target, "train", config.batch_size, shuffle=True, seed=config.machine.seed).plain()
 
 
 def learns_statistics(config: Config) -> bool:

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from runner.data.batches import Batches
 from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.picture_runs import predict
-from runner.pictures import batches as batching
 from runner.pictures import load as data
+from runner.pictures.batches import batches
 from runner.runs import run as runs
 
 from .config import Config
@@ -128,38 +129,34 @@ def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataF
     return examples, rows, pd.DataFrame(unreadable, columns=["path", "kind", "message"])
 
 
-def batches(
-    config: Config, domains: Domains, name: str, start: int = 0, share: multi_worker.Share | None = None
-) -> tf.data.Dataset:
-    """What a method trains on after `start` steps, without end: dicts of "id", "input" and "label".
+def both_domains(config: Config, domains: Domains, name: str) -> Batches:
+    """What a method trains on: dicts of "id", "input" and "label".
 
     "input": {"source", "target"}, uint8 (batch_size, size, size, 3) each, and for pseudo-labels "strong", a
     second view of the same target pictures (moved as the first is, and further). "label": float32
     (batch_size, classes), of the source. "id": rows of the manifest, of the target and then of the source.
-    Each domain goes through its own epochs, of full batches only. share: gives its rows of each batch.
+    Each domain goes through its own epochs, of full batches only; an epoch is one pass over the source.
     """
 
-    def part(examples: tf.data.Dataset, seed: int, strength: str) -> tf.data.Dataset:
-        return batching.named_batches(
+    def part(examples: data.Data, seed: int, strength: str) -> Batches:
+        return batches(
             examples,
-            domains.classes,
+            "train",
             config.batch_size,
             shuffle=True,
             seed=seed,
             strength=strength,
             flip=config.flip,
             drop_remainder=True,
-            start=start,
-            share=share,
         )
 
     parts = {
-        "source": part(domains.source.train, config.machine.seed, config.augment),
-        "target": part(domains.target.train, config.machine.seed + 1, config.augment),
+        "source": part(domains.source, config.machine.seed, config.augment),
+        "target": part(domains.target, config.machine.seed + 1, config.augment),
     }
     if name == "pseudo-labels":
-        parts["strong"] = part(domains.target.train, config.machine.seed + 1, config.augment_strong)
-    first_source_id = len(domains.target.manifest)
+        parts["strong"] = part(domains.target, config.machine.seed + 1, config.augment_strong)
+    first_source_id, steps = len(domains.target.manifest), parts["source"].steps
 
     def together(parts: dict) -> dict:
         return {
@@ -168,4 +165,11 @@ def batches(
             "label": parts["source"]["label"],
         }
 
-    return tf.data.Dataset.zip(parts).map(together)
+    def make(start: int | None, share: multi_worker.Share | None) -> tf.data.Dataset:
+        each = {name: one.after(start or 0, share) for name, one in parts.items()}
+        zipped = tf.data.Dataset.zip(each).map(together)
+        if start is not None:
+            return zipped
+        return zipped.take(steps).apply(tf.data.experimental.assert_cardinality(steps))
+
+    return Batches(make, steps)

@@ -28,14 +28,16 @@ from runner.devices import strategy
 from runner.errors import InputError, suggest
 from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
-from runner.pictures import batches as batching
 from runner.pictures import gradcam, reference
 from runner.pictures import load as data
+from runner.pictures.batches import batches
 from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import assessment, classification
-from runner.training import baselines, batch_norm, frozen
-from runner.training import fit as training
+from runner.training import baselines
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit, fit_stages
+from runner.training.frozen import FrozenPrefix
 
 from . import model, sections
 
@@ -63,8 +65,8 @@ def load(config: Config) -> data.Data:
 
 
 def fit(
-    config: Config, examples: data.Data, name: str = "", checkpoints: Path | None = None
-) -> tuple[keras.Model, training.Fit]:
+    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
+) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
@@ -76,10 +78,10 @@ def fit(
             metrics=["accuracy"],
             **strategy.compile_options(config.machine),
         )
-    source = dict(
-        examples=examples.train,
-        classes=examples.classes,
-        batch_size=config.batch_size,
+    train = batches(
+        examples,
+        "train",
+        config.batch_size,
         shuffle=True,
         seed=config.machine.seed,
         strength=config.augment,
@@ -87,42 +89,19 @@ def fit(
         mixup=config.mixup,
         cutmix=config.cutmix,
     )
-    mixes = config.mixup > 0 or config.cutmix > 0
-    prefix = None
-    if config.keep_frozen and not mixes:  # these mix pictures, not activations
-        prefix = frozen.FrozenPrefix(
-            examples,
-            batch_size=config.batch_size,
-            seed=config.machine.seed,
-            strength=config.augment,
-            flip=config.flip,
-            resize=config.resize,
-            views=config.views,
-        )
-    fitted = training.fit(
+    fitted = fit_stages(
         network,
-        batching.batches(**source),
-        batching.batches(examples.val, examples.classes, config.batch_size),
+        train,
+        batches(examples, "val", config.batch_size),
         config.stages,
         blocks,
         monitor=config.monitor,
         title=name,
-        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         checkpoints=checkpoints,
-        checkpoint_steps=config.machine.checkpoint_steps,
-        checkpoint_minutes=config.machine.checkpoint_minutes,
-        frozen=prefix,
-        train_on_device=None
-        if mixes or config.augment == "none"
-        else lambda step, **share: batching.named_batches(**source, start=step, only_draw=True, **share),
-        augment_on="input" if mixes or config.augment == "none" else config.augment_on,
+        frozen=FrozenPrefix(views=config.views) if config.keep_frozen else None,
+        augment_on=config.augment_on,
         accumulate=config.accumulate,
     )
-    if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = batching.batches(
-            examples.train, examples.classes, config.batch_size, shuffle=True, seed=config.machine.seed
-        )
-        batch_norm.reestimate(network, plain.map(lambda images, labels: images))
     return network, fitted
 
 

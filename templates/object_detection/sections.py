@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from runner.pictures import batches as batching
 from runner.pictures import load as data
+from runner.pictures.batches import batches
 from runner.report import card as cards
 from runner.report import sheets as pictures
 from runner.report.page import Section, collect_pictures
@@ -128,9 +128,9 @@ def worst(test: Evaluation, least_score: float) -> tuple[pd.DataFrame, pd.DataFr
 
 def training_pictures(config: Config, examples: data.Data, count: int = 8) -> list[np.ndarray]:
     """Augmented training pictures with their boxes drawn, uint8 (side, side, 3)."""
-    batches = batching.named_batches(
-        examples.train,
-        examples.classes,
+    views = batches(
+        examples,
+        "train",
         count,
         shuffle=True,
         seed=config.machine.seed,
@@ -138,7 +138,7 @@ def training_pictures(config: Config, examples: data.Data, count: int = 8) -> li
         flip=config.flip,
         target=lambda batch: batch,
     )
-    batch, drawn = next(batches.as_numpy_iterator()), []
+    batch, drawn = next(views.named().as_numpy_iterator()), []
     for image, boxes, numbers in zip(batch["input"], batch["boxes"], batch["classes"]):
         there = numbers >= 0
         names = [examples.classes[number] for number in numbers[there]]

@@ -27,14 +27,15 @@ import tensorflow as tf
 
 from runner.devices import strategy
 from runner.picture_runs import export
-from runner.pictures import batches as batching
 from runner.pictures import boxes, images
 from runner.pictures import load as data
+from runner.pictures.batches import batches
 from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import detection
-from runner.training import baselines, batch_norm
-from runner.training import fit as training
+from runner.training import baselines
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit, fit_stages
 
 from . import method, model, sections
 
@@ -54,8 +55,8 @@ def load(config: Config) -> data.Data:
 
 
 def fit(
-    config: Config, examples: data.Data, name: str = "", checkpoints: Path | None = None
-) -> tuple[keras.Model, training.Fit]:
+    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
+) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
@@ -65,32 +66,27 @@ def fit(
             **strategy.compile_options(config.machine),
         )
     target = method.target(model.grid(network, config.strides))
-    source = dict(
-        examples=examples.train,
-        classes=examples.classes,
-        batch_size=config.batch_size,
+    train = batches(
+        examples,
+        "train",
+        config.batch_size,
         shuffle=True,
         seed=config.machine.seed,
+        strength=config.augment,
+        flip=config.flip,
         target=target,
         whole_batches=True,  # its weights are those of the batch
     )
-    augmented = source | {"strength": config.augment, "flip": config.flip}
-    fitted = training.fit(
+    fitted = fit_stages(
         network,
-        batching.batches(**augmented),
-        batching.batches(examples.val, examples.classes, config.batch_size, target=target),
+        train,
+        batches(examples, "val", config.batch_size, target=target),
         config.stages,
         blocks,
         title=name,
-        train_from=lambda step, **share: batching.named_batches(**augmented, start=step, **share),
         checkpoints=checkpoints,
-        checkpoint_steps=config.machine.checkpoint_steps,
-        checkpoint_minutes=config.machine.checkpoint_minutes,
         accumulate=config.accumulate,
     )
-    if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = batching.batches(**source).map(lambda images, labels, weights: images)
-        batch_norm.reestimate(network, plain)
     return network, fitted
 
 

@@ -26,13 +26,14 @@ import tensorflow as tf
 from runner.devices import strategy
 from runner.errors import InputError
 from runner.picture_runs import export
-from runner.pictures import batches as batching
 from runner.pictures import images, masks
 from runner.pictures import load as data
+from runner.pictures.batches import batches
 from runner.runs import run as runs
 from runner.scores import segmentation
-from runner.training import baselines, batch_norm
-from runner.training import fit as training
+from runner.training import baselines
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit, fit_stages
 
 from . import method, model, sections
 
@@ -58,8 +59,8 @@ def load(config: Config) -> data.Data:
 
 
 def fit(
-    config: Config, examples: data.Data, name: str = "", checkpoints: Path | None = None
-) -> tuple[keras.Model, training.Fit]:
+    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
+) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
@@ -69,36 +70,29 @@ def fit(
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
             **strategy.compile_options(config.machine),
         )
-    common = dict(
-        classes=examples.classes, batch_size=config.batch_size, target=method.targets(config, examples)
-    )
-    source = dict(
-        examples=examples.train,
+    target = method.targets(config, examples)
+    train = batches(
+        examples,
+        "train",
+        config.batch_size,
         shuffle=True,
         seed=config.machine.seed,
         strength=config.augment,
         flip=config.flip,
         ignore=masks.IGNORE,
-        **common,
+        target=target,
     )
-    fitted = training.fit(
+    fitted = fit_stages(
         network,
-        batching.batches(**source),
-        batching.batches(examples.val, **common),
+        train,
+        batches(examples, "val", config.batch_size, target=target),
         config.stages,
         blocks,
         monitor=config.monitor,
         title=name,
-        train_from=lambda step, **share: batching.named_batches(**source, start=step, **share),
         checkpoints=checkpoints,
-        checkpoint_steps=config.machine.checkpoint_steps,
-        checkpoint_minutes=config.machine.checkpoint_minutes,
-        augment_on="input",
         accumulate=config.accumulate,
     )
-    if any(stage.batch_norm == "train" for stage in config.stages):
-        plain = batching.batches(examples.train, shuffle=True, seed=config.machine.seed, **common)
-        batch_norm.reestimate(network, plain.map(lambda images, labels, weights: images))
     return network, fitted
 
 
