@@ -20,7 +20,8 @@ from benchmarks import adaptation, digit_pairs
 from runner import fields, new
 from runner.errors import InputError
 from runner.stage import Stage
-from runner.training import fit as training
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import fit_stages
 from templates.domain_adaptation import train
 from templates.domain_adaptation.config import Config
 from tests.several_workers import Cut, CutAt
@@ -78,14 +79,14 @@ def test_two_replicas_run_every_method(folders):
 
 
 def test_a_run_that_is_cut_goes_on_to_the_same_weights(folders, tmp_path, monkeypatch):
-    config = small_config(folders, checkpoint_steps=1, deterministic=False)
+    config = small_config(folders, deterministic=False)
     domains = train.load(config)
 
     def fit(place, cut_at):
-        whole = functools.partial(training.fit, callbacks=[CutAt(*cut_at)])
+        whole = functools.partial(fit_stages, callbacks=[CutAt(*cut_at)])
         with monkeypatch.context() as patched:
-            patched.setattr(train.training, "fit", whole)
-            return train.fit(config, domains, "DANN", place)
+            patched.setattr(train, "fit_stages", whole)
+            return train.fit(config, domains, "DANN", Checkpointing(place, steps=1))
 
     never = (99, 0)
     network, fitted = fit(tmp_path / "whole", never)

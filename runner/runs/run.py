@@ -74,7 +74,7 @@ class Saved:
 def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"]:
     """Choose the devices and the folder; within the block only the chief prints, and all leave it together.
 
-    config: a template's Config, with machine, stages, batch_size and weights, and backbone where it has one.
+    config: a template's Config, with machine, stages, batch_size, backbone and weights.
     package: the template's `__package__`, by whose last part runs/ is divided.
 
     Call it before anything makes TensorFlow look at its devices: several workers must connect first.
@@ -118,7 +118,7 @@ class Run(Generic[ConfigType]):
         with multi_worker.chief_first(self.strategy):
             examples = load(self.config)
         print((counted or counts)(examples))
-        print(precision.use(self.config.machine.precision, getattr(self.config, "backbone", "")))
+        print(precision.use(self.config.machine.precision, self.config.backbone))
         return examples
 
     def check(self, network: keras.Model, blocks: Sequence[Block], examples: Examples) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from runner import fields
 from runner.errors import InputError
 from runner.machine import Machine
+from runner.runs import folder
 from runner.stage import Stage
 
 from . import train
@@ -56,23 +57,7 @@ def small_config(tmp_path, pictures, **changes) -> Config:
 
 def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     run = train.main(small_config(tmp_path, folder_of_pictures))
-    assert {path.name for path in run.iterdir()} == {
-        "config.json",
-        "environment.json",
-        "manifest.csv",
-        "problems.csv",
-        "history.csv",
-        "ledger.csv",
-        "comparison.csv",
-        "per_class.csv",
-        "predictions.csv",
-        "model.keras",
-        "metrics.json",
-        "report.html",
-        "test_readings.csv",
-        "reference.npz",
-        "MODEL_CARD.md",
-    }
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"reference.npz"}
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")

@@ -13,6 +13,7 @@ from runner import fields
 from runner.errors import InputError
 from runner.machine import Machine
 from runner.picture_runs import predict
+from runner.runs import folder
 from runner.stage import Stage
 from runner.training import baselines
 
@@ -65,29 +66,10 @@ def small_config(tmp_path, pictures, **changes) -> Config:
     return fields.replace(config, **changes)
 
 
-FILES = {
-    "config.json",
-    "environment.json",
-    "manifest.csv",
-    "problems.csv",
-    "history.csv",
-    "ledger.csv",
-    "comparison.csv",
-    "per_class.csv",
-    "predictions.csv",
-    "truth.csv",
-    "model.keras",
-    "metrics.json",
-    "report.html",
-    "test_readings.csv",
-    "MODEL_CARD.md",
-}
-
-
 def test_a_run_leaves_everything_it_promises(tmp_path, pictures):
     config = small_config(tmp_path, pictures)
     run = train.main(config)
-    assert {path.name for path in run.iterdir()} == FILES
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"truth.csv"}
     metrics = json.loads((run / "metrics.json").read_text())
     truth, readings = pd.read_csv(run / "truth.csv"), pd.read_csv(run / "test_readings.csv")
     manifest = pd.read_csv(run / "manifest.csv")

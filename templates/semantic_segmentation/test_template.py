@@ -16,6 +16,7 @@ from runner.errors import InputError
 from runner.machine import Machine
 from runner.picture_runs import predict
 from runner.scores import segmentation
+from runner.runs import folder
 from runner.stage import Stage
 
 from . import method, model, train
@@ -63,22 +64,7 @@ def small_config(tmp_path, pictures, **changes) -> Config:
 def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     config = small_config(tmp_path, folder_of_pictures)
     run = train.main(config)
-    assert {path.name for path in run.iterdir()} == {
-        "config.json",
-        "environment.json",
-        "manifest.csv",
-        "problems.csv",
-        "history.csv",
-        "ledger.csv",
-        "comparison.csv",
-        "predictions.csv",
-        "per_class.csv",
-        "MODEL_CARD.md",
-        "model.keras",
-        "metrics.json",
-        "report.html",
-        "test_readings.csv",
-    }
+    assert {path.name for path in run.iterdir()} == folder.FILES
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")
