@@ -130,8 +130,7 @@ class Run(Generic[ConfigType]):
         """
         strategy.check_batch_size(self.config.batch_size, self.strategy)
         print(trainable.plan(network, blocks, self.config.stages).to_string(index=False))
-        backbone = keras.Model(network.input, network.get_layer(blocks[-1].name).output)
-        batch_norm.check(backbone, self.config.weights, self.config.stages)
+        batch_norm.check(network, blocks, self.config.weights, self.config.stages)
         goes_on = multi_worker.from_chief(
             lambda: folder.begin(self.folder, self._record, examples.manifest), self.strategy
         )

@@ -160,7 +160,8 @@ def test_batch_norm_above_the_backbone_is_not_looked_at(config, small_model):
 
 
 def test_a_loss_of_the_templates_own_is_not_saved():
-    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    row = keras.Input((3,))
+    network = keras.Model(row, keras.layers.Dense(1)(row))
     assert runs.without_own_loss(network) is network  # never compiled
     network.compile(loss=keras.losses.MeanSquaredError())
     assert runs.without_own_loss(network) is network
