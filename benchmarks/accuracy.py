@@ -11,16 +11,16 @@ has done already.
 """
 
 import argparse
-import dataclasses
 import time
 from pathlib import Path
 
 import pandas as pd
 
-from runner import atomic, flags
+from runner import atomic, fields, flags
 from runner.errors import InputError
 from runner.networks import inference
 from runner.scores import classification
+from runner.training import baselines
 from templates.image_classification import train
 from templates.image_classification.config import Config
 
@@ -29,11 +29,11 @@ def one_seed(config: Config, methods: list[str]) -> list[dict]:
     """Train some methods of one Config, then read the test split once for all of them."""
     examples = train.load(config)
     networks, fits = {}, {}
-    for name, arm in train.methods(config).items():
+    for name, arm in baselines.methods(config).items():
         if name not in methods:
             continue
         networks[name], fits[name] = train.fit(
-            arm, examples, title=f"{name}, {config.labels_per_class} labels, seed {config.seed}"
+            arm, examples, f"{name}, {config.labels_per_class} labels, seed {config.machine.seed}"
         )
     tables = classification.tables(
         *inference.outputs(networks, examples.test.open(None, "benchmark")), examples.classes
@@ -42,7 +42,7 @@ def one_seed(config: Config, methods: list[str]) -> list[dict]:
         {
             "data": Path(config.data).name,
             "labels_per_class": config.labels_per_class or "all",
-            "seed": config.seed,
+            "seed": config.machine.seed,
             "method": name,
             "accuracy": float((table["label"] == table["prediction"]).mean()),
             "test_pictures": len(table),
@@ -85,13 +85,15 @@ def main() -> None:
         "--labels", nargs="+", default=["5", "10", "20", "50"], help="labels per class, or all"
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--methods", nargs="+", default=list(train.methods(Config())), help="which to train")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(baselines.methods(Config())), help="which to train"
+    )
     parser.add_argument("--out", default="runs/benchmarks/accuracy.csv")
     arguments, rest = parser.parse_known_args()
     base = flags.parse(Config, rest)
-    unknown = [name for name in arguments.methods if name not in train.methods(base)]
+    unknown = [name for name in arguments.methods if name not in baselines.methods(base)]
     if unknown:
-        raise InputError(f"--methods {unknown[0]!r} is not one of {', '.join(train.methods(base))}.")
+        raise InputError(f"--methods {unknown[0]!r} is not one of {', '.join(baselines.methods(base))}.")
     out = Path(arguments.out)
     rows = pd.read_csv(out).to_dict("records") if out.exists() else []
     for labels in arguments.labels:
@@ -100,7 +102,7 @@ def main() -> None:
                 continue
             started = time.perf_counter()
             few = None if labels == "all" else int(labels)
-            rows += one_seed(dataclasses.replace(base, labels_per_class=few, seed=seed), arguments.methods)
+            rows += one_seed(fields.replace(base, labels_per_class=few, seed=seed), arguments.methods)
             atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
     table = pd.DataFrame(rows)

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from runner import atomic, flags
-from runner.networks import inference
+from runner import atomic, fields, flags
 from runner.scores import classification
 from runner.stage import Stage
 from templates.domain_adaptation import choice, train
@@ -68,9 +67,9 @@ def one_seed(config: Config) -> list[dict]:
     """Train all methods on one pair of domains, then read the target's test split once for all of them."""
     domains = train.load(config)
     networks, fits = train.fit_all(config, domains)
-    known = {row["method"]: row for row in train.compare(config, domains, networks, fits).to_dict("records")}
+    known = {row["method"]: row for row in choice.compare(config, domains, networks, fits).to_dict("records")}
     if config.backbone == RECIPE.backbone:
-        plain = dataclasses.replace(PLAIN_RECIPE, seed=config.seed)
+        plain = fields.replace(PLAIN_RECIPE, seed=config.machine.seed)
         networks[PLAIN], fits[PLAIN] = train.fit(plain, domains, "source only")
         known[PLAIN] = {"method": PLAIN, "seconds": round(fits[PLAIN].seconds, 1)}
     tables = classification.tables(
@@ -80,7 +79,7 @@ def one_seed(config: Config) -> list[dict]:
         {
             "source": Path(config.source).name,
             "target": Path(config.target).name,
-            "seed": config.seed,
+            "seed": config.machine.seed,
             **known[name],
             "accuracy": float((table["label"] == table["prediction"]).mean()),
             "test_pictures": len(table),
@@ -154,7 +153,7 @@ def main() -> None:
             if any((row["source"], row["target"], row["seed"]) == (*pair, seed) for row in rows):
                 continue
             started = time.perf_counter()
-            rows += one_seed(dataclasses.replace(config, seed=seed))
+            rows += one_seed(fields.replace(config, seed=seed))
             atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{' to '.join(pair)}, seed {seed}: {time.perf_counter() - started:.0f} s")
     from runner.devices import environment

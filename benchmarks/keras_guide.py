@@ -223,10 +223,10 @@ def one_row(arguments, row: str) -> None:
     quiet.import_tensorflow()
     import keras
 
-    from runner.devices import environment, strategy
+    from runner.devices import environment, precision
 
     keras.utils.set_random_seed(0)
-    strategy.set_precision("mixed_bfloat16" if "bfloat16" in row else "float32")
+    precision.set_policy("mixed_bfloat16" if "bfloat16" in row else "float32")
     result = (guide if row.startswith("guide") else ours)(arguments, row)
     print(json.dumps(result | {"gigabytes": environment.peak_memory_gigabytes()}))
 

@@ -9,13 +9,12 @@ nothing is chosen on the test pictures.
 """
 
 import argparse
-import dataclasses
 
 import keras
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from runner import flags
+from runner import fields, flags
 from runner.networks import backbones
 from templates.image_classification import train
 from templates.image_classification.config import Config
@@ -40,7 +39,7 @@ def main() -> None:
     pooled = keras.Model(backbone.input, keras.layers.GlobalAveragePooling2D()(backbone.output))
     scores = []
     for seed in range(arguments.seeds):
-        examples = train.load(dataclasses.replace(config, seed=seed))
+        examples = train.load(fields.replace(config, seed=seed))
         regression = LogisticRegression(C=arguments.c, max_iter=2000)
         regression.fit(*features(pooled, examples.train))
         scores.append(regression.score(*features(pooled, examples.test.open(None, "benchmark"))))

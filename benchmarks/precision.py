@@ -77,12 +77,12 @@ def calls(name: str, precision: str, arguments) -> dict:
     import numpy as np
     import tensorflow as tf
 
-    from runner.devices import strategy
+    from runner.devices.precision import set_policy
     from runner.networks import backbones, folding
 
-    strategy.set_precision(precision)
+    set_policy(precision)
     backbone = backbones.build(name, arguments.image_size, "none")
-    strategy.set_precision("float32")
+    set_policy("float32")
     size, count = arguments.image_size, arguments.batch_size
     pictures = tf.constant(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype="uint8"))
     labels = tf.one_hot(tf.range(count) % 10, 10)

@@ -216,13 +216,13 @@ def train(arguments, chosen) -> dict[str, np.ndarray | float]:
     import keras
     import tensorflow as tf
 
-    from runner.devices import multi_worker, strategy
+    from runner.devices import multi_worker, precision, strategy
     from runner.training import trainable
 
     replicas = chosen.num_replicas_in_sync
     batch_size = arguments.batch_size * (replicas if arguments.grow_batch else 1)
     strategy.check_batch_size(batch_size, chosen)
-    strategy.set_precision(arguments.precision)
+    precision.set_policy(arguments.precision)
     with chosen.scope():
         model, blocks = network(arguments.backbone, arguments.image_size, arguments.weights)
         trainable.set_trainable(model, blocks, "all")

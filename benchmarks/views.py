@@ -2,7 +2,7 @@
 
     python -m benchmarks.views [--views 2 4 8 16] [--seeds 4] [FLAGS OF THE TEMPLATE]
 
-Trains feature extraction and the stages of the staged schedule that leave something still, once without
+Trains a frozen backbone and the stages of the staged schedule that leave something still, once without
 keeping anything and once for each number of views, on the same pictures, seed by seed. Judged on validation
 alone: loss (nats) and accuracy, mean over seeds, and the mean difference to "nothing kept" with its standard
 error over seeds. Seconds are of the whole training, on a cold cache.
@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 
-from runner import flags, quiet
+from runner import fields, flags, quiet
 
 if __name__ == "__main__":
     quiet.import_tensorflow()
@@ -24,6 +24,7 @@ import pandas as pd
 
 from runner.networks import inference
 from runner.scores import calibration, classification
+from runner.training import baselines
 from templates.image_classification import train
 from templates.image_classification.config import Config
 
@@ -34,7 +35,7 @@ def one(config: Config, examples, views: int) -> dict:
         os.environ["THAW_CACHE"] = cache
         started = time.perf_counter()
         kept = dataclasses.replace(config, keep_frozen=views > 0, views=max(1, views))
-        network, _ = train.fit(kept, examples, f"{views} views, seed {config.seed}")
+        network, _ = train.fit(kept, examples, f"{views} views, seed {config.machine.seed}")
         seconds = time.perf_counter() - started
     table = classification.tables(*inference.outputs({"it": network}, examples.val), examples.classes)["it"]
     loss = calibration.error(table, examples.classes, resamples=2)["negative_log_likelihood"]
@@ -50,9 +51,9 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     base, rows = flags.parse(Config, rest), []
     for seed in range(arguments.seeds):
-        config = dataclasses.replace(base, seed=seed)
+        config = fields.replace(base, seed=seed)
         examples = train.load(config)
-        for name, arm in train.methods(config).items():
+        for name, arm in baselines.methods(config).items():
             if name == "from scratch":
                 continue
             still = tuple(stage for stage in arm.stages if stage.train != "all")

@@ -59,8 +59,10 @@ def check_fields(record: Any, *rules: tuple[str, bool, str]) -> None:
     if "accumulate" in fields:
         parts = fields["accumulate"]
         no_xla = "'auto' or 'off' with accumulate: XLA computes all parts at once, which saves no memory"
+        jit = fields["machine"].jit
         common.append(("accumulate", 1 <= parts <= fields["batch_size"], "1 (off) to the batch_size"))
-        common.append(("jit", parts == 1 or fields["jit"] != "on", no_xla))
+        if parts > 1 and jit == "on":
+            raise InputError(f"jit={jit!r} cannot be used; give {no_xla}.")
     for field, fine, rule in (*rules, *common):
         if not fine:
             raise InputError(f"{field}={fields[field]!r} cannot be used; give {rule}.")
@@ -94,9 +96,49 @@ def _in_words(hint: Any) -> str:
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
+def _nested(Config: type) -> dict[str, type]:
+    """The fields of a dataclass that are dataclasses themselves, such as `machine: Machine`."""
+    hints = typing.get_type_hints(Config)
+    return {
+        field.name: hints[field.name]
+        for field in dataclasses.fields(Config)
+        if dataclasses.is_dataclass(hints[field.name])
+    }
+
+
+def names(Config: type) -> list[str]:
+    """The names of all fields in order, those of a nested dataclass in its place: as flags and files go."""
+    nested = _nested(Config)
+    return [
+        name
+        for field in dataclasses.fields(Config)
+        for name in (names(nested[field.name]) if field.name in nested else [field.name])
+    ]
+
+
+def replace(config: ConfigType, **changes: Any) -> ConfigType:
+    """As `dataclasses.replace`, where the fields of a nested dataclass also go by their own names:
+    `replace(config, seed=1)` for `config.machine.seed`.
+    """
+    for outer, inner in _nested(type(config)).items():
+        within = {name: changes.pop(name) for name in names(inner) if name in changes}
+        if within:
+            changes[outer] = replace(changes.get(outer, getattr(config, outer)), **within)
+    return dataclasses.replace(config, **changes)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
-    """A Config as plain JSON types; `from_dict` reads it back to an equal Config."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """A Config as plain JSON types, flat: the fields of a nested dataclass stand beside the others.
+    `from_dict` reads it back to an equal Config.
+    """
+    record = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            record.update(to_dict(value))
+        else:
+            record[field.name] = value
+    return json.loads(json.dumps(record, default=dataclasses.asdict))
 
 
 def from_dict(record: dict[str, Any], Config: type[ConfigType], where: str = "the record") -> ConfigType:
@@ -108,16 +150,16 @@ def from_dict(record: dict[str, Any], Config: type[ConfigType], where: str = "th
             f"{where}: expected a JSON object with the fields of {Config.__name__}, received "
             f"{type(record).__name__}."
         )
-    fields = [field.name for field in dataclasses.fields(Config)]
+    allowed = names(Config)
     hints = typing.get_type_hints(Config)
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in record.items():
-        if name not in fields:
+        if name not in allowed:
             raise InputError(
                 f"{where}: {name!r} is not a field of {Config.__name__}; its fields are "
-                f"{', '.join(fields)}.{suggest(name, fields)}"
+                f"{', '.join(allowed)}.{suggest(name, allowed)}"
             )
-        if typing.get_origin(hints[name]) is tuple and isinstance(value, list):
+        if typing.get_origin(hints.get(name)) is tuple and isinstance(value, list):
             item = typing.get_args(hints[name])[0]
             value = tuple(
                 from_dict(entry, item, f"{where}: {name}[{index}]")
@@ -126,6 +168,10 @@ def from_dict(record: dict[str, Any], Config: type[ConfigType], where: str = "th
                 for index, entry in enumerate(value)
             )
         values[name] = value
+    for outer, inner in _nested(Config).items():
+        values[outer] = from_dict(
+            {name: values.pop(name) for name in names(inner) if name in values}, inner, where
+        )
     try:
         return Config(**values)
     except TypeError as error:  # a field without a default is absent

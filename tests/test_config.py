@@ -1,5 +1,7 @@
 """Flags, files and mistakes: every wrong value is one line that says what to do."""
 
+import dataclasses
+import importlib
 import json
 import re
 import subprocess
@@ -8,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tyro.conf import OmitArgPrefixes
 
 from runner import fields, flags, stage
 from runner.errors import DivergenceError, InputError, LedgerError, suggest
+from runner.machine import Machine
 from runner.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +29,7 @@ class Config:
     labels_per_class: int | None = 20
     flip: bool = False
     stages: tuple[Stage, ...] = (Stage("head"), Stage("all", train="all"))
+    machine: OmitArgPrefixes[Machine] = Machine()
 
     def __post_init__(self):
         fields.check_types(self)
@@ -46,21 +51,42 @@ def test_every_field_is_a_flag():
             "7",
             "--stages.0.schedule",
             "cosine",
+            "--seed",
+            "5",
+            "--deterministic",
         ],
     )
     assert parsed == Config(
-        "x", 3, None, True, (Stage("head", schedule="cosine"), Stage("all", train="all", epochs=7))
+        "x",
+        3,
+        None,
+        True,
+        (Stage("head", schedule="cosine"), Stage("all", train="all", epochs=7)),
+        Machine(seed=5, deterministic=True),
     )
 
 
 def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
-    made = Config(image_size=5, stages=(Stage("only", train="top:2", patience=3),))
+    made = Config(image_size=5, stages=(Stage("only", train="top:2", patience=3),), machine=Machine(seed=3))
     path = tmp_path / "config.json"
     path.write_text(json.dumps(fields.to_dict(made)))
     assert fields.load(path, Config) == made
     assert flags.parse(Config, ["--config", str(path)]) == made
     changed = flags.parse(Config, [f"--config={path}", "--stages.0.epochs", "2", "--image-size", "6"])
     assert (changed.image_size, changed.stages[0].epochs, changed.stages[0].patience) == (6, 2, 3)
+    assert changed.machine == Machine(seed=3)
+
+
+def test_a_record_is_flat_and_fields_within_go_by_their_own_names():
+    made = fields.replace(Config(), seed=4, image_size=7)
+    assert made == Config(image_size=7, machine=Machine(seed=4))
+    record = fields.to_dict(made)
+    assert list(record) == fields.names(Config) and record["seed"] == 4 and "machine" not in record
+    assert list(record)[-11:] == ["stages", *(field.name for field in dataclasses.fields(Machine))]
+    with pytest.raises(InputError, match="'sed' is not a field of Config.*Did you mean 'seed'"):
+        fields.from_dict({"sed": 3}, Config)
+    with pytest.raises(InputError, match="seed=-1 cannot be used"):
+        fields.from_dict({"seed": -1}, Config)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +109,8 @@ def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
         (["--stages.0.patience", "0"], "patience=0"),
         (["--stages.0.warmup", "0.1"], "no effect with schedule='constant'"),
         (["--stages.5.epochs", "3"], "stages.5.epochs"),
+        (["--steps-per-execution", "0"], "steps_per_execution=0 cannot be used; give at least 1"),
+        (["--strategy", "gpus"], "'mirrored'"),
         (["photos"], "Unrecognized options: photos"),
         (["--config"], "needs the path"),
         (["--config", "nowhere.json"], "No such file"),
@@ -145,22 +173,21 @@ TEMPLATES = sorted(path.parent.name for path in (ROOT / "templates").glob("*/con
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_no_field_of_a_template_is_a_dead_knob(name):
     """Each Config field is read somewhere outside its own definition and check."""
-    import dataclasses
-    import importlib
-
     readers = [path for path in (ROOT / "templates" / name).glob("*.py") if path.name != "config.py"]
-    # strategy.for_all_devices and baselines.methods take a whole Config.
-    readers += [ROOT / "runner" / one for one in ("strategy.py", "baselines.py")]
-    code = "".join(path.read_text() for path in readers)
+    # These take a whole Config, or its machine.
+    whole = ("devices/strategy.py", "training/baselines.py", "runs/run.py")
+    code = "".join(path.read_text() for path in (*readers, *(ROOT / "runner" / one for one in whole)))
     for field in dataclasses.fields(importlib.import_module(f"templates.{name}.config").Config):
-        assert re.search(rf"\b(config|arm)\.{field.name}\b", code), f"nothing reads Config.{field.name}"
+        assert re.search(rf"\bconfig\.{field.name}\b", code), f"nothing reads Config.{field.name}"
+    for field in dataclasses.fields(Machine):
+        assert re.search(rf"\bmachine\.{field.name}\b", code), f"nothing reads Machine.{field.name}"
 
 
 def test_no_field_of_a_stage_is_a_dead_knob():
-    import dataclasses
 
     readers = "".join(
-        (ROOT / "runner" / name).read_text() for name in ("stages.py", "trainable.py", "progress.py")
+        (ROOT / "runner" / "training" / name).read_text()
+        for name in ("stages.py", "trainable.py", "progress.py")
     )
     for field in dataclasses.fields(Stage):
         assert f"stage.{field.name}" in readers, f"nothing reads Stage.{field.name}"

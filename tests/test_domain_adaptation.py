@@ -1,6 +1,5 @@
 """The domain adaptation template beyond its own tests: replicas, resume, data, copy and benchmark."""
 
-import dataclasses
 import functools
 import gzip
 import importlib
@@ -18,10 +17,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from benchmarks import adaptation, digit_pairs
-from runner import new
+from runner import fields, new
 from runner.errors import InputError
 from runner.stage import Stage
-from runner.training import fit as training
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import fit_stages
 from templates.domain_adaptation import train
 from templates.domain_adaptation.config import Config
 from tests.several_workers import Cut, CutAt
@@ -56,15 +56,15 @@ def small_config(folders, **changes) -> Config:
         dropout=0.0,
         stages=(Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train", keep="last"),),
     )
-    return dataclasses.replace(config, **changes)
+    return fields.replace(config, **changes)
 
 
 def test_two_replicas_train_dann_as_one_does(folders):
     """Its loss is a mean over pictures, BatchNorm sees the whole batch: the same weights but for rounding."""
     config = small_config(folders)
     domains = train.load(config)
-    one, alone = train.fit(dataclasses.replace(config, strategy="cpu"), domains, "DANN")
-    two, together = train.fit(dataclasses.replace(config, strategy="mirrored"), domains, "DANN")
+    one, alone = train.fit(fields.replace(config, strategy="cpu"), domains, "DANN")
+    two, together = train.fit(fields.replace(config, strategy="mirrored"), domains, "DANN")
     np.testing.assert_allclose(together.history["loss"], alone.history["loss"], rtol=1e-4)
     for first, second in zip(one.weights, two.weights, strict=True):
         np.testing.assert_allclose(first.numpy(), second.numpy(), atol=2e-4, err_msg=first.path)
@@ -79,14 +79,14 @@ def test_two_replicas_run_every_method(folders):
 
 
 def test_a_run_that_is_cut_goes_on_to_the_same_weights(folders, tmp_path, monkeypatch):
-    config = small_config(folders, checkpoint_steps=1, deterministic=False)
+    config = small_config(folders, deterministic=False)
     domains = train.load(config)
 
     def fit(place, cut_at):
-        whole = functools.partial(training.fit, callbacks=[CutAt(*cut_at)])
+        whole = functools.partial(fit_stages, callbacks=[CutAt(*cut_at)])
         with monkeypatch.context() as patched:
-            patched.setattr(train.training, "fit", whole)
-            return train.fit(config, domains, "DANN", place)
+            patched.setattr(train, "fit_stages", whole)
+            return train.fit(config, domains, "DANN", Checkpointing(place, steps=1))
 
     never = (99, 0)
     network, fitted = fit(tmp_path / "whole", never)

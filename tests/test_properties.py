@@ -3,7 +3,6 @@
 Hypothesis draws the examples, the same ones each time.
 """
 
-import dataclasses
 import io
 import json
 import os
@@ -107,9 +106,7 @@ JSON = st.recursive(
 
 def named(kind, values):
     """Dictionaries of some fields of a dataclass, each with one of the values."""
-    return st.dictionaries(
-        st.sampled_from([field.name for field in dataclasses.fields(kind)]), values, max_size=4
-    )
+    return st.dictionaries(st.sampled_from(fields.names(kind)), values, max_size=4)
 
 
 @given(named(Stage, VALUES) | STAGES)
@@ -123,7 +120,7 @@ def test_a_stage_is_made_or_refused(record):
 def configured(record, stages):
     """The Config with these fields and stages, where all of them can be made."""
     made = in_one_line(lambda: tuple(Stage(**stage) for stage in stages)) or Config.stages
-    return in_one_line(lambda: Config(**({"stages": made} | record)))
+    return in_one_line(lambda: fields.replace(Config(), **({"stages": made} | record)))
 
 
 @given(named(Config, VALUES), st.lists(STAGES, max_size=3), st.fixed_dictionaries({}, optional=GOOD))

@@ -1,6 +1,5 @@
 """templates/semantic_segmentation beyond its own test: every family's maps, exports, replicas, resuming."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from runner import new
+from runner import fields, new
 from runner.networks import backbones
 from runner.pictures import any_size, images
 from runner.stage import Stage
@@ -28,7 +27,7 @@ CLASSES = types.SimpleNamespace(classes=("ground", "road", "sky"))
 
 def config(**changes) -> Config:
     small = Config(weights="none", image_size=64, decoder_channels=4)
-    return dataclasses.replace(small, **changes)
+    return fields.replace(small, **changes)
 
 
 def maps_of(name: str, size: int) -> list[tuple[str, int]]:
@@ -150,7 +149,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(pictures, tmp_path, monkeypa
             train.main(interrupted)
     assert not (tmp_path / "interrupted" / "metrics.json").exists()
     resumed = train.main(interrupted)
-    for name in ("history.csv", "ledger.csv", "pictures.csv"):
+    for name in ("history.csv", "ledger.csv", "predictions.csv"):
         one, other = (pd.read_csv(run / name) for run in (whole, resumed))
         columns = [column for column in one if column != "seconds"]
         pd.testing.assert_frame_equal(one[columns], other[columns], check_exact=True)

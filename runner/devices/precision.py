@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
-from runner.devices import strategy
 from runner.errors import InputError, suggest
 
-PRECISIONS = ("auto", *strategy.PRECISIONS)
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("auto", *POLICIES)
 GAINS_ON_CPU = ("VGG", "ResNet", "Inception", "DenseNet", "Xception", "ConvNeXt")
 """Beginnings of the families that also train faster in bfloat16 on a processor that multiplies it: 1.3 to 2.2
 times, where MobileNet and EfficientNet take 1.5 times as long (`python -m benchmarks.precision`)."""
@@ -37,10 +38,19 @@ def choose(name: str, backbone: str) -> tuple[str, str]:
     return of_cpu(_cpu_flags(), backbone)
 
 
+def set_policy(name: str) -> None:
+    """Set Keras' global dtype policy: "float32", "mixed_bfloat16" or "mixed_float16". Call it before
+    building the model.
+    """
+    if name not in POLICIES:
+        raise InputError(f"precision '{name}' is not one of {', '.join(POLICIES)}.{suggest(name, POLICIES)}")
+    keras.mixed_precision.set_global_policy(name)
+
+
 def use(name: str, backbone: str) -> str:
     """Let Keras compute in what `choose` gives, from the next model on; returns that in words."""
     policy, why = choose(name, backbone)
-    strategy.set_precision(policy)
+    set_policy(policy)
     return f"precision: {policy} ({why})"
 
 

@@ -3,19 +3,22 @@
 One device, every visible GPU of one machine, a TPU, or the processes of several machines.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from runner.devices import cluster, multi_worker
+from runner.devices import cluster, multi_worker, precision
 from runner.errors import InputError, suggest
+from runner.machine import Machine
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 TPU_VARIABLES = ("TPU_NAME", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 # Cached, since a second MirroredStrategy in one process hands out the first one's collective keys again, and
@@ -110,17 +113,6 @@ def reason(strategy: tf.distribute.Strategy) -> str:
     )
 
 
-def set_precision(name: str) -> None:
-    """Set Keras' global dtype policy: "float32", "mixed_bfloat16" or "mixed_float16". Call it before
-    building the model.
-    """
-    if name not in PRECISIONS:
-        raise InputError(
-            f"precision '{name}' is not one of {', '.join(PRECISIONS)}.{suggest(name, PRECISIONS)}"
-        )
-    keras.mixed_precision.set_global_policy(name)
-
-
 def set_deterministic(on: bool) -> None:
     """Make TensorFlow's operations repeat to the bit from here on; there is no way back in one process.
 
@@ -130,18 +122,42 @@ def set_deterministic(on: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+@contextlib.contextmanager
+def scope(machine: Machine, backbone: str = "") -> Iterator[tf.distribute.Strategy]:
+    """Where a network is built and compiled: seeds, determinism and precision are set as `machine` says, and
+    within the block weights are made where its strategy wants them.
+
+    backbone: by whose family "auto" decides between precisions on a processor, see `precision.choose`.
+    """
+    keras.utils.set_random_seed(machine.seed)
+    set_deterministic(machine.deterministic)
+    precision.use(machine.precision, backbone)
+    chosen = choose(machine.strategy)
+    with chosen.scope():
+        yield chosen
+
+
+def compile_options(machine: Machine) -> dict[str, Any]:
+    """What `compile` is told of how to run a step: jit_compile and steps_per_execution."""
+    return {
+        "jit_compile": {"auto": "auto", "on": True, "off": False}[machine.jit],
+        "steps_per_execution": machine.steps_per_execution,
+    }
+
+
 def for_all_devices(config, chosen: tf.distribute.Strategy):
     """A template's Config with the batch size and learning rates that all devices together train with.
 
-    config: with scale_learning_rate, batch_size, stages and, where it trains from scratch, a
-    scratch_learning_rate. A batch k times as large has a gradient with 1/k of the variance. "linear": k times
-    the rate (Goyal et al. 2017, arXiv:1706.02677, for SGD); "square_root": for Adam and its like (Malladi et
-    al. 2022, arXiv:2205.10287); "no" gives the config back.
+    config: with machine, batch_size, stages and, where it trains from scratch, a scratch_learning_rate. A
+    batch k times as large has a gradient with 1/k of the variance. "linear": k times the rate (Goyal et al.
+    2017, arXiv:1706.02677, for SGD); "square_root": for Adam and its like (Malladi et al. 2022,
+    arXiv:2205.10287); "no" gives the config back.
     """
-    if config.scale_learning_rate == "no":
+    rule = config.machine.scale_learning_rate
+    if rule == "no":
         return config
     devices = chosen.num_replicas_in_sync
-    factor = devices if config.scale_learning_rate == "linear" else devices**0.5
+    factor = devices if rule == "linear" else devices**0.5
     stages = tuple(
         dataclasses.replace(stage, learning_rate=stage.learning_rate * factor) for stage in config.stages
     )

@@ -1,10 +1,9 @@
 """A run folder: everything one run leaves behind, each file written whole or not at all.
 
-`runs/<template>/<name>/` holds config.json, environment.json, manifest.csv, problems.csv, history.csv,
-ledger.csv, comparison.csv, predictions.csv, test_readings.csv, reference.npz, metrics.json, model.keras,
-MODEL_CARD.md, report.html and, where the data has groups, groups.csv. config.json and manifest.csv
-come first, with checkpoints/ while a run trains; metrics.json is written last of the numbers: a folder that
-has it is complete, one that hasn't goes on when the run is started again.
+`runs/<template>/<name>/` holds FILES, the same in every template, and more where there is more to say, such
+as reference.npz, truth.csv or groups.csv. config.json and manifest.csv come first, with checkpoints/ while a
+run trains; metrics.json is written last of the numbers: a folder that has it is complete, one that hasn't
+goes on when the run is started again.
 """
 
 import datetime
@@ -26,6 +25,25 @@ try:
 except ImportError:  # Windows: two processes on one folder are not noticed there
     fcntl = None
 
+FILES = frozenset(
+    {
+        "config.json",
+        "environment.json",
+        "manifest.csv",
+        "problems.csv",
+        "ledger.csv",
+        "history.csv",
+        "comparison.csv",
+        "per_class.csv",
+        "predictions.csv",
+        "test_readings.csv",
+        "metrics.json",
+        "model.keras",
+        "MODEL_CARD.md",
+        "report.html",
+    }
+)
+"""What every complete run has."""
 LOCK = ".lock"
 LOCKS: dict[Path, IO] = {}
 """The lock files that this process holds open, by folder."""

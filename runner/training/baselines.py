@@ -11,14 +11,14 @@ from runner.stage import Stage
 from runner.training.fit import Fit
 
 
-def methods(config, frozen: str = "feature extraction") -> dict:
+def methods(config) -> dict:
     """A Config for each method: "staged", as it is, and two baselines with as many epochs in all.
 
     config: a template's Config, with stages, weights, scratch_learning_rate and baselines (False: no others).
-    "from scratch" has every weight and BatchNorm statistic free from the start and no validation pick of its
-    epoch: early in training its statistics say little about its weights. They are to be estimated anew before
-    it is judged (`trainable.reestimate_batch_norm`).
-    frozen: how the method is called that trains the head alone, as the first stage does.
+    "frozen backbone" trains the head alone, as a first stage does. "from scratch" has every weight and
+    BatchNorm statistic free from the start and no validation pick of its epoch: early in training its
+    statistics say little about its weights. They are to be estimated anew before it is judged
+    (`batch_norm.reestimate`).
     """
     if not config.baselines:
         return {"staged": config}
@@ -38,7 +38,7 @@ def methods(config, frozen: str = "feature extraction") -> dict:
     )
     return {
         "from scratch": dataclasses.replace(config, weights="none", stages=(scratch,)),
-        frozen: dataclasses.replace(config, stages=(head,)),
+        "frozen backbone": dataclasses.replace(config, stages=(head,)),
         "staged": config,
     }
 

@@ -5,12 +5,20 @@ from collections.abc import Sequence
 import keras
 
 from runner.errors import InputError
+from runner.networks.backbones import Block
 from runner.stage import Stage
 
 
-def check(model: keras.Model, weights: str, stages: Sequence[Stage]) -> None:
-    """Raise InputError where BatchNorm layers start from random weights (weights "none") and never learn."""
-    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
+def check(model: keras.Model, blocks: Sequence[Block], weights: str, stages: Sequence[Stage]) -> None:
+    """Raise InputError where BatchNorm layers of the blocks start from random weights (weights "none") and
+    never learn; those above them always do.
+    """
+    of_blocks = {name for block in blocks for name in block.layers}
+    normalised = any(
+        isinstance(layer, keras.layers.BatchNormalization)
+        for layer in model.layers
+        if layer.name in of_blocks
+    )
     if weights == "none" and normalised and all(stage.batch_norm == "frozen" for stage in stages):
         raise InputError(
             "weights='none' starts from random weights, whose BatchNorm statistics no stage lets learn "

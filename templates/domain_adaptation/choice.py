@@ -22,7 +22,11 @@ from sklearn.preprocessing import StandardScaler
 from runner.networks import inference
 from runner.pictures import reference
 from runner.report import figures
+from runner.scores import classification
 from runner.scores.two_sample import mmd_test, proxy_a_distance
+
+from .config import Config
+from .two_domains import Domains
 
 SAMPLE = 1000
 """The most pictures of each domain that the domain classifier and the two-sample tests are given."""
@@ -139,3 +143,65 @@ def gap_figure(sides: dict[str, tuple[Seen, Seen]]) -> Figure:
         axes.set_yticks([])
         axes.legend(frameon=False, markerscale=2, labelcolor=figures.COLOURS["ink"])
     return figure
+
+
+def validation_parts(domains: Domains) -> dict[str, tf.data.Dataset]:
+    """The pictures of both domains that nothing was trained on."""
+    return {"source": domains.source.val, "target": domains.target.val}
+
+
+def compare(config: Config, domains: Domains, networks, fits) -> pd.DataFrame:
+    """One row per method: what it took, and everything that can be known of it without a target label."""
+    rows = []
+    for name, network in networks.items():
+        parts = validation_parts(domains)
+        for side, examples in (("source_train", domains.source), ("target_train", domains.target)):
+            parts[side] = examples.train.shuffle(10_000, seed=config.machine.seed).take(SAMPLE)
+        seen = look(network, parts)
+        source, target = seen["source"], seen["target"]
+        risk = source_risk(source)
+        rows.append(
+            {
+                "method": name,
+                "epochs": len(fits[name].history),
+                "seconds": round(fits[name].seconds, 1),
+                "val_accuracy": 1 - risk,
+                "source_risk": risk,
+                "infomax": infomax(target),
+                "weighted_risk": weighted_risk(
+                    seen["source_train"], seen["target_train"], source, config.machine.seed
+                ),
+                **gap(source, target, config.machine.seed),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def tested(unlabelled: pd.DataFrame, predictions: dict[str, pd.DataFrame], classes) -> pd.DataFrame:
+    """The same rows with the accuracy on the target's test pictures, its interval, and "against_source_only":
+    the difference with its 95 % interval, and "hurts" where that lies below 0.
+    """
+    right = {name: (table["label"] == table["prediction"]).to_numpy() for name, table in predictions.items()}
+    rows = []
+    for name in unlabelled["method"]:
+        found = classification.metrics(predictions[name], classes)
+        difference = right[name].astype(float) - right["source only"]
+        mean, half = difference.mean(), 1.96 * difference.std() / len(difference) ** 0.5
+        verdict = "hurts" if mean + half < 0 else "helps" if mean - half > 0 else "no difference"
+        low, high = found["accuracy_interval"]
+        rows.append(
+            {
+                "test_accuracy": found["accuracy"],
+                "low": low,
+                "high": high,
+                "against_source_only": ""
+                if name == "source only"
+                else f"{verdict} ({100 * mean:+.1f} ± {100 * half:.1f} points)",
+            }
+        )
+    return pd.concat([unlabelled, pd.DataFrame(rows)], axis=1)
+
+
+def oracle(comparison: pd.DataFrame) -> str:
+    """The method that is best on the target's test pictures: to be printed, never to be used."""
+    return str(comparison["method"].iloc[int(comparison["test_accuracy"].argmax())])

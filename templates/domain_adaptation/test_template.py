@@ -11,11 +11,15 @@ import tensorflow as tf
 from keras import ops
 from PIL import Image
 
+from runner import fields
 from runner.errors import InputError
+from runner.machine import Machine
+from runner.runs import folder
 from runner.stage import Stage
 
 from . import choice, method, model, train
 from .config import Config
+from .two_domains import both_domains
 
 
 @pytest.fixture
@@ -238,28 +242,14 @@ def small_config(domains, **changes) -> Config:
         batch_size=8,
         methods=("source only", "AdaBN", "CDAN"),
         stages=(Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train", keep="last"),),
-        run_dir=str(domains / "run"),
+        machine=Machine(run_dir=str(domains / "run")),
     )
-    return dataclasses.replace(config, **changes)
+    return fields.replace(config, **changes)
 
 
 def test_a_run_leaves_everything_it_promises(domains):
     run = train.main(small_config(domains))
-    assert {path.name for path in run.iterdir()} == {
-        "config.json",
-        "environment.json",
-        "manifest.csv",
-        "problems.csv",
-        "history.csv",
-        "ledger.csv",
-        "comparison.csv",
-        "predictions.csv",
-        "model.keras",
-        "metrics.json",
-        "report.html",
-        "test_readings.csv",
-        "reference.npz",
-    }
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"reference.npz"}
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")
@@ -288,7 +278,7 @@ def test_no_label_of_the_target_is_there_before_the_test(domains):
     loaded = train.load(small_config(domains))
     for split in (loaded.target.train, loaded.target.val):
         assert {int(element["label"]) for element in split} == {-1}
-    batch = next(iter(train.batches(small_config(domains), loaded, "DANN")))
+    batch = next(iter(both_domains(small_config(domains), loaded, "DANN").named()))
     assert set(batch) == {"id", "input", "label"} and np.all(batch["label"].numpy().sum(axis=1) == 1)
     source = batch["id"].numpy()[8:]
     assert (loaded.manifest.loc[source, "domain"] == "source").all()
@@ -320,13 +310,13 @@ def test_unlabelled_pictures_join_the_targets_training_pictures(domains, random)
 def test_batches_go_on_from_any_step_and_the_strong_view_is_of_the_same_pictures(domains):
     loaded, config = train.load(small_config(domains)), small_config(domains)
     # 30 source and 30 target pictures: three full batches of 8 an epoch.
-    whole = list(train.batches(config, loaded, "pseudo-labels").take(8))
-    later = list(train.batches(config, loaded, "pseudo-labels", start=5).take(3))
+    batches = both_domains(config, loaded, "pseudo-labels")
+    whole, later = list(batches.after(0).take(8)), list(batches.after(5).take(3))
     for first, second in zip(whole[5:], later, strict=True):
         for one, other in zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True):
             np.testing.assert_array_equal(one, other)
     alike = dataclasses.replace(config, augment_strong=config.augment)
-    image = next(iter(train.batches(alike, loaded, "pseudo-labels")))["input"]
+    image = next(iter(both_domains(alike, loaded, "pseudo-labels").named()))["input"]
     np.testing.assert_array_equal(image["target"], image["strong"])
 
 

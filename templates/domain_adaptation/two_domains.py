@@ -13,7 +13,7 @@ from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.picture_runs import predict
 from runner.pictures.batches import batches
-from runner.pictures.load import load as load_pictures
+from runner.runs import run as runs
 
 from .config import Config
 
@@ -41,6 +41,18 @@ class Domains:
         }
         return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
 
+    @property
+    def problems(self) -> pd.DataFrame:
+        """Of both, with the column "domain"."""
+        parts = {"target": self.target.problems, "source": self.source.problems}
+        return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
+
+
+def counts(domains: Domains) -> str:
+    """What is printed of the data: a line for each domain, "source: train 400, val 100, test 100"."""
+    of = {"source": domains.source, "target": domains.target}
+    return "\n".join(f"{name}: {runs.of_splits(examples.manifest)}" for name, examples in of.items())
+
 
 def load(config: Config) -> Domains:
     """The splits of both domains, resized, and their manifests.
@@ -53,7 +65,7 @@ def load(config: Config) -> Domains:
         return load_pictures(
             name,
             config.image_size,
-            seed=config.seed,
+            seed=config.machine.seed,
             labels_per_class=labels_per_class,
             val_fraction=config.val_fraction,
             test_fraction=config.test_fraction,
@@ -144,11 +156,11 @@ def both_domains(config: Config, domains: Domains, name: str) -> Batches:
         )
 
     parts = {
-        "source": part(domains.source, config.seed, config.augment),
-        "target": part(domains.target, config.seed + 1, config.augment),
+        "source": part(domains.source, config.machine.seed, config.augment),
+        "target": part(domains.target, config.machine.seed + 1, config.augment),
     }
     if name == "pseudo-labels":
-        parts["strong"] = part(domains.target, config.seed + 1, config.augment_strong)
+        parts["strong"] = part(domains.target, config.machine.seed + 1, config.augment_strong)
     first_source_id, steps = len(domains.target.manifest), parts["source"].steps
 
     def together(parts: dict) -> dict:

@@ -2,7 +2,6 @@
 complete run folder.
 """
 
-import dataclasses
 import json
 
 import keras
@@ -11,7 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from runner import fields
 from runner.errors import InputError
+from runner.machine import Machine
+from runner.runs import folder
 from runner.stage import Stage
 
 from . import train
@@ -48,29 +50,14 @@ def small_config(tmp_path, pictures, **changes) -> Config:
             Stage("head", train="head", epochs=2, learning_rate=0.05),
             Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train"),
         ),
-        run_dir=str(tmp_path / "run"),
+        machine=Machine(run_dir=str(tmp_path / "run")),
     )
-    return dataclasses.replace(config, **changes)
+    return fields.replace(config, **changes)
 
 
 def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     run = train.main(small_config(tmp_path, folder_of_pictures))
-    assert {path.name for path in run.iterdir()} == {
-        "config.json",
-        "environment.json",
-        "manifest.csv",
-        "problems.csv",
-        "history.csv",
-        "ledger.csv",
-        "comparison.csv",
-        "predictions.csv",
-        "model.keras",
-        "metrics.json",
-        "report.html",
-        "test_readings.csv",
-        "reference.npz",
-        "MODEL_CARD.md",
-    }
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"reference.npz"}
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")
@@ -78,7 +65,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     assert len(readings) == 1 and readings["pictures"].tolist() == [len(tested)]
     assert metrics["test"]["examples"] == len(tested) == (manifest["split"] == "test").sum()
     assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
-    assert set(metrics["baselines"]) == {"from scratch", "feature extraction"}
+    assert set(metrics["baselines"]) == {"from scratch", "frozen backbone"}
     ledger = pd.read_csv(run / "ledger.csv")
     frozen = ledger.query("stage == 'head' and block != 'head'")
     assert len(frozen) and frozen[["moved", "relative_change", "statistics_moved"]].to_numpy().sum() == 0

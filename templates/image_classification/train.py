@@ -5,9 +5,7 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import fields, flags, quiet
-from runner.pictures import any_size
-from runner.training import batch_norm
+from runner import flags, quiet
 
 from .config import Config
 
@@ -18,63 +16,58 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
-import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import atomic
-from runner.augment import views as augment
-from runner.data.examples import Data, compared_groups
-from runner.devices import environment as machine_environment
-from runner.devices import multi_worker, precision, strategy
+from runner.devices import strategy
 from runner.errors import InputError, suggest
+from runner.picture_runs import export
+from runner.picture_runs import predict as new_pictures
 from runner.pictures import gradcam, reference
 from runner.pictures.batches import batches
-from runner.pictures.load import load as load_pictures
-from runner.report import card
-from runner.report import page as report
 from runner.runs import folder
+from runner.runs import run as runs
 from runner.scores import assessment, classification
-from runner.training import baselines, trainable
+from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 from runner.training.frozen import FrozenPrefix
 
-from . import model
+from . import model, sections
 
 
 def load(config: Config) -> Data:
     """The three splits, resized, and their manifest."""
-    return load_pictures(
+    examples = data.load(
         config.data,
         config.image_size,
-        seed=config.seed,
+        seed=config.machine.seed,
         labels_per_class=config.labels_per_class,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         on_bad_data=config.on_bad_data,
         resize=config.resize,
     )
-
-
-def methods(config: Config) -> dict[str, Config]:
-    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all."""
-    return baselines.methods(config)
+    classes = examples.classes
+    if config.positive and (len(classes) != 2 or config.positive not in classes):
+        raise InputError(
+            f"positive={config.positive!r}: the data has {len(classes)} classes ({', '.join(classes[:5])}"
+            f"{', ...' if len(classes) > 5 else ''}); give one of two, or leave it out."
+            + suggest(config.positive, classes)
+        )
+    return examples
 
 
 def fit(
-    config: Config, examples: Data, title: str = "", checkpoints: Path | None = None
+    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
-    keras.utils.set_random_seed(config.seed)
-    strategy.set_deterministic(config.deterministic)
-    precision.use(config.precision, config.backbone)
-    with strategy.choose(config.strategy).scope():
+    with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(
             optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
@@ -82,15 +75,14 @@ def fit(
                 from_logits=True, label_smoothing=config.label_smoothing
             ),
             metrics=["accuracy"],
-            jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
-            steps_per_execution=config.steps_per_execution,
+            **strategy.compile_options(config.machine),
         )
     train = batches(
         examples,
         "train",
         config.batch_size,
         shuffle=True,
-        seed=config.seed,
+        seed=config.machine.seed,
         strength=config.augment,
         flip=config.flip,
         mixup=config.mixup,
@@ -103,9 +95,8 @@ def fit(
         config.stages,
         blocks,
         monitor=config.monitor,
-        title=title,
-        checkpoints=checkpoints
-        and Checkpointing(checkpoints, config.checkpoint_steps, config.checkpoint_minutes),
+        title=name,
+        checkpoints=checkpoints,
         frozen=FrozenPrefix(views=config.views) if config.keep_frozen else None,
         augment_on=config.augment_on,
         accumulate=config.accumulate,
@@ -113,182 +104,97 @@ def fit(
     return network, fitted
 
 
+def judge(
+    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
+) -> dict[str, pd.DataFrame]:
+    """What each network answers on a split, which is read once; see `classification.predict`."""
+    return classification.predict(networks, split, classes)
+
+
+def predict(run: str | Path, inputs: Iterable[str | Path]) -> pd.DataFrame:
+    """The class of each picture by a finished run: columns path, prediction, confidence, note, "p:<class>".
+
+    inputs: files, and folders of them. A file that is no picture keeps its row, with the reason as its note.
+    Raises InputError for a folder that is no complete run, and for an input that is not there.
+    """
+    config, (network, classes, temperature) = folder.read_complete(run), new_pictures.load(run)
+    files, rows = new_pictures.files(inputs), []
+    for batch in new_pictures.batches(files, config["image_size"], config["resize"], batch_size=64):
+        shares = iter(new_pictures.probabilities(network, batch.pictures, temperature))
+        for path, readable, note in zip(batch.paths, batch.readable, batch.notes, strict=True):
+            p = next(shares) if readable else None
+            found = ("", None) if p is None else (classes[int(p.argmax())], p.max())
+            rows.append((path, *found, note, *([None] * len(classes) if p is None else p)))
+    columns = ["path", "prediction", "confidence", "note", *(f"p:{name}" for name in classes)]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
-    chosen = strategy.choose(config.strategy)  # several workers connect before TensorFlow does anything else
-    with multi_worker.only_chief_prints(chosen):
-        return train_and_report(config, chosen)
+    with runs.start(config, __package__) as run:
+        examples = run.load(load)
+        # Weights that don't fit are answered here, and what the end needs of the network is tried.
+        network, blocks = model.build(run.config, examples)
+        reference.extractor(network, "head")
+        export.any_size(network, run.config.resize)
+        gradcam.choose_layer(network, blocks)
+        run.check(network, blocks, examples)
+        networks, fits = {}, {}
+        for name, arm in baselines.methods(run.config).items():
+            networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
+        if run.is_chief:
+            judge_and_report(run, examples, networks, fits, blocks)
+        return run.folder
 
 
-def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
-    """The same under a strategy: all workers train, and the chief alone judges and writes."""
-    template, record = Path(__file__).parent.name, fields.to_dict(config)
-    config = strategy.for_all_devices(config, chosen)
-    run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
-    with multi_worker.chief_first(chosen):  # data that must be prepared is, once
-        examples = load(config)
-    print(
-        f"{len(examples.classes)} classes; pictures: "
-        + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
-    )
-    check_classes(config, examples.classes)
-    print(precision.use(config.precision, config.backbone))
-    # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
-    strategy.check_batch_size(config.batch_size, chosen)
-    network, blocks = model.build(config, examples)
-    print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    batch_norm.check(network, config.weights, config.stages)
-    # What the end of the run needs of the network is tried before hours of training.
-    reference.extractor(network, "head")
-    any_size.build(network, config.resize)
-    gradcam.choose_layer(network, blocks)
-    goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
-    print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
-    networks, fits = {}, {}
-    for name, arm in methods(config).items():
-        networks[name], fits[name] = fit(arm, examples, name, run / "checkpoints" / name.replace(" ", "_"))
-    if not multi_worker.is_chief(chosen):
-        multi_worker.wait(chosen)
-        return run
-
-    validation = classification.tables(*inference.outputs(networks, examples.val), examples.classes)
+def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: dict, blocks: Any) -> None:
+    """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
+    config, classes = run.config, examples.classes
+    validation = judge(config, networks, examples.val, classes)
     # The test split is opened here, once, when nothing is left to choose.
-    test = examples.test.open(
-        run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
-    )
-    predictions = classification.tables(*inference.outputs(networks, test), examples.classes)
-    metrics = {name: classification.metrics(table, examples.classes) for name, table in predictions.items()}
-    scores = {}
-    for name, chosen_on in validation.items():
-        low, high = metrics[name]["accuracy_interval"]
-        scores[name] = {
-            "val_accuracy": float((chosen_on["label"] == chosen_on["prediction"]).mean()),
+    tested = judge(config, networks, run.open_test(examples, networks), classes)
+    metrics = {name: classification.metrics(table, classes) for name, table in tested.items()}
+    scores = {
+        name: {
+            "val_accuracy": float((table["label"] == table["prediction"]).mean()),
             "test_accuracy": metrics[name]["accuracy"],
-            "low": low,
-            "high": high,
+            "low": metrics[name]["accuracy_interval"][0],
+            "high": metrics[name]["accuracy_interval"][1],
         }
-    comparison = baselines.table(networks, fits, scores)
+        for name, table in validation.items()
+    }
+    network, predictions, test = networks["staged"], tested["staged"], metrics.pop("staged")
     assessed = assessment.assess(
         validation["staged"],
-        predictions["staged"],
-        examples.classes,
-        compared_groups(examples),
+        predictions,
+        classes,
+        data.compared_groups(examples),
         config.positive,
         config.operating_point,
     )
-    environment = machine_environment.describe(
-        training_seconds=sum(fitted.seconds for fitted in fits.values())
-    )
-    results = Results(
-        fits["staged"], comparison, predictions["staged"], metrics["staged"], assessed, environment
-    )
-    page = write(run, config, examples, networks["staged"], blocks, results)
-    atomic.write_json(
-        run / "metrics.json",
-        {"classes": list(examples.classes), "test": metrics["staged"]}
-        | assessed.record()
-        | {"baselines": {name: numbers for name, numbers in metrics.items() if name != "staged"}},
-    )
-    folder.end(run)
-    print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
-    print(f"report: {page}")
-    multi_worker.wait(chosen)
-    return run
-
-
-def check_classes(config: Config, classes: Sequence[str]) -> None:
-    """Raise InputError where `config.positive` is none of two classes."""
-    if config.positive and (len(classes) != 2 or config.positive not in classes):
-        raise InputError(
-            f"positive={config.positive!r}: the data has {len(classes)} classes ({', '.join(classes[:5])}"
-            f"{', ...' if len(classes) > 5 else ''}); give one of two, or leave it out."
-            + suggest(config.positive, classes)
-        )
-
-
-@dataclass(frozen=True)
-class Results:
-    """What came of the staged schedule, and its comparison with the baselines."""
-
-    fitted: Fit
-    comparison: pd.DataFrame
-    predictions: pd.DataFrame
-    metrics: dict
-    assessed: assessment.Assessment
-    environment: dict
-
-
-def write(run: Path, config: Config, examples: Data, network: keras.Model, blocks, results: Results) -> Path:
-    """All files of the run folder but metrics.json; return the path of the report."""
-    atomic.write_json(run / "environment.json", results.environment)
-    atomic.write_csv(run / "problems.csv", examples.problems)
-    atomic.write_csv(run / "history.csv", results.fitted.history)
-    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
-    atomic.write_csv(run / "comparison.csv", results.comparison)
-    atomic.write_csv(run / "predictions.csv", results.predictions)
-    if results.assessed.groups is not None:
-        atomic.write_csv(run / "groups.csv", results.assessed.groups)
-    atomic.write(run / "model.keras", any_size.build(network, config.resize).save)
-    reference.write(
-        run / "reference.npz", network, examples, layer="head", temperature=results.assessed.temperature
-    )
-    card.write(
-        run / "MODEL_CARD.md",
-        config=fields.to_dict(config),
-        stages=config.stages,
-        data=examples,
-        comparison=results.comparison,
-        metrics=results.metrics,
-        per_class=classification.per_class(results.predictions, examples.classes),
-        assessed=results.assessed,
-        environment=results.environment,
-    )
-    return write_report(run, config, examples, network, blocks, results)
-
-
-def write_report(
-    run: Path, config: Config, examples: Data, network: keras.Model, blocks, results: Results
-) -> Path:
-    """One self-contained page, report.html."""
-    few = "all" if config.labels_per_class is None else f"{config.labels_per_class}"
-    name = Path(config.data).name
-    shown = {}  # one picture of each of the first four classes
-    for element in examples.train.as_numpy_iterator():
-        if len(shown) == min(4, len(examples.classes)):
-            break
-        shown.setdefault(int(element["label"]), element["input"])
-    augmented = np.stack(
-        [
-            np.concatenate(
-                [picture[None], augment.preview(picture, config.augment, 5, seed=index, flip=config.flip)]
-            )
-            for index, picture in enumerate(shown.values())
-        ]
-    )
-    classes, predictions = examples.classes, results.predictions
-    pictures = report.collect_pictures(examples, predictions)
-    explained = predictions[predictions["id"].isin(report.explained_ids(predictions, classes))]
-    return report.write(
-        run / "report.html",
-        title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
-        question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
-        f"tell the {len(classes)} classes of {name} apart after training on {few} labelled pictures "
-        "per class, and what does each way of using it bring?",
-        data=examples,
-        pictures=pictures,
-        augmented=augmented,
-        stages=config.stages,
-        history=results.fitted.history,
-        ledger=results.fitted.ledger,
-        comparison=results.comparison,
-        predictions=predictions,
-        metrics=results.metrics,
+    run.save(
+        examples,
+        network,
+        fits,
+        comparison=baselines.table(networks, fits, scores),
         per_class=classification.per_class(predictions, classes),
-        confusion=classification.confusion(predictions, classes),
-        assessment=results.assessed,
-        overlays=gradcam.explain(network, blocks, explained, pictures, classes),
-        environment=results.environment,
+        predictions=predictions,
+        groups=assessed.groups,
+        finish=lambda network: export.any_size(network, config.resize),
     )
+    reference.write(
+        run.folder / "reference.npz", network, examples, layer="head", temperature=assessed.temperature
+    )
+    run.card(sections.card(config, examples), data={config.data: examples}, metrics=test, assessed=assessed)
+    run.report(
+        Path(config.data).name,
+        question=sections.question(config, examples),
+        data=examples,
+        metrics=test,
+        assessment=assessed,
+        **sections.sections(config, examples, predictions, network, blocks),
+    )
+    run.end({"classes": list(classes), "test": test} | assessed.record() | {"baselines": metrics})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tyro.conf import OmitArgPrefixes
+
 from runner.fields import check_fields, check_types
+from runner.machine import Machine
 from runner.stage import Stage, check_stages
 
 
@@ -74,36 +77,7 @@ class Config:
     shown_score: float = 0.4
     """The report draws detections of at least this score; the numbers count all."""
 
-    seed: int = 0
-    """Decides the split, the few pictures, the head's first weights, the order and the augmentation."""
-    strategy: Literal["auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu"] = "auto"
-    """Where to train; auto takes the workers that were started together, else every GPU it finds, else the
-    CPU.
-    """
-    scale_learning_rate: Literal["no", "linear", "square_root"] = "no"
-    """Not "no": `batch_size` is for each device, and all learning rates are multiplied by the number of
-    devices (linear, the rule for SGD) or its square root (that for Adam).
-    """
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    """What the network computes in; auto takes half precision where device and backbone gain from it.
-    Weights, what the head gives and the loss are float32 in each.
-    """
-    jit: Literal["auto", "on", "off"] = "auto"
-    """Compile the training step with XLA; auto leaves it to Keras, which does so on GPUs."""
-    steps_per_execution: int = 1
-    """Steps that run before Python is asked again; more saves time where a step is short. The learning rate
-    is then set, and checkpoints are written, that often only.
-    """
-    deterministic: bool = False
-    """Repeat to the bit, at some cost in speed: operations with one order of summation."""
-    checkpoint_steps: int | None = None
-    """Within an epoch, also keep the state after every so many steps; None leaves it to the minutes."""
-    checkpoint_minutes: float | None = 10.0
-    """Within an epoch, also keep the state when so many minutes have passed since the last time."""
-    run_dir: str = ""
-    """Folder for the results; "" makes runs/object_detection/<date and time>, or goes on with an unfinished
-    run of the same settings there. So does a folder given here that holds one.
-    """
+    machine: OmitArgPrefixes[Machine] = Machine()
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -11,6 +11,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from runner.errors import InputError
+from runner.pictures.load import Data
+
+from .config import Config
+
 ALPHA, GAMMA = 0.25, 2.0
 """Of the focal loss (arXiv:1708.02002, table 1)."""
 RADIUS = 1.5
@@ -175,3 +180,24 @@ def decode(output, *, most: int = 100, least_score: float = 0.05, iou: float = 0
         tf.cast(found.nmsed_classes, tf.int64),
         tf.cast(found.valid_detections, tf.int64),
     )
+
+
+def check_boxes(config: Config, examples: Data, grid: Points) -> None:
+    """Say of how many boxes in the first 2,000 training pictures no point answers, so that nothing learns
+    them; InputError if of all.
+    """
+    count = taken = 0
+    for batch in examples.train.take(2000).batch(64):
+        labels = assign(batch["boxes"], batch["classes"], grid).numpy()
+        count += int((batch["classes"].numpy() >= 0).sum())
+        taken += sum(len(np.unique(label[label[:, 0] >= 0, 1:5], axis=0)) for label in labels)
+    if not taken:
+        raise InputError(
+            f"received {count} training boxes, of which no point of the strides {config.strides} on "
+            f"{config.image_size} pixels answers for any; give a larger image_size or smaller strides."
+        )
+    if taken < 0.99 * count:
+        print(
+            f"{count - taken} of {count} training boxes are learned by no point: smaller than a cell, or "
+            "with the centre of a smaller one; a larger image_size or a stride of 4 finds more"
+        )

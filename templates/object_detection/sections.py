@@ -1,14 +1,18 @@
 """What the report shows of detections: numbers by class, training pictures, what was found, the worst
 misses."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from runner.data.examples import Data
-from runner.pictures import batches as batching
 from runner.pictures import load as data
-from runner.report import drawing, sheets
-from runner.report.page import Section
+from runner.pictures.batches import batches
+from runner.report import card as cards
+from runner.report import sheets as pictures
+from runner.report.page import Section, collect_pictures
+from runner.runs import run as runs
 from runner.scores import detection
 from runner.scores.detection import BOX, Evaluation
 
@@ -18,14 +22,33 @@ FOUND, MISSED, RIGHT, WRONG = (255, 255, 255), (255, 208, 0), (64, 224, 96), (25
 SHOWN, WORST, COLUMNS = 16, 12, 4
 
 
-def of_run(config: Config, examples: Data, test: Evaluation) -> list[Section]:
-    """All sections, in the order of the page; `examples.test` must be open."""
+def counts(examples: data.Data) -> str:
+    """What is printed of the data: "3 classes, 4897 boxes; pictures: train 200, val 200, test 400"."""
+    of_splits = runs.of_splits(examples.manifest)
+    return f"{len(examples.classes)} classes, {examples.amounts.sum()} boxes; pictures: {of_splits}"
+
+
+def question(config: Config, examples: data.Data) -> str:
+    """What the run was to answer."""
+    few = "all" if config.train_examples is None else f"{config.train_examples}"
+    return (
+        f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, find objects "
+        f"of {len(examples.classes)} classes in {Path(config.data).name} after training on {few} pictures, "
+        "and what does each way of using it bring?"
+    )
+
+
+def sections(config: Config, examples: data.Data, test: Evaluation) -> dict[str, Any]:
+    """What `page.write` shows of this task: numbers by class and size, and boxes on pictures.
+
+    test: of the network that is handed out. `examples.test` must be open.
+    """
     boxed = examples.manifest.index.isin(test.truth["id"])
     first = examples.manifest.index[boxed][:SHOWN].tolist()
     wrong, missed = worst(test, config.shown_score)
     wanted = {*first, *wrong["id"], *missed["id"]}
     images = {int(one["id"]): one["input"].numpy() for one in examples.test if int(one["id"]) in wanted}
-    return [
+    shown = [
         by_class(config, test),
         Section(
             "Training pictures after augmentation",
@@ -52,6 +75,29 @@ def of_run(config: Config, examples: Data, test: Evaluation) -> list[Section]:
             ],
         ),
     ]
+    return {"pictures": collect_pictures(examples), "score": ("ap50", "AP50"), "sections": shown}
+
+
+def card(config: Config, examples: data.Data) -> cards.Task:
+    """What the model card says of this task."""
+    return cards.Task(
+        title=Path(config.data).name,
+        what="A detector of objects, each with a box and one of",
+        prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side",
+        takes="uint8 RGB pictures (batch, height, width, 3) of any size",
+        gives=f"float32 (batch, points, {len(examples.classes) + 5}): the box of each point in pixels of the "
+        "square, the logit of its centre-ness (`method.decode` makes detections of all) and logits",
+        meant="Meant for pictures like those it was trained on. Objects of other classes are not found, or "
+        "are called one of these; a score is no probability.",
+        score=("ap50", "AP50"),
+        columns={"boxes": "boxes", "AP": "AP", "AP50": "AP50", "AP75": "AP75", "recall": "recall"},
+        numbers={"mAP (IoU .50 to .95)": "map", "AP75": "ap75", "recall": "recall"},
+        limits=(
+            f"Objects of less than about 8 pixels in a picture of {config.image_size} are not learned.",
+            "Average precision counts every detection with its score; what is kept in use (from which score "
+            "on, and what overlaps) is for you to choose on validation.",
+        ),
+    )
 
 
 def by_class(config: Config, test: Evaluation) -> Section:
@@ -82,17 +128,17 @@ def worst(test: Evaluation, least_score: float) -> tuple[pd.DataFrame, pd.DataFr
 
 def training_pictures(config: Config, examples: Data, count: int = 8) -> list[np.ndarray]:
     """Augmented training pictures with their boxes drawn, uint8 (side, side, 3)."""
-    made = batches(
+    views = batches(
         examples,
         "train",
         count,
         shuffle=True,
-        seed=config.seed,
+        seed=config.machine.seed,
         strength=config.augment,
         flip=config.flip,
         target=lambda batch: batch,
     )
-    batch, drawn = next(made.named().as_numpy_iterator()), []
+    batch, drawn = next(views.named().as_numpy_iterator()), []
     for image, boxes, numbers in zip(batch["input"], batch["boxes"], batch["classes"]):
         there = numbers >= 0
         names = [examples.classes[number] for number in numbers[there]]

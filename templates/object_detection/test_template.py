@@ -1,6 +1,5 @@
 """This template on two dozen drawn pictures, and its method against answers that are known beforehand."""
 
-import dataclasses
 import json
 
 import keras
@@ -10,9 +9,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner import fields
 from runner.errors import InputError
+from runner.machine import Machine
 from runner.picture_runs import predict
+from runner.runs import folder
 from runner.stage import Stage
+from runner.training import baselines
 
 from . import method, model, train
 from .config import Config
@@ -58,33 +61,15 @@ def small_config(tmp_path, pictures, **changes) -> Config:
             Stage("all", train="all", epochs=2, learning_rate=3e-3, batch_norm="train"),
         ),
         baselines=False,
-        run_dir=str(tmp_path / "run"),
+        machine=Machine(run_dir=str(tmp_path / "run")),
     )
-    return dataclasses.replace(config, **changes)
-
-
-FILES = {
-    "config.json",
-    "environment.json",
-    "manifest.csv",
-    "problems.csv",
-    "history.csv",
-    "ledger.csv",
-    "comparison.csv",
-    "per_class.csv",
-    "predictions.csv",
-    "truth.csv",
-    "model.keras",
-    "metrics.json",
-    "report.html",
-    "test_readings.csv",
-}
+    return fields.replace(config, **changes)
 
 
 def test_a_run_leaves_everything_it_promises(tmp_path, pictures):
     config = small_config(tmp_path, pictures)
     run = train.main(config)
-    assert {path.name for path in run.iterdir()} == FILES
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"truth.csv"}
     metrics = json.loads((run / "metrics.json").read_text())
     truth, readings = pd.read_csv(run / "truth.csv"), pd.read_csv(run / "test_readings.csv")
     manifest = pd.read_csv(run / "manifest.csv")
@@ -110,7 +95,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, pictures):
     # The saved model takes raw pictures of any size, and finds in the files what it was tested with.
     found = pd.read_csv(run / "predictions.csv")
     paths = [pictures / name for name in tested["path"]]
-    again = train.detect(run, paths, least_score=0.05)
+    again = train.predict(run, paths, least_score=0.05)
     assert len(again) == len(found)
     # Pictures of 64 x 48 pixels lie 8 pixels lower in their squares.
     moved = found[["y_min", "y_max"]].to_numpy() - 8
@@ -135,7 +120,7 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, pictures):
 
 
 def test_all_is_compared_on_as_many_epochs(tmp_path, pictures):
-    arms = train.methods(small_config(tmp_path, pictures, baselines=True))
+    arms = baselines.methods(small_config(tmp_path, pictures, baselines=True))
     assert list(arms) == ["from scratch", "frozen backbone", "staged"]
     assert [sum(stage.epochs for stage in arm.stages) for arm in arms.values()] == [3, 3, 3]
     assert arms["frozen backbone"].stages[0].train == "head" and arms["from scratch"].weights == "none"

@@ -5,9 +5,7 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import fields, flags, quiet
-from runner.pictures import any_size
-from runner.training import batch_norm
+from runner import flags, quiet
 
 from .config import Config
 
@@ -20,7 +18,6 @@ if __name__ == "__main__":
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -28,20 +25,14 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import atomic
-from runner.data.examples import Data
-from runner.devices import environment as machine_environment
-from runner.devices import multi_worker, precision, strategy
-from runner.errors import InputError
-from runner.networks import inference
+from runner.devices import strategy
 from runner.picture_runs import export
 from runner.pictures import boxes, images, square
 from runner.pictures.batches import batches
-from runner.pictures.load import load as load_pictures
-from runner.report import page as report
 from runner.runs import folder
+from runner.runs import run as runs
 from runner.scores import detection
-from runner.training import baselines, trainable
+from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 
@@ -53,7 +44,7 @@ def load(config: Config) -> Data:
     return load_pictures(
         boxes.find(config.data),
         config.image_size,
-        seed=config.seed,
+        seed=config.machine.seed,
         train_examples=config.train_examples,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
@@ -62,25 +53,16 @@ def load(config: Config) -> Data:
     )
 
 
-def methods(config: Config) -> dict[str, Config]:
-    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all."""
-    return baselines.methods(config, frozen="frozen backbone")
-
-
 def fit(
-    config: Config, examples: Data, title: str = "", checkpoints: Path | None = None
+    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
-    keras.utils.set_random_seed(config.seed)
-    strategy.set_deterministic(config.deterministic)
-    precision.use(config.precision, config.backbone)
-    with strategy.choose(config.strategy).scope():
+    with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(
             optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
             loss=method.loss,
-            jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
-            steps_per_execution=config.steps_per_execution,
+            **strategy.compile_options(config.machine),
         )
     target = method.target(model.grid(network, config.strides))
     train = batches(
@@ -88,7 +70,7 @@ def fit(
         "train",
         config.batch_size,
         shuffle=True,
-        seed=config.seed,
+        seed=config.machine.seed,
         strength=config.augment,
         flip=config.flip,
         target=target,
@@ -100,114 +82,15 @@ def fit(
         batches(examples, "val", config.batch_size, target=target),
         config.stages,
         blocks,
-        title=title,
-        checkpoints=checkpoints
-        and Checkpointing(checkpoints, config.checkpoint_steps, config.checkpoint_minutes),
+        title=name,
+        checkpoints=checkpoints,
         accumulate=config.accumulate,
     )
     return network, fitted
 
 
-def main(config: Config) -> Path:
-    """Run everything and return the run folder."""
-    chosen = strategy.choose(config.strategy)  # several workers connect before TensorFlow does anything else
-    with multi_worker.only_chief_prints(chosen):
-        return train_and_report(config, chosen)
-
-
-def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
-    """The same under a strategy: all workers train, and the chief alone judges and writes."""
-    template, record = Path(__file__).parent.name, fields.to_dict(config)
-    config = strategy.for_all_devices(config, chosen)
-    run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
-    with multi_worker.chief_first(chosen):  # data that must be prepared is, once
-        examples = load(config)
-    print(
-        f"{len(examples.classes)} classes, {examples.amounts.sum()} boxes; pictures: "
-        + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
-    )
-    print(precision.use(config.precision, config.backbone))
-    # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
-    strategy.check_batch_size(config.batch_size, chosen)
-    network, blocks = model.build(config, examples)
-    print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    batch_norm.check(network, config.weights, config.stages)
-    check_boxes(config, examples, model.grid(network, config.strides))
-    any_size.build(network, config.resize)  # what the end of the run needs is tried before hours of training
-    goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
-    print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
-    networks, fits = {}, {}
-    for name, arm in methods(config).items():
-        networks[name], fits[name] = fit(arm, examples, name, run / "checkpoints" / name.replace(" ", "_"))
-    if not multi_worker.is_chief(chosen):
-        multi_worker.wait(chosen)
-        return run
-
-    validation = evaluate(networks, examples.val, examples.classes, config)
-    # The test split is opened here, once, when nothing is left to choose.
-    test = examples.test.open(
-        run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
-    )
-    results = evaluate(networks, test, examples.classes, config)
-    scores = {}
-    for name, result in results.items():
-        low, high = result.metrics["ap50_interval"]
-        scores[name] = {
-            "val_ap50": validation[name].metrics["ap50"],
-            "test_ap50": result.metrics["ap50"],
-            "low": low,
-            "high": high,
-            "test_map": result.metrics["map"],
-        }
-    comparison = baselines.table(networks, fits, scores)
-    environment = machine_environment.describe(
-        training_seconds=sum(fitted.seconds for fitted in fits.values())
-    )
-    page = write(
-        run,
-        config,
-        examples,
-        networks["staged"],
-        Results(fits["staged"], comparison, results["staged"], environment),
-    )
-    atomic.write_json(
-        run / "metrics.json",
-        {
-            "classes": list(examples.classes),
-            "test": results["staged"].metrics,
-            "baselines": {name: result.metrics for name, result in results.items() if name != "staged"},
-        },
-    )
-    folder.end(run)
-    print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
-    print(f"report: {page}")
-    multi_worker.wait(chosen)
-    return run
-
-
-def check_boxes(config: Config, examples: Data, grid: method.Points) -> None:
-    """Say of how many boxes in the first 2,000 training pictures no point answers, so that nothing learns
-    them; InputError if of all.
-    """
-    count = taken = 0
-    for batch in examples.train.take(2000).batch(64):
-        labels = method.assign(batch["boxes"], batch["classes"], grid).numpy()
-        count += int((batch["classes"].numpy() >= 0).sum())
-        taken += sum(len(np.unique(label[label[:, 0] >= 0, 1:5], axis=0)) for label in labels)
-    if not taken:
-        raise InputError(
-            f"received {count} training boxes, of which no point of the strides {config.strides} on "
-            f"{config.image_size} pixels answers for any; give a larger image_size or smaller strides."
-        )
-    if taken < 0.99 * count:
-        print(
-            f"{count - taken} of {count} training boxes are learned by no point: smaller than a cell, or "
-            "with the centre of a smaller one; a larger image_size or a stride of 4 finds more"
-        )
-
-
-def evaluate(
-    networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...], config: Config
+def judge(
+    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
     spec = split.batch(32).element_spec["input"]
@@ -228,21 +111,7 @@ def evaluate(
     }
 
 
-def _step(network: keras.Model, spec: tf.TensorSpec, config: Config):
-    """From pictures to detections, compiled once."""
-    return inference.forward(network, lambda found: method.decode(found, iou=config.overlap), spec)
-
-
-def _table(ids, where, numbers, there, classes) -> pd.DataFrame:
-    """A row for each box that is there: ids (batch,), where (batch, n, 4), numbers and there (batch, n)."""
-    picture = np.broadcast_to(ids[:, None], there.shape)[there]
-    table = pd.DataFrame(where[there].astype("float64"), columns=detection.BOX)
-    table.insert(0, "class", np.array(classes, object)[numbers[there]])
-    table.insert(0, "id", picture)
-    return table
-
-
-def detect(run: str | Path, paths: Iterable[str | Path], least_score: float = 0.4) -> pd.DataFrame:
+def predict(run: str | Path, inputs: Iterable[str | Path], least_score: float = 0.4) -> pd.DataFrame:
     """What the model of a complete run finds in picture files: a row per detection.
 
     Columns path, class, score, and x_min, y_min, x_max, y_max in pixels of the picture as it stands
@@ -252,7 +121,7 @@ def detect(run: str | Path, paths: Iterable[str | Path], least_score: float = 0.
     config, (network, _) = folder.read_complete(run), export.load(run)
     classes = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))["classes"]
     size, how, tables = config["image_size"], config["resize"], []
-    for path in paths:
+    for path in inputs:
         with images.decoded(path) as (picture, _):
             resized = square.resize(picture, size, how)
             scale_x, scale_y, shift_x, shift_y = square.matrix(*picture.size, size, how)
@@ -271,48 +140,78 @@ def detect(run: str | Path, paths: Iterable[str | Path], least_score: float = 0.
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-@dataclass(frozen=True)
-class Results:
-    """What came of the staged schedule, and its comparison with the baselines."""
+def main(config: Config) -> Path:
+    """Run everything and return the run folder."""
+    with runs.start(config, __package__) as run:
+        examples = run.load(load, sections.counts)
+        # Weights that don't fit are answered here, and what the end needs of the network is tried.
+        network, blocks = model.build(run.config, examples)
+        export.any_size(network, run.config.resize)
+        method.check_boxes(run.config, examples, model.grid(network, run.config.strides))
+        run.check(network, blocks, examples)
+        networks, fits = {}, {}
+        for name, arm in baselines.methods(run.config).items():
+            networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
+        if run.is_chief:
+            judge_and_report(run, examples, networks, fits)
+        return run.folder
 
-    fitted: Fit
-    comparison: pd.DataFrame
-    test: detection.Evaluation
-    environment: dict
 
-
-def write(run: Path, config: Config, examples: Data, network: keras.Model, results: Results) -> Path:
-    """All files of the run folder but metrics.json; return the path of the report."""
-    atomic.write_json(run / "environment.json", results.environment)
-    atomic.write_csv(run / "problems.csv", examples.problems)
-    atomic.write_csv(run / "history.csv", results.fitted.history)
-    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
-    atomic.write_csv(run / "comparison.csv", results.comparison)
-    atomic.write_csv(run / "per_class.csv", results.test.per_class)
-    atomic.write_csv(run / "predictions.csv", results.test.detections)
-    atomic.write_csv(run / "truth.csv", results.test.truth)
-    # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
-    plain = keras.Model(network.input, network.output, name=network.name)
-    atomic.write(run / "model.keras", any_size.build(plain, config.resize).save)
-    few = "all" if config.train_examples is None else f"{config.train_examples}"
-    name = Path(config.data).name
-    return report.write(
-        run / "report.html",
-        title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
-        question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
-        f"find objects of {len(examples.classes)} classes in {name} after training on {few} pictures, and "
-        "what does each way of using it bring?",
-        data=examples,
-        pictures=report.collect_pictures(examples),
-        stages=config.stages,
-        history=results.fitted.history,
-        ledger=results.fitted.ledger,
-        comparison=results.comparison,
-        metrics=results.test.metrics,
-        score=("ap50", "AP50"),
-        sections=sections.of_run(config, examples, results.test),
-        environment=results.environment,
+def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: dict) -> None:
+    """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
+    config, classes = run.config, examples.classes
+    validation = judge(config, networks, examples.val, classes)
+    # The test split is opened here, once, when nothing is left to choose.
+    tested = judge(config, networks, run.open_test(examples, networks), classes)
+    metrics = {name: result.metrics for name, result in tested.items()}
+    scores = {
+        name: {
+            "val_ap50": validation[name].metrics["ap50"],
+            "test_ap50": numbers["ap50"],
+            "low": numbers["ap50_interval"][0],
+            "high": numbers["ap50_interval"][1],
+            "test_map": numbers["map"],
+        }
+        for name, numbers in metrics.items()
+    }
+    staged, test = tested["staged"], metrics.pop("staged")
+    run.save(
+        examples,
+        networks["staged"],
+        fits,
+        comparison=baselines.table(networks, fits, scores),
+        per_class=staged.per_class,
+        predictions=staged.detections,
+        truth=staged.truth,
+        finish=lambda network: export.any_size(network, config.resize),
     )
+    run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
+    run.report(
+        Path(config.data).name,
+        question=sections.question(config, examples),
+        data=examples,
+        metrics=test,
+        **sections.sections(config, examples, staged),
+    )
+    run.end({"classes": list(classes), "test": test, "baselines": metrics})
+
+
+def _step(network: keras.Model, spec: tf.TensorSpec, config: Config):
+    """From pictures to detections, compiled once (see `evaluation.predict`)."""
+
+    def step(batch):
+        return method.decode(network(batch, training=False), iou=config.overlap)
+
+    return tf.function(step, input_signature=[spec]).get_concrete_function()
+
+
+def _table(ids, where, numbers, there, classes) -> pd.DataFrame:
+    """A row for each box that is there: ids (batch,), where (batch, n, 4), numbers and there (batch, n)."""
+    picture = np.broadcast_to(ids[:, None], there.shape)[there]
+    table = pd.DataFrame(where[there].astype("float64"), columns=detection.BOX)
+    table.insert(0, "class", np.array(classes, object)[numbers[there]])
+    table.insert(0, "id", picture)
+    return table
 
 
 if __name__ == "__main__":

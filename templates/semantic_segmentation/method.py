@@ -1,9 +1,19 @@
-"""What training makes smaller: the cross-entropy of every pixel, and the soft Dice loss of every picture."""
+"""What training makes smaller, the cross-entropy of every pixel and the soft Dice loss of every picture, and
+what it is compared with.
+"""
+
+from collections.abc import Callable
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import ops
 
+from runner.pictures.load import Data
 from runner.pictures.masks import IGNORE
+from runner.scores import segmentation
+
+from .config import Config
 
 
 class Loss(keras.losses.Loss):
@@ -42,3 +52,24 @@ class Loss(keras.losses.Loss):
 
     def get_config(self):
         return super().get_config() | {"dice": self.dice}
+
+
+def targets(config: Config, examples: Data) -> Callable[[dict], dict]:
+    """What the loss compares an augmented batch with: "label", the masks, and "weight", float32 per pixel.
+
+    The weight is that of the pixel's class (`segmentation.class_weights`), and 0 where the mask is ignored.
+    """
+    of_train = examples.amounts[(examples.manifest["split"] == "train").to_numpy()]
+    weights = np.zeros(256, np.float32)
+    weights[: len(examples.classes)] = segmentation.class_weights(of_train, config.class_weights)
+
+    def target(batch: dict) -> dict:
+        mask = batch["mask"]
+        return {
+            "id": batch["id"],
+            "input": batch["input"],
+            "label": mask,
+            "weight": tf.gather(weights, tf.cast(mask, tf.int32)),
+        }
+
+    return target

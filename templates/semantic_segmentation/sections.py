@@ -1,33 +1,108 @@
 """What the report says of masks, beside what it says of every training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner.report import drawing
-from runner.report.page import Section
+from runner.augment import views as augment
+from runner.pictures import masks
+from runner.pictures.load import Data
+from runner.report import card as cards
+from runner.report import overlays
+from runner.report import page as report
 from runner.scores import segmentation
+
+from .config import Config
 
 SHOWN = 8
 """How many test pictures are shown with their masks, and how many of the worst."""
 
 
+def question(config: Config, examples: Data) -> str:
+    """What the run was to answer."""
+    return (
+        f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, give every "
+        f"pixel of {Path(config.data).name} one of {len(examples.classes)} classes, and what does each way "
+        "of using it bring?"
+    )
+
+
+def views(config: Config, element: dict, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """What training sees of one element: so many random views, "input" and "mask"."""
+    batch = {name: tf.repeat(element[name][None], count, axis=0) for name in ("input", "mask")}
+    seen = augment.apply_to_batch(batch, (seed, 0), config.augment, config.flip, ignore=masks.IGNORE)
+    return {name: seen[name].numpy() for name in batch}
+
+
 def sections(
-    classes: Sequence[str],
+    config: Config,
+    examples: Data,
     test: tf.data.Dataset,
     find: Callable,
     pictures: pd.DataFrame,
     counts: segmentation.Counts,
     metrics: dict,
-) -> list[Section]:
-    """The sections: each class, some test pictures, and the worst.
+) -> dict[str, Any]:
+    """What `page.write` shows of this task: each class, some test pictures, the worst, and augmented ones.
 
     test: pictures with masks; find: uint8 pictures (batch, s, s, 3) to masks (batch, s, s); pictures: of
     `segmentation.per_picture`; counts, metrics: what they were made of, and the numbers of all together.
     """
-    palette = drawing.colours(len(classes))
+    augmented = [
+        np.concatenate([element["input"][None], views(config, element, 5, seed)["input"]])
+        for seed, element in enumerate(examples.train.take(4).as_numpy_iterator())
+    ]
+    return {
+        "augmented": np.stack(augmented),
+        "score": ("miou", "mean IoU"),
+        "sections": of_masks(examples.classes, test, find, pictures, counts, metrics),
+    }
+
+
+def card(config: Config, examples: Data) -> cards.Task:
+    """What the model card says of this task."""
+    size = config.image_size
+    return cards.Task(
+        title=Path(config.data).name,
+        what="A network that gives every pixel of a picture one of",
+        prepared=f"pictures are made square ({config.resize}) at {size} pixels a side; the decoder is "
+        f"{config.decoder}",
+        takes="uint8 RGB pictures (batch, height, width, 3) of any size",
+        gives=f"float32 logits (batch, {size}, {size}, {len(examples.classes)}) for the pixels of the square",
+        meant="Meant for pictures like those it was trained on. Every pixel gets one of its classes, also "
+        "where a picture shows none of them.",
+        score=("miou", "mean IoU"),
+        columns={
+            "IoU": "iou",
+            "Dice": "dice",
+            "precision": "precision",
+            "recall": "recall",
+            "boundary F": "boundary_f",
+            "pictures": "pictures",
+        },
+        numbers={"Mean Dice": "dice", "boundary F-score": "boundary_f", "pixel accuracy": "pixel_accuracy"},
+        limits=(
+            "Pixel accuracy is mostly that of large classes; look at the IoU of the small ones.",
+            f"A mask has {size} pixels a side before it is brought to the picture's own size: what is "
+            "thinner than such a pixel is lost.",
+        ),
+    )
+
+
+def of_masks(
+    classes: tuple[str, ...],
+    test: tf.data.Dataset,
+    find: Callable,
+    pictures: pd.DataFrame,
+    counts: segmentation.Counts,
+    metrics: dict,
+) -> list[report.Section]:
+    """Each class, some test pictures with their masks, and the worst."""
+    palette = overlays.colours(len(classes))
     ranked = pictures.dropna(subset="miou").sort_values("miou", kind="stable")
     spread = ranked["id"].iloc[np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).astype(int)]
     worst = ranked["id"].head(SHOWN)

@@ -2,7 +2,6 @@
 complete run folder.
 """
 
-import dataclasses
 import json
 
 import keras
@@ -12,9 +11,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner import fields
 from runner.errors import InputError
+from runner.machine import Machine
 from runner.picture_runs import predict
 from runner.scores import segmentation
+from runner.runs import folder
 from runner.stage import Stage
 
 from . import method, model, train
@@ -54,38 +56,24 @@ def small_config(tmp_path, pictures, **changes) -> Config:
             Stage("decoder", train="head", epochs=2, learning_rate=0.01),
             Stage("all", train="all", epochs=8, learning_rate=0.01, batch_norm="train", keep="last"),
         ),
-        run_dir=str(tmp_path / "run"),
+        machine=Machine(run_dir=str(tmp_path / "run")),
     )
-    return dataclasses.replace(config, **changes)
+    return fields.replace(config, **changes)
 
 
 def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     config = small_config(tmp_path, folder_of_pictures)
     run = train.main(config)
-    assert {path.name for path in run.iterdir()} == {
-        "config.json",
-        "environment.json",
-        "manifest.csv",
-        "problems.csv",
-        "history.csv",
-        "ledger.csv",
-        "comparison.csv",
-        "pictures.csv",
-        "classes.csv",
-        "model.keras",
-        "metrics.json",
-        "report.html",
-        "test_readings.csv",
-    }
+    assert {path.name for path in run.iterdir()} == folder.FILES
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
-    tested = pd.read_csv(run / "pictures.csv")
+    tested = pd.read_csv(run / "predictions.csv")
     readings = pd.read_csv(run / "test_readings.csv")
     assert metrics["classes"] == ["ground", "square"]
     assert len(readings) == 1 and readings["pictures"].tolist() == [len(tested)]
     assert metrics["test"]["examples"] == len(tested) == (manifest["split"] == "test").sum()
     assert metrics["test"]["miou"] > 0.6  # all ground would have .35
-    assert set(metrics["baselines"]) == {"from scratch", "feature extraction"}
+    assert set(metrics["baselines"]) == {"from scratch", "frozen backbone"}
     ledger = pd.read_csv(run / "ledger.csv")
     frozen = ledger.query("stage == 'decoder' and block != 'head'")
     assert len(frozen) and frozen[["moved", "relative_change", "statistics_moved"]].to_numpy().sum() == 0
@@ -94,8 +82,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     # The saved model takes raw pictures of any size and finds what it was tested with.
     saved = keras.models.load_model(run / "model.keras", compile=False)
     examples = train.load(config)
-    find = {"saved": train.masks_of(saved)}
-    counts = train.judge(find, examples.test.open(None, "to compare"), examples.classes)["saved"]
+    test = examples.test.open(None, "to compare")
+    counts = train.judge(config, {"saved": saved}, test, examples.classes)["saved"]
     assert counts.ids.tolist() == tested["id"].tolist()
     assert segmentation.per_picture(counts)["miou"].tolist() == pytest.approx(tested["miou"].tolist())
     file = folder_of_pictures / manifest["path"][tested["id"][0]]
@@ -133,7 +121,7 @@ def test_what_is_ignored_has_no_weight_and_rare_classes_have_more(tmp_path, fold
     examples = train.load(config)
     mask = np.array([[[0, 1, 255, 0]]], np.uint8)
     image = np.zeros((1, 1, 4, 3), np.uint8)
-    batch = train.targets(config, examples)({"id": [0], "input": image, "mask": tf.constant(mask)})
+    batch = method.targets(config, examples)({"id": [0], "input": image, "mask": tf.constant(mask)})
     assert batch["label"].numpy().tolist() == [[[0, 1, 255, 0]]]
     weights = batch["weight"].numpy()[0, 0]
     pixels = examples.amounts[(examples.manifest["split"] == "train").to_numpy()].sum(axis=0)

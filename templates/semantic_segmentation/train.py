@@ -5,9 +5,7 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import fields, flags, quiet
-from runner.pictures import any_size
-from runner.training import batch_norm
+from runner import flags, quiet
 
 from .config import Config
 
@@ -18,35 +16,26 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from runner import atomic
-from runner.augment import views as augment
-from runner.data.examples import Data
-from runner.devices import environment as machine_environment
-from runner.devices import multi_worker, precision, strategy
+from runner.devices import strategy
 from runner.errors import InputError
 from runner.networks import inference
 from runner.picture_runs import export
 from runner.pictures import images, masks, square
 from runner.pictures.batches import batches
-from runner.pictures.load import load as load_pictures
-from runner.report import page as report
-from runner.runs import folder
+from runner.runs import run as runs
 from runner.scores import segmentation
-from runner.training import baselines, trainable
+from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 
-from . import method, model
-from .sections import sections
+from . import method, model, sections
 
 
 def load(config: Config) -> Data:
@@ -54,7 +43,7 @@ def load(config: Config) -> Data:
     examples = load_pictures(
         masks.find(config.data, config.ignore, config.classes),
         config.image_size,
-        seed=config.seed,
+        seed=config.machine.seed,
         train_examples=config.train_examples,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
@@ -69,55 +58,25 @@ def load(config: Config) -> Data:
     return examples
 
 
-def targets(config: Config, examples: Data) -> Callable[[dict], dict]:
-    """What the loss compares an augmented batch with: "label", the masks, and "weight", float32 per pixel.
-
-    The weight is that of the pixel's class (`segmentation.class_weights`), and 0 where the mask is ignored.
-    """
-    of_train = examples.amounts[(examples.manifest["split"] == "train").to_numpy()]
-    weights = np.zeros(256, np.float32)
-    weights[: len(examples.classes)] = segmentation.class_weights(of_train, config.class_weights)
-
-    def target(batch: dict) -> dict:
-        mask = batch["mask"]
-        return {
-            "id": batch["id"],
-            "input": batch["input"],
-            "label": mask,
-            "weight": tf.gather(weights, tf.cast(mask, tf.int32)),
-        }
-
-    return target
-
-
-def methods(config: Config) -> dict[str, Config]:
-    """What is trained and compared: the staged schedule, and two baselines with as many epochs in all."""
-    return baselines.methods(config)
-
-
 def fit(
-    config: Config, examples: Data, title: str = "", checkpoints: Path | None = None
+    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
-    keras.utils.set_random_seed(config.seed)
-    strategy.set_deterministic(config.deterministic)
-    precision.use(config.precision, config.backbone)
-    with strategy.choose(config.strategy).scope():
+    with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(
             optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
             loss=method.Loss(config.dice),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
-            steps_per_execution=config.steps_per_execution,
+            **strategy.compile_options(config.machine),
         )
-    target = targets(config, examples)
+    target = method.targets(config, examples)
     train = batches(
         examples,
         "train",
         config.batch_size,
         shuffle=True,
-        seed=config.seed,
+        seed=config.machine.seed,
         strength=config.augment,
         flip=config.flip,
         ignore=masks.IGNORE,
@@ -130,38 +89,29 @@ def fit(
         config.stages,
         blocks,
         monitor=config.monitor,
-        title=title,
-        checkpoints=checkpoints
-        and Checkpointing(checkpoints, config.checkpoint_steps, config.checkpoint_minutes),
+        title=name,
+        checkpoints=checkpoints,
         accumulate=config.accumulate,
     )
     return network, fitted
 
 
-def views(config: Config, element: dict, count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """What training sees of one element: so many random views, "input" and "mask"."""
-    batch = {name: tf.repeat(element[name][None], count, axis=0) for name in ("input", "mask")}
-    seen = augment.apply_to_batch(batch, (seed, 0), config.augment, config.flip, ignore=masks.IGNORE)
-    return {name: seen[name].numpy() for name in batch}
-
-
-def masks_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A compiled function: uint8 pictures (batch, s, s, 3) to each pixel's class, int64 (batch, s, s)."""
-    return inference.forward(network, lambda logits: tf.argmax(logits, axis=-1))
-
-
 def judge(
-    find: dict[str, Callable], split: tf.data.Dataset, classes: Sequence[str], batch_size: int = 32
+    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, segmentation.Counts]:
-    """What each network, given as `masks_of` it, gets right on a split, which is read once."""
+    """What each network gets right on a split, which is read once."""
+    find = {name: masks_of(network) for name, network in networks.items()}
     counted = {name: [] for name in find}
-    for known, found in inference.batches(find, split, batch_size):
-        for name, masks_found in found.items():
-            counted[name].append(segmentation.count(known["id"], known["mask"], masks_found, len(classes)))
+    for batch in split.batch(32).prefetch(tf.data.AUTOTUNE):
+        for name in find:
+            found = find[name](batch["input"]).numpy()
+            counted[name].append(
+                segmentation.count(batch["id"].numpy(), batch["mask"].numpy(), found, len(classes))
+            )
     return {name: segmentation.join(parts) for name, parts in counted.items()}
 
 
-def predict(run: str | Path, files: Sequence[str | Path]) -> dict[str, np.ndarray]:
+def predict(run: str | Path, inputs: Iterable[str | Path]) -> dict[str, np.ndarray]:
     """The mask of each picture by a finished run: uint8 (height, width) at the picture's own size, indices
     into the classes of metrics.json; 255 where resize="crop" cut something off.
 
@@ -169,7 +119,7 @@ def predict(run: str | Path, files: Sequence[str | Path]) -> dict[str, np.ndarra
     """
     network, config = export.load(Path(run))
     found = {}
-    for file in files:
+    for file in inputs:
         try:
             with images.decoded(file) as (picture, _):
                 width, height = picture.size
@@ -183,142 +133,71 @@ def predict(run: str | Path, files: Sequence[str | Path]) -> dict[str, np.ndarra
 
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
-    chosen = strategy.choose(config.strategy)  # several workers connect before TensorFlow does anything else
-    with multi_worker.only_chief_prints(chosen):
-        return train_and_report(config, chosen)
+    with runs.start(config, __package__) as run:
+        examples = run.load(load)
+        # Weights that don't fit are answered here, and what the end needs of the network is tried.
+        network, blocks = model.build(run.config, examples)
+        export.any_size(network, run.config.resize)
+        run.check(network, blocks, examples)
+        networks, fits = {}, {}
+        for name, arm in baselines.methods(run.config).items():
+            networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
+        if run.is_chief:
+            judge_and_report(run, examples, networks, fits)
+        return run.folder
 
 
-def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
-    """The same under a strategy: all workers train, and the chief alone judges and writes."""
-    template, record = Path(__file__).parent.name, fields.to_dict(config)
-    config = strategy.for_all_devices(config, chosen)
-    run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
-    with multi_worker.chief_first(chosen):  # data that must be prepared is, once
-        examples = load(config)
-    print(
-        f"{len(examples.classes)} classes; pictures: "
-        + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
-    )
-    print(precision.use(config.precision, config.backbone))
-    # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
-    strategy.check_batch_size(config.batch_size, chosen)
-    network, blocks = model.build(config, examples)
-    print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    backbone = keras.Model(network.input, network.get_layer(blocks[-1].name).output)
-    batch_norm.check(backbone, config.weights, config.stages)  # the decoder's always learn
-    any_size.build(network, config.resize)  # tried before hours of training
-    goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
-    print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
-    networks, fits = {}, {}
-    for name, arm in methods(config).items():
-        networks[name], fits[name] = fit(arm, examples, name, run / "checkpoints" / name.replace(" ", "_"))
-    if not multi_worker.is_chief(chosen):
-        multi_worker.wait(chosen)
-        return run
-
-    find = {name: masks_of(network) for name, network in networks.items()}
-    validation = judge(find, examples.val, examples.classes)
+def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: dict) -> None:
+    """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
+    config, classes = run.config, examples.classes
+    validation = judge(config, networks, examples.val, classes)
     # The test split is opened here, once, when nothing is left to choose.
-    test = examples.test.open(
-        run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
-    )
-    counts = judge(find, test, examples.classes)
-    metrics = {name: segmentation.metrics(counted) for name, counted in counts.items()}
-    scores = {}
-    for name, numbers in metrics.items():
-        low, high = numbers["miou_interval"]
-        scores[name] = {
+    test_pictures = run.open_test(examples, networks)
+    tested = judge(config, networks, test_pictures, classes)
+    metrics = {name: segmentation.metrics(counted) for name, counted in tested.items()}
+    scores = {
+        name: {
             "val_miou": segmentation.metrics(validation[name], resamples=1)["miou"],
             "test_miou": numbers["miou"],
-            "low": low,
-            "high": high,
+            "low": numbers["miou_interval"][0],
+            "high": numbers["miou_interval"][1],
             **{f"test_{one}": numbers[one] for one in ("dice", "boundary_f", "pixel_accuracy")},
         }
-    comparison = baselines.table(networks, fits, scores)
-    environment = machine_environment.describe(
-        training_seconds=sum(fitted.seconds for fitted in fits.values())
-    )
-    results = Results(fits["staged"], comparison, counts["staged"], metrics["staged"], environment)
-    # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
-    plain = keras.Model(networks["staged"].input, networks["staged"].output, name=networks["staged"].name)
-    atomic.write(run / "model.keras", any_size.build(plain, config.resize).save)
-    page = write(run, config, examples, find["staged"], test, results)
-    atomic.write_json(
-        run / "metrics.json",
-        {"classes": list(examples.classes), "test": metrics["staged"]}
-        | {"baselines": {name: numbers for name, numbers in metrics.items() if name != "staged"}},
-    )
-    folder.end(run)
-    print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
-    print(f"report: {page}")
-    multi_worker.wait(chosen)
-    return run
-
-
-@dataclass(frozen=True)
-class Results:
-    """What came of the staged schedule, and its comparison with the baselines."""
-
-    fitted: Fit
-    comparison: pd.DataFrame
-    counts: segmentation.Counts
-    metrics: dict
-    environment: dict
-
-
-def write(
-    run: Path,
-    config: Config,
-    examples: Data,
-    find: Callable,
-    test: tf.data.Dataset,
-    results: Results,
-) -> Path:
-    """The tables of the run folder and the report; return the path of the report."""
-    pictures = segmentation.per_picture(results.counts)
+        for name, numbers in metrics.items()
+    }
+    counts, test = tested["staged"], metrics.pop("staged")
+    pictures = segmentation.per_picture(counts)
     pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
-    atomic.write_json(run / "environment.json", results.environment)
-    atomic.write_csv(run / "problems.csv", examples.problems)
-    atomic.write_csv(run / "history.csv", results.fitted.history)
-    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
-    atomic.write_csv(run / "comparison.csv", results.comparison)
-    atomic.write_csv(run / "pictures.csv", pictures)
-    atomic.write_csv(run / "classes.csv", segmentation.per_class(results.counts, examples.classes))
-    return write_report(run, config, examples, find, test, pictures, results)
-
-
-def write_report(
-    run: Path,
-    config: Config,
-    examples: Data,
-    find: Callable,
-    test: tf.data.Dataset,
-    pictures: pd.DataFrame,
-    results: Results,
-) -> Path:
-    """One self-contained page, report.html."""
-    name = Path(config.data).name
-    augmented = [
-        np.concatenate([element["input"][None], views(config, element, 5, seed)["input"]])
-        for seed, element in enumerate(examples.train.take(4).as_numpy_iterator())
-    ]
-    return report.write(
-        run / "report.html",
-        title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
-        question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
-        f"give every pixel of {name} one of {len(examples.classes)} classes, and what does each way of using "
-        "it bring?",
-        data=examples,
-        augmented=np.stack(augmented),
-        stages=config.stages,
-        history=results.fitted.history,
-        ledger=results.fitted.ledger,
-        comparison=results.comparison,
-        metrics=results.metrics,
-        score=("miou", "mean IoU"),
-        sections=sections(examples.classes, test, find, pictures, results.counts, results.metrics),
-        environment=results.environment,
+    run.save(
+        examples,
+        networks["staged"],
+        fits,
+        comparison=baselines.table(networks, fits, scores),
+        per_class=segmentation.per_class(counts, classes),
+        predictions=pictures,
+        finish=lambda network: export.any_size(network, config.resize),
     )
+    run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
+    find = masks_of(networks["staged"])
+    run.report(
+        Path(config.data).name,
+        question=sections.question(config, examples),
+        data=examples,
+        metrics=test,
+        **sections.sections(config, examples, test_pictures, find, pictures, counts, test),
+    )
+    run.end({"classes": list(classes), "test": test, "baselines": metrics})
+
+
+def masks_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A compiled function: uint8 pictures (batch, s, s, 3) to each pixel's class, int64 (batch, s, s)."""
+    pictures = tf.TensorSpec((None, *network.input.shape[1:]), tf.uint8)
+    # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch. Concrete, or
+    # TensorFlow counts the networks of a comparison as one function that is traced over and over, and warns.
+    find = tf.function(
+        lambda batch: tf.argmax(network(batch, training=False), axis=-1), input_signature=[pictures]
+    )
+    return find.get_concrete_function()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from runner.devices import precision, strategy
+from runner.devices import precision
 from runner.errors import InputError
 
 
@@ -36,12 +36,12 @@ def test_a_wish_is_granted_and_a_wrong_one_answered():
     assert precision.choose("mixed_float16", "VGG16")[0] == "mixed_float16"
     with pytest.raises(InputError, match="auto, float32, mixed_bfloat16"):
         precision.choose("half", "VGG16")
-    assert precision.choose("auto", "MobileNet-0.25")[0] in strategy.PRECISIONS
+    assert precision.choose("auto", "MobileNet-0.25")[0] in precision.POLICIES
 
 
 def test_half_precision_of_the_optimizer_scales_its_loss_only_in_float16():
     def compiled(policy):
-        strategy.set_precision(policy)
+        precision.set_policy(policy)
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         model.compile("adam", "mse")
         return model

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner.devices import cluster, doctor, environment, strategy
+from runner import fields
+from runner.devices import cluster, doctor, environment, precision, strategy
 from runner.errors import InputError
 from templates.image_classification import train as image_classification
 
@@ -27,7 +28,7 @@ def test_mirrored_takes_all_processors_where_there_is_no_gpu():
     "ask, part",
     [
         (lambda: strategy.choose("mirored"), "Did you mean 'mirrored'"),
-        (lambda: strategy.set_precision("float16"), "mixed_float16"),
+        (lambda: precision.set_policy("float16"), "mixed_float16"),
         (lambda: strategy.check_batch_size(0, tf.distribute.get_strategy()), "batch_size=0"),
         (
             lambda: strategy.check_batch_size(33, strategy.choose("mirrored")),
@@ -41,7 +42,7 @@ def test_impossible_wishes_say_what_is_possible(ask, part):
 
 
 def test_precision_is_the_policy_of_new_layers():
-    strategy.set_precision("mixed_bfloat16")
+    precision.set_policy("mixed_bfloat16")
     assert keras.layers.Dense(1).compute_dtype == "bfloat16"
 
 
@@ -90,7 +91,7 @@ def test_batch_and_learning_rates_grow_with_the_devices_where_they_are_to():
     pair, config = strategy.choose("mirrored"), image_classification.Config()
     assert strategy.for_all_devices(config, pair) is config
     for rule, factor in (("linear", 2), ("square_root", 2**0.5)):
-        grown = strategy.for_all_devices(dataclasses.replace(config, scale_learning_rate=rule), pair)
+        grown = strategy.for_all_devices(fields.replace(config, scale_learning_rate=rule), pair)
         assert grown.batch_size == 2 * config.batch_size
         assert grown.scratch_learning_rate == factor * config.scratch_learning_rate
         for ours, theirs in zip(grown.stages, config.stages, strict=True):

@@ -162,14 +162,23 @@ def test_pictures_are_shown_beside_their_maps(tmp_path):
 def test_the_card_says_what_the_tables_say_and_lets_no_name_be_markup(tmp_path):
     _, test, found = judged(HOSTILE, [f"<g>{i % 2}|" for i in range(600)])
     data, metrics, comparison = run(HOSTILE, found, test)
-    config = dict(
-        data="/photos/`mine`", backbone="ResNet50", weights="imagenet", image_size=224, resize="pad"
+    task = card.Task(
+        title="`mine`",
+        what="A classifier of pictures into",
+        prepared="pictures are made square (pad) at 224 pixels a side",
+        takes="uint8 RGB pictures (batch, height, width, 3)",
+        gives="float32 logits (batch, 2)",
+        meant="Meant for such pictures.",
+        score=("accuracy", "accuracy"),
+        columns={"precision": "precision", "recall": "recall", "F1": "f1", "pictures": "support"},
+        numbers={"Macro F1": "macro_f1"},
     )
     path = card.write(
         tmp_path / "MODEL_CARD.md",
-        config=config | {"augment": "light", "seed": 3},
+        task=task,
+        config={"backbone": "ResNet50", "weights": "imagenet", "augment": "light", "seed": 3},
         stages=[Stage("head")],
-        data=data,
+        data={"/photos/`mine`": data},
         comparison=comparison,
         metrics=metrics,
         per_class=classification.per_class(test, HOSTILE),

@@ -1,0 +1,270 @@
+"""The life of a run, told once: an object that a template's `main` calls from top to bottom.
+
+    with run.start(config, __package__) as run:
+        examples = run.load(load)
+        network, blocks = model.build(run.config, examples)
+        run.check(network, blocks, examples)
+        ...                                           # train, each method on run.checkpoints(name)
+        if run.is_chief:
+            test = run.open_test(examples, networks)
+            ...                                       # judge
+            run.save(examples, networks["staged"], fits, ...)
+            run.report(...)
+            run.card(...)
+            run.end(metrics)
+        return run.folder
+
+All workers of a cluster go through it together, and the chief alone judges and writes; the others wait for it
+at the end. What a template has of its own (its loss, its batches, what it tries before hours of training)
+stands between these calls. An exception leaves the folder as it is: a run that is started again goes on.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import keras
+import pandas as pd
+import tensorflow as tf
+
+from runner import atomic, fields
+from runner.devices import environment, multi_worker, precision, strategy
+from runner.networks.backbones import Block
+from runner.report import card, page
+from runner.runs import folder
+from runner.scores.assessment import Assessment
+from runner.training import batch_norm, trainable
+from runner.training.checkpoint import Checkpointing
+from runner.training.fit import Fit
+
+ConfigType = TypeVar("ConfigType")
+
+
+class Examples(Protocol):
+    """What a run asks of the data: a `Data`, or a template's own record of several."""
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def manifest(self) -> pd.DataFrame:
+        """A row per example, with the column "split"."""
+        ...
+
+    @property
+    def problems(self) -> pd.DataFrame: ...
+
+
+ExamplesType = TypeVar("ExamplesType", bound=Examples)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `Run.save` wrote and the report and the card show again."""
+
+    fitted: Fit
+    comparison: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]
+    environment: Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"]:
+    """Choose the devices and the folder; within the block only the chief prints, and all leave it together.
+
+    config: a template's Config, with machine, stages, batch_size, backbone and weights.
+    package: the template's `__package__`, by whose last part runs/ is divided.
+
+    Call it before anything makes TensorFlow look at its devices: several workers must connect first.
+    Raises InputError for a strategy that this machine has not, and for a folder that cannot be taken.
+    """
+    chosen = strategy.choose(config.machine.strategy)
+    with multi_worker.only_chief_prints(chosen):
+        yield Run(config, package or "", chosen)
+        multi_worker.wait(chosen)
+
+
+class Run(Generic[ConfigType]):
+    """A run of a template, from its Config to its report; `start` makes it."""
+
+    def __init__(self, config: ConfigType, package: str, chosen: tf.distribute.Strategy):
+        self.package = package
+        self.template = package.rpartition(".")[2]
+        self.strategy = chosen
+        self.is_chief = multi_worker.is_chief(chosen)
+        self.config = strategy.for_all_devices(config, chosen)
+        """The Config with the batch size and learning rates of all devices together."""
+        self._record = fields.to_dict(config)
+        place = config.machine.run_dir
+        self.folder = Path(
+            multi_worker.from_chief(lambda: str(folder.choose(place, self.template, self._record)), chosen)
+        )
+        """Where the results go; `check` makes it."""
+        self._saved: Saved | None = None
+        self._page: Path | None = None
+
+    def load(
+        self,
+        load: Callable[[ConfigType], ExamplesType],
+        counted: Callable[[ExamplesType], str] | None = None,
+    ) -> ExamplesType:
+        """What `load(config)` gives; the chief goes first, so that data which must be prepared is, once.
+
+        counted: what to print of it; else the number of classes and the size of each split.
+        Prints the precision too, which is set for the networks to come.
+        """
+        with multi_worker.chief_first(self.strategy):
+            examples = load(self.config)
+        print((counted or counts)(examples))
+        print(precision.use(self.config.machine.precision, self.config.backbone))
+        return examples
+
+    def check(self, network: keras.Model, blocks: Sequence[Block], examples: Examples) -> None:
+        """Print what each stage would train, and make the folder or go on with the run in it.
+
+        blocks: of the backbone, bottom first. What a template adds above them may have BatchNorm that learns.
+        Raises InputError for a batch that the devices cannot share, a stage that does not fit the blocks,
+        BatchNorm of the backbone that would never learn, and a folder that another process or other data has.
+        """
+        strategy.check_batch_size(self.config.batch_size, self.strategy)
+        print(trainable.plan(network, blocks, self.config.stages).to_string(index=False))
+        batch_norm.check(network, blocks, self.config.weights, self.config.stages)
+        goes_on = multi_worker.from_chief(
+            lambda: folder.begin(self.folder, self._record, examples.manifest), self.strategy
+        )
+        print(f"run folder: {self.folder}" + (" (an unfinished run, which goes on)" if goes_on else ""))
+
+    def checkpoints(self, name: str) -> Checkpointing:
+        """Where the training of one method keeps its state, and how often."""
+        machine = self.config.machine
+        return Checkpointing(
+            self.folder / "checkpoints" / name.replace(" ", "_"),
+            machine.checkpoint_steps,
+            machine.checkpoint_minutes,
+        )
+
+    def open_test(self, data: Any, methods: Iterable[str]) -> Any:
+        """The dataset of `data.test`, whose opening is written down in test_readings.csv.
+
+        It is the one door to the test split: open it when nothing is left to choose.
+        methods: the names of those whose numbers it is opened for.
+        """
+        return data.test.open(
+            self.folder / "test_readings.csv",
+            f"final numbers of {', '.join(methods)}; pictures shown in the report",
+        )
+
+    def save(
+        self,
+        examples: Examples,
+        network: keras.Model,
+        fits: Mapping[str, Fit],
+        *,
+        method: str = "staged",
+        comparison: pd.DataFrame,
+        per_class: pd.DataFrame,
+        predictions: pd.DataFrame,
+        finish: Callable[[keras.Model], keras.Model] = lambda network: network,
+        **more: pd.DataFrame | None,
+    ) -> None:
+        """Write the tables and the network of `method`, which the run hands out, under the names of all runs.
+
+        fits: of every method that was trained; one that stands twice is counted once.
+        finish: makes of the network what is saved, such as one for pictures of any size.
+        more: further tables by the names of their files without .csv; None is left out.
+        """
+        took = sum(fitted.seconds for fitted in {id(one): one for one in fits.values()}.values())
+        described = environment.describe(training_seconds=took) | {"template": self.package}
+        fitted = fits[method]
+        tables = {"per_class": per_class, "predictions": predictions}
+        tables |= {name: table for name, table in more.items() if table is not None}
+        atomic.write_json(self.folder / "environment.json", described)
+        for name, table in {
+            "problems": examples.problems,
+            "history": fitted.history,
+            "ledger": fitted.ledger,
+            "comparison": comparison,
+            **tables,
+        }.items():
+            atomic.write_csv(self.folder / f"{name}.csv", table)
+        atomic.write(self.folder / "model.keras", finish(without_own_loss(network)).save)
+        self._saved = Saved(fitted, comparison, tables, described)
+
+    def report(self, name: str, *, question: str, data: Any, **shown: Any) -> Path:
+        """Write report.html about what `save` wrote and return its path.
+
+        name: of the data, for the title; question, data, shown: see `page.write`.
+        """
+        saved = self._given()
+        self._page = page.write(
+            self.folder / "report.html",
+            title=f"{self.template.replace('_', ' ').capitalize()}: {name}",
+            question=question,
+            data=data,
+            stages=self.config.stages,
+            history=saved.fitted.history,
+            ledger=saved.fitted.ledger,
+            comparison=saved.comparison,
+            environment=dict(saved.environment),
+            **shown,
+        )
+        return self._page
+
+    def card(
+        self, task: card.Task, *, data: Mapping[str, Any], metrics: dict, assessed: Assessment | None = None
+    ) -> Path:
+        """Write MODEL_CARD.md about what `save` wrote and return its path; see `card.write`."""
+        saved = self._given()
+        return card.write(
+            self.folder / "MODEL_CARD.md",
+            task=task,
+            config=fields.to_dict(self.config),
+            stages=self.config.stages,
+            data=data,
+            comparison=saved.comparison,
+            metrics=metrics,
+            per_class=saved.tables["per_class"],
+            assessed=assessed,
+            environment=dict(saved.environment),
+        )
+
+    def end(self, metrics: dict[str, Any], notes: Sequence[str] = ()) -> None:
+        """Write metrics.json, with which the run is complete; print the comparison, notes and the report.
+
+        metrics: {"classes": names, "test": numbers of the method that is handed out, ...}, plain JSON types.
+        """
+        saved = self._given()
+        atomic.write_json(self.folder / "metrics.json", metrics)
+        folder.end(self.folder)
+        print(saved.comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
+        for note in notes:
+            print(note)
+        if self._page is not None:
+            print(f"report: {self._page}")
+
+    def _given(self) -> Saved:
+        if self._saved is None:
+            raise RuntimeError("the report, the card and the end show what `save` wrote: call it first.")
+        return self._saved
+
+
+def counts(examples: Examples) -> str:
+    """ "10 classes; pictures: train 160, val 40, test 400": the splits by size."""
+    return f"{len(examples.classes)} classes; pictures: {of_splits(examples.manifest)}"
+
+
+def of_splits(manifest: pd.DataFrame) -> str:
+    """ "train 160, val 40, test 400": how many examples each split has, the largest first."""
+    return ", ".join(f"{split} {count}" for split, count in manifest["split"].value_counts().items())
+
+
+def without_own_loss(network: keras.Model) -> keras.Model:
+    """The network, as a model of the same layers that is not compiled where its loss is not one of Keras':
+    such a loss is not to be saved, for nothing else knows it.
+    """
+    home = getattr(getattr(network, "loss", None), "__module__", None)
+    if home is None or home.split(".")[0] == "keras":
+        return network
+    return keras.Model(network.input, network.output, name=network.name)

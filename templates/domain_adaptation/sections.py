@@ -1,0 +1,168 @@
+"""What the report and the model card say of two domains, beside what they say of every training."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+from markupsafe import Markup
+
+from runner.pictures import gradcam
+from runner.report import card as cards
+from runner.report import figures
+from runner.report import page as report
+from runner.report.page import Section
+from runner.report.sheets import sheet
+from runner.scores import classification
+
+from . import choice
+from .config import Config
+from .two_domains import Domains
+
+
+def title(config: Config) -> str:
+    """The names of both domains."""
+    return f"{Path(config.source).name} to {Path(config.target).name}"
+
+
+def question(config: Config, domains: Domains, pick: str, comparison: pd.DataFrame) -> str:
+    """What the run was to answer."""
+    source, target = (Path(one).name for one in (config.source, config.target))
+    return (
+        f"How well can {config.backbone}, trained on the labelled pictures of {source}, tell the "
+        f"{len(domains.classes)} classes of {target} apart, whose labels it never saw?\n\n"
+        f"The method is {pick}, chosen by {config.choose_by}, without a label of {target}. By the "
+        f"test labels, which nobody has who needs this, {choice.oracle(comparison)} would be best (the "
+        "oracle choice; it chose nothing). Validation accuracy is that on the source."
+    )
+
+
+def sections(
+    config: Config,
+    domains: Domains,
+    pick: str,
+    networks: dict[str, keras.Model],
+    blocks: Any,
+    predictions: pd.DataFrame,
+    comparison: pd.DataFrame,
+) -> dict[str, Any]:
+    """What `page.write` shows of this task: the chosen method on the target, the domains, and the choice.
+
+    predictions: of the method `pick` on the target's test pictures, whose split must be open.
+    """
+    classes = domains.classes
+    pictures = report.collect_pictures(domains.target, predictions)
+    # Without those of training, which the page would show with their labels.
+    tested_ids = set(predictions["id"])
+    pictures = {one: picture for one, picture in pictures.items() if one in tested_ids}
+    explained = predictions[predictions["id"].isin(report.explained_ids(predictions, classes))]
+    return {
+        "pictures": pictures,
+        "predictions": predictions,
+        "per_class": classification.per_class(predictions, classes),
+        "confusion": classification.confusion(predictions, classes),
+        "overlays": gradcam.explain(networks[pick], blocks, explained, pictures, classes),
+        "sections": [
+            pictures_section(config, domains),
+            choice_section(config, pick, comparison),
+            shift_section(domains, networks, pick, comparison),
+        ],
+    }
+
+
+def card(config: Config, domains: Domains, pick: str) -> cards.Task:
+    """What the model card says of this task."""
+    return cards.Task(
+        title=title(config),
+        what="A classifier of pictures of the target into",
+        prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side",
+        takes="uint8 RGB pictures (batch, height, width, 3) of any size",
+        gives=f"float32 logits (batch, {len(domains.classes)})",
+        meant="Meant for pictures like those of the target. It answers one of its classes for any picture at "
+        "all, also for one that shows none of them.",
+        score=("accuracy", "accuracy"),
+        columns={"precision": "precision", "recall": "recall", "F1": "f1", "pictures": "support"},
+        commands=(
+            "predict RUN PICTURES_OR_FOLDERS --output predictions.csv",
+            "shift RUN FOLDER        # is new data like the target it was adapted to?",
+            "export RUN --format litert onnx",
+        ),
+        numbers={"Macro F1": "macro_f1"},
+        training=f"The method is {pick}, chosen by {config.choose_by} among {len(config.methods)} without a "
+        "label of the target; labels of the source alone taught the classes.",
+        limits=(
+            "No label of the target decided anything before the test; which method is best there is not "
+            "known when none has labels. The report's choice without target labels says what each criterion "
+            "would have picked.",
+            "Probabilities were not calibrated: the target has no labels to do it with.",
+        ),
+    )
+
+
+def pictures_section(config: Config, domains: Domains) -> Section:
+    """Some training pictures of both domains, those of the source with their labels."""
+    shown = []
+    for name, examples in ((config.source, domains.source), (config.target, domains.target)):
+        some = list(examples.train.shuffle(1000, seed=config.machine.seed).take(16).as_numpy_iterator())
+        names = [domains.classes[one["label"]] if one["label"] >= 0 else "" for one in some]
+        shown.append((Path(name).name, sheet([one["input"] for one in some], names)))
+    return Section(
+        "The two domains",
+        "Training pictures of the source with their labels, and of the target, whose labels stay hidden.",
+        figures=shown,
+    )
+
+
+def shift_section(
+    domains: Domains, networks: dict[str, keras.Model], pick: str, comparison: pd.DataFrame
+) -> Section:
+    """How far the domains lie apart to each network; as a picture before adaptation, after it, and to the
+    network to which they look most alike.
+    """
+    columns = ["method", "mmd", "mmd_yardstick", "proxy_a_distance"]
+    alike = comparison["method"].iloc[int(comparison["proxy_a_distance"].argmin())]
+    shown = {"source only": "Before adaptation (source only)", pick: f"After ({pick})"}
+    shown = {alike: f"Most alike ({alike})"} | shown
+    sides = {}
+    for name, title in sorted(shown.items(), key=lambda item: list(networks).index(item[0])):
+        seen = choice.look(networks[name], choice.validation_parts(domains))
+        sides[title] = seen["source"], seen["target"]
+    drawn = figures.inline_svg(
+        choice.gap_figure(sides), "Scatter plots of source and target features, before and after.", "shift"
+    )
+    return Section(
+        "The shift between the domains",
+        "Features (what the last layer sees) of validation pictures, which nothing was trained on. mmd: the "
+        "squared maximum mean discrepancy; without any shift it stays below its yardstick in 95 of 100 "
+        "cases. Proxy A-distance: 0 where a linear classifier cannot tell the domains apart, 2 where it "
+        "never errs. Neither proves anything of the accuracy: MCC and pseudo-labels do not bring the domains "
+        "together, and domains can be brought together with their classes crossed.",
+        tables=[("Distance of source and target features", comparison[columns])],
+        figures=[("Features in the plane of their first two principal components", Markup(drawn))],
+    )
+
+
+def choice_section(config: Config, pick: str, comparison: pd.DataFrame) -> Section:
+    """What chose the method, what else could have, and what the test labels would have chosen."""
+    table = comparison
+    picks = [
+        {"criterion": name, "picks": choice.chosen(table, name), "uses": "no label of the target"}
+        for name in choice.CRITERIA
+    ]
+    picks.append(
+        {"criterion": "oracle", "picks": choice.oracle(table), "uses": "the test labels: it chose nothing"}
+    )
+    picks = pd.DataFrame(picks)
+    accuracy = table.set_index("method")["test_accuracy"]
+    picks["test_accuracy"] = accuracy[picks["picks"]].to_numpy()
+    columns = ["method", "val_accuracy", *choice.CRITERIA, "test_accuracy", "against_source_only"]
+    return Section(
+        "The choice without target labels",
+        f"This run was told to choose by {config.choose_by}, which picked {pick}. Published tables "
+        "choose on the target's test labels; that is the row oracle, which nobody has who needs this.\n\n"
+        "Low is good for source_risk (the error on the source) and weighted_risk (the same, each picture "
+        "weighted by how much it looks like the target), high for infomax (answers on the target that are "
+        "certain and varied). Against source only: the difference on the same test pictures with its 95 % "
+        "interval.",
+        tables=[("What each criterion picks", picks), ("All methods", table[columns])],
+    )

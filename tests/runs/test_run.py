@@ -1,0 +1,170 @@
+"""The life of a run: what each call writes and prints, and what an exception leaves."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from runner.data.sealed import Sealed
+from runner.errors import InputError
+from runner.machine import Machine
+from runner.pictures import near_duplicates
+from runner.report import card
+from runner.runs import folder
+from runner.runs import run as runs
+from runner.stage import Stage
+from runner.training.fit import Fit
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run asks of a Config."""
+
+    backbone: str = "dense"
+    weights: str = "some"
+    stages: tuple[Stage, ...] = (Stage("head"),)
+    batch_size: int = 4
+    machine: Machine = Machine()
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(machine=Machine(run_dir=str(tmp_path / "run"), checkpoint_steps=3))
+
+
+def load(config):
+    """Six rows of numbers in three splits."""
+    split = ["train"] * 3 + ["val"] * 2 + ["test"]
+    manifest = pd.DataFrame({"path": [f"row {i}" for i in range(6)], "split": split, "label": list("ababab")})
+    test = tf.data.Dataset.from_tensors({"id": np.int64(5), "input": np.zeros(3, np.float32)})
+    problems = pd.DataFrame([], columns=["path", "kind", "message"])
+    more = {"near_duplicates": near_duplicates.none(), "odd": {}, "amounts": None}
+    return SimpleNamespace(
+        classes=("a", "b"), manifest=manifest, problems=problems, test=Sealed(test), **more
+    )
+
+
+TASK = card.Task(
+    title="rows",
+    what="A classifier of rows into",
+    prepared="nothing becomes of them",
+    takes="rows",
+    gives="logits",
+    meant="For nothing.",
+    score=("accuracy", "accuracy"),
+    columns={"recall": "recall"},
+)
+METRICS = {"examples": 1, "accuracy": 0.5, "accuracy_interval": [0.2, 0.8]}
+
+
+def end(run, examples, network):
+    """What a template does when all is trained."""
+    history = pd.DataFrame(
+        {"epoch": [1], "stage": ["head"], "loss": [0.5], "val_loss": [0.6], "accuracy": [0.5]}
+    )
+    ledger = pd.DataFrame(
+        [("head", "head", 2, True, 2, 0.1, 0)],
+        columns=[
+            "stage", "block", "variables", "to_train", "moved", "relative_change", "statistics_moved"
+        ],
+    )  # fmt: skip
+    fit = Fit(history, ledger, 40.0)
+    comparison = pd.DataFrame([("staged", 0.5, 0.2, 0.8)])
+    comparison.columns = ["method", "test_accuracy", "low", "high"]
+    assert len(list(run.open_test(examples, ["staged", "other"]))) == 1
+    run.save(
+        examples,
+        network,
+        {"staged": fit, "other": fit, "third": dataclasses.replace(fit, seconds=2.0)},
+        comparison=comparison,
+        per_class=pd.DataFrame({"class": ["a"], "recall": [0.5]}),
+        predictions=pd.DataFrame({"id": [5]}),
+        groups=None,
+        truth=pd.DataFrame({"id": [5]}),
+    )
+    run.card(TASK, data={"rows": examples}, metrics=METRICS)
+    run.report("rows", question="Why?", data=examples, pictures={}, metrics=METRICS)
+    run.end({"classes": ["a", "b"], "test": METRICS}, notes=["a note"])
+
+
+def test_a_run_from_its_config_to_its_report(config, small_model, capsys):
+    network, blocks = small_model()
+    with runs.start(config, "somewhere.rows_of_numbers") as run:
+        examples = run.load(load)
+        assert not run.folder.exists()
+        run.check(network, blocks, examples)
+        place = run.checkpoints("from scratch")
+        assert (place.folder, place.steps) == (run.folder / "checkpoints" / "from_scratch", 3)
+        assert run.is_chief
+        with pytest.raises(RuntimeError, match="call it first"):
+            run.end({})
+        end(run, examples, network)
+    assert {path.name for path in run.folder.iterdir()} == folder.FILES | {"truth.csv"}
+    assert folder.read_complete(run.folder)["checkpoint_steps"] == 3
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["template"] == "somewhere.rows_of_numbers" and environment["training seconds"] == "42"
+    readings = pd.read_csv(run.folder / "test_readings.csv")
+    assert readings["reason"].tolist() == ["final numbers of staged, other; pictures shown in the report"]
+    assert "<title>Rows of numbers: rows" in (run.folder / "report.html").read_text()
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 classes; pictures: train 3, val 2, test 1" and said[1].startswith("precision: ")
+    assert said[4] == f"run folder: {run.folder}"
+    assert said[-2:] == ["a note", f"report: {run.folder / 'report.html'}"] and "staged" in said[-3]
+    with pytest.raises(InputError, match="this run is complete"), runs.start(config, "x.y"):
+        pass
+
+
+def test_an_exception_leaves_the_folder_and_the_next_run_goes_on(config, small_model, capsys):
+    network, blocks = small_model()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), runs.start(config, "x.rows") as run:
+            run.check(network, blocks, run.load(load))
+            raise ZeroDivisionError
+    assert {"config.json", "manifest.csv"} <= {path.name for path in run.folder.iterdir()}
+    assert capsys.readouterr().out.count("(an unfinished run, which goes on)") == 1
+    folder.end(run.folder)
+
+
+def test_what_cannot_run_is_answered_before_there_is_a_folder(config, small_model):
+    network, blocks = small_model()
+    for changes, part in (
+        ({"stages": (Stage("top", train="top:9"),)}, "this backbone has"),
+        ({"weights": "none"}, "no stage lets learn"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ):
+        with (
+            pytest.raises(InputError, match=part),
+            runs.start(dataclasses.replace(config, **changes), "x.y") as run,
+        ):
+            run.check(network, blocks, run.load(load))
+        assert not run.folder.exists()
+
+
+def test_batch_norm_above_the_backbone_is_not_looked_at(config, small_model):
+    _, blocks = small_model()
+    rows = keras.Input((8, 8, 3))
+    under = keras.layers.Conv2D(4, 3, name="block")(rows)
+    added = keras.layers.BatchNormalization(name="added")(under)
+    head = keras.layers.Dense(2, name="head")(keras.layers.GlobalAveragePooling2D()(added))
+    changed = dataclasses.replace(config, weights="none", stages=(Stage("all", train="all"),))
+    with runs.start(changed, "x.y") as run:
+        block = dataclasses.replace(blocks[0], name="block", layers=("block",))
+        run.check(keras.Model(rows, head), [block], run.load(load))
+    folder.end(run.folder)
+
+
+def test_a_loss_of_the_templates_own_is_not_saved():
+    row = keras.Input((3,))
+    network = keras.Model(row, keras.layers.Dense(1)(row))
+    assert runs.without_own_loss(network) is network  # never compiled
+    network.compile(loss=keras.losses.MeanSquaredError())
+    assert runs.without_own_loss(network) is network
+    network.compile(loss=lambda truth, found: (truth - found) ** 2)
+    plain = runs.without_own_loss(network)
+    assert not plain.compiled and plain.weights[0] is network.weights[0]
