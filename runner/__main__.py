@@ -95,6 +95,13 @@ def predict(options: argparse.Namespace) -> int:
     return 0 if result.predicted else 1
 
 
+def compare(options: argparse.Namespace) -> int:
+    from runner.runs import compare
+
+    compare.run(options.runs, options.output)
+    return 0
+
+
 def export(options: argparse.Namespace) -> int:
     from runner import quiet
     from runner.runs import folder
@@ -202,6 +209,16 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     make.add_argument("--output", default="predictions.csv", help="the file to write (default: %(default)s)")
     make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
     make.set_defaults(call=predict)
+    make = commands.add_parser(
+        "compare",
+        help="put runs side by side: settings, scores, paired differences, cost",
+        description="Say how complete runs of one template differ, here and on a page, compare.html.",
+    )
+    make.add_argument("runs", metavar="RUN", nargs="+", help="folders of two or more complete runs")
+    make.add_argument(
+        "--output", default=None, metavar="FOLDER", help="folder for the page (default: beside the first run)"
+    )
+    make.set_defaults(call=compare)
     make = commands.add_parser(
         "shift",
         parents=[run],
