@@ -17,6 +17,7 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
 from runner.picture_runs import export
+from runner.picture_runs import predict as new_pictures
 from runner.pictures import batches as batching
 from runner.pictures import gradcam, reference
 from runner.report import figures
@@ -115,6 +117,17 @@ def target_pictures(config: Config, domains: Domains) -> tf.data.Dataset:
 def learns_statistics(config: Config) -> bool:
     """Whether a stage trains BatchNorm layers, so that training normalises each domain by its own."""
     return any(stage.batch_norm == "train" for stage in config.stages)
+
+
+def predict(
+    run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
+) -> Iterator[pd.DataFrame]:
+    """The classes of picture files, and of those in folders, by a complete run: tables as they come.
+
+    Columns path, prediction, confidence, note, p:<class>; see `runner.picture_runs.predict.class_tables`.
+    Nothing is drawn into `folder`.
+    """
+    return new_pictures.class_tables(run, inputs, batch_size)
 
 
 def main(config: Config) -> Path:

@@ -17,8 +17,7 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +30,10 @@ from runner import atomic
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
-from runner.picture_runs import export
+from runner.picture_runs import answers, export
+from runner.picture_runs import predict as new_pictures
 from runner.pictures import batches as batching
-from runner.pictures import boxes, images
+from runner.pictures import boxes
 from runner.pictures import load as data
 from runner.report import page as report
 from runner.runs import folder
@@ -248,33 +248,30 @@ def _table(ids, where, numbers, there, classes) -> pd.DataFrame:
     return table
 
 
-def detect(run: str | Path, paths: Iterable[str | Path], least_score: float = 0.4) -> pd.DataFrame:
-    """What the model of a complete run finds in picture files: a row per detection.
+def predict(
+    run: str | Path,
+    inputs: Iterable[str | Path],
+    *,
+    folder: Path | None = None,
+    batch_size: int = 64,
+    least_score: float | None = None,
+) -> Iterator[pd.DataFrame]:
+    """What a complete run finds in picture files, and in those of folders: tables as they come, a row per
+    detection (columns of `runner.picture_runs.answers.boxes`), and in `folder` pictures with their boxes.
 
-    Columns path, class, score, and x_min, y_min, x_max, y_max in pixels of the picture as it stands
-    upright. Raises InputError for a folder that is no complete run, and `images.Unreadable` for a file that
-    is no picture.
+    least_score: of what is told, 0..1; None is the run's own `shown_score`.
+    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
     """
-    config, (network, _) = folder.read_complete(run), export.load(run)
-    classes = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))["classes"]
-    size, how, tables = config["image_size"], config["resize"], []
-    for path in paths:
-        with images.decoded(path) as (picture, _):
-            square = images.resize(picture, size, how)
-            scale_x, scale_y, shift_x, shift_y = images.box_matrix(*picture.size, size, how)
-            most = np.array([*picture.size, *picture.size])
-        output = network.predict_on_batch(square[None])
-        where, scores, numbers, count = (
-            part.numpy()[0] for part in method.decode(output, least_score=least_score, iou=config["overlap"])
-        )
-        there = np.arange(len(scores)) < count
-        where = (where - [shift_x, shift_y] * 2) / ([scale_x, scale_y] * 2)
-        table = _table(
-            np.array([str(path)], object), where.clip(0, most)[None], numbers[None], there[None], classes
-        )
-        tables.append(table.rename(columns={"id": "path"}).assign(score=scores[there]))
-    columns = ["path", "class", "score", *detection.BOX]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    network, config = export.load(Path(run))
+    classes, _ = new_pictures.classes_of(run)
+    least = config["shown_score"] if least_score is None else least_score
+    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
+        found = None
+        if len(batch.pictures):
+            output = network.predict_on_batch(batch.pictures)
+            parts = method.decode(output, least_score=least, iou=config["overlap"])
+            found = tuple(part.numpy() for part in parts)
+        yield answers.boxes(batch, found, classes, config, folder)
 
 
 @dataclass(frozen=True)

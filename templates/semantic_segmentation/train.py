@@ -17,7 +17,7 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,11 @@ from runner.augment import views as augment
 from runner.devices import environment as machine_environment
 from runner.devices import multi_worker, precision, strategy
 from runner.errors import InputError
-from runner.picture_runs import export
+from runner.picture_runs import answers, export
+from runner.picture_runs import predict as new_pictures
 from runner.pictures import batches as batching
-from runner.pictures import images, masks
 from runner.pictures import load as data
+from runner.pictures import masks
 from runner.report import page as report
 from runner.runs import folder
 from runner.scores import segmentation
@@ -170,24 +171,21 @@ def judge(
     return {name: segmentation.join(parts) for name, parts in counted.items()}
 
 
-def predict(run: str | Path, files: Sequence[str | Path]) -> dict[str, np.ndarray]:
-    """The mask of each picture by a finished run: uint8 (height, width) at the picture's own size, indices
-    into the classes of metrics.json; 255 where resize="crop" cut something off.
+def predict(
+    run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
+) -> Iterator[pd.DataFrame]:
+    """The masks of picture files, and of those in folders, by a complete run: tables as they come, a row per
+    picture with the share of each class (columns of `runner.picture_runs.answers.masks`), and in `folder` the
+    masks at the pictures' own sizes and pictures with their masks.
 
-    Raises InputError for a folder that is no complete run, and for a file that is no picture.
+    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
     """
     network, config = export.load(Path(run))
-    found = {}
-    for file in files:
-        try:
-            with images.decoded(file) as (picture, _):
-                width, height = picture.size
-                logits = network(np.asarray(picture)[None], training=False)
-        except images.Unreadable as error:
-            raise InputError(f"{file} cannot be used: {error}.") from None
-        mask = np.argmax(logits[0], axis=-1).astype(np.uint8)
-        found[str(file)] = masks.at_own_size(mask, width, height, config["resize"])
-    return found
+    classes, _ = new_pictures.classes_of(run)
+    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
+        logits = network.predict_on_batch(batch.pictures) if len(batch.pictures) else ()
+        found = [one.argmax(axis=-1).astype(np.uint8) for one in np.asarray(logits)]
+        yield answers.masks(batch, found, classes, config, folder)
 
 
 def main(config: Config) -> Path:
