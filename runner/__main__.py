@@ -79,20 +79,34 @@ def launch(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     from runner import quiet
-    from runner.runs import folder
+    from runner.runs import folder, template
 
-    folder.read_complete(options.run)  # a wrong folder is answered before TensorFlow's seconds
+    # A wrong folder is answered before TensorFlow's seconds.
+    package = template.find(options.run, folder.read_complete(options.run))
     quiet.import_tensorflow()
-    from runner.picture_runs import predict
+    from runner.runs import predict
 
-    result = predict.run(options.run, options.pictures, options.output, options.batch_size)
-    print(f"{result.predicted} pictures predicted; {result.output} has a row for each.")
+    predict.check(options.output, options.batch_size)
+    train = template.train(package, "predict")
+    result = predict.run(train, options.run, options.inputs, options.output, options.batch_size)
+    if result.only is not None and result.predicted:
+        print(predict.in_words(result.only))
+    print(f"{result.predicted} predicted; {result.output} has {result.rows} rows.")
+    if result.folder is not None:
+        print(f"drawn: {result.folder}")
     if result.number_unreadable:
-        print(f"{result.number_unreadable} files could not be read (column note says why):", file=sys.stderr)
+        print(f"{result.number_unreadable} could not be read (column note says why):", file=sys.stderr)
         print(*result.unreadable, sep="\n", file=sys.stderr)
         if result.number_unreadable > len(result.unreadable):
             print("...", file=sys.stderr)
     return 0 if result.predicted else 1
+
+
+def compare(options: argparse.Namespace) -> int:
+    from runner.runs import compare
+
+    compare.run(options.runs, options.output)
+    return 0
 
 
 def export(options: argparse.Namespace) -> int:
@@ -201,16 +215,30 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
         "predict",
         "picture_runs",
         parents=[run],
-        help="predict pictures of your own with a run, into a CSV file",
-        description="Write a CSV file with a row per picture: path, prediction, confidence, note, p:<class>.",
+        help="predict inputs of your own with a run, into a CSV file",
+        description="Write a CSV file with the answer to each input, and beside it a folder with what is drawn: "
+        "boxes on pictures, masks.",
     )
     make.add_argument(
-        "pictures", metavar="PICTURES", nargs="+", help="picture files, and folders of any depth"
+        "inputs",
+        metavar="INPUTS",
+        nargs="+",
+        help="what the template takes: picture files, and folders of any depth",
     )
     make.add_argument("--output", default="predictions.csv", help="the file to write (default: %(default)s)")
-    make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
+    make.add_argument("--batch-size", type=int, default=64, help="inputs per step (default: %(default)s)")
     make.set_defaults(call=predict)
-    make = add(
+    make = commands.add_parser(
+        "compare",
+        help="put runs side by side: settings, scores, paired differences, cost",
+        description="Say how complete runs of one template differ, here and on a page, compare.html.",
+    )
+    make.add_argument("runs", metavar="RUN", nargs="+", help="folders of two or more complete runs")
+    make.add_argument(
+        "--output", default=None, metavar="FOLDER", help="folder for the page (default: beside the first run)"
+    )
+    make.set_defaults(call=compare)
+    make = commands.add_parser(
         "shift",
         "picture_runs",
         parents=[run],

@@ -1,31 +1,33 @@
-"""Predict with a finished run: files and folders of any number into one CSV file, a row per picture.
+"""New picture files for a finished run: a stream of any number, seen as in training.
 
-    python -m runner predict RUN ~/new_photos --output found.csv
-
-Pictures are decoded and resized as in training. A file that is no picture keeps its row, with the reason.
+A template's `predict` takes its pictures from `stream`. `class_tables` is the whole of it where the answer is
+a class. Pictures are decoded and resized as in training; a file that is no picture keeps its row, with the
+reason.
 """
 
-import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import scipy.special
 import tensorflow as tf
+from PIL import Image
 
-from runner import atomic
-from runner.data.source import children, printable
 from runner.errors import InputError
 from runner.picture_runs import export
 from runner.pictures import images, square
 from runner.runs import folder
+
+SIDE = 800
+"""Pixels a side that pictures have at most on which an answer is drawn."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,17 @@ class Batch:
     readable: list[bool]
     notes: list[str]
     """Why a file cannot be read, or what was lost when it was (see `images.decode`), or ""."""
+    first: int = 0
+    """How many files came before, in the whole stream."""
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    """Width and height (pixels, upright) of each picture that could be read."""
+    shown: list[np.ndarray] = field(default_factory=list)
+    """uint8 (height, width, 3): each of these pictures, no larger than was asked for; [] where it was not."""
 
-
-@dataclass(frozen=True)
-class Result:
-    """What `run` wrote."""
-
-    output: Path
-    predicted: int
-    unreadable: list[str]
-    """"path: reason" of the first ten files that could not be read."""
-    number_unreadable: int
+    @property
+    def index(self) -> pd.RangeIndex:
+        """The number of each file in the stream."""
+        return pd.RangeIndex(self.first, self.first + len(self.paths))
 
 
 def files(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -78,20 +80,27 @@ def files(paths: Iterable[str | Path]) -> Iterator[Path]:
     return each()
 
 
-def batches(paths: Iterable[Path], image_size: int, how: str, batch_size: int) -> Iterator[Batch]:
+def batches(
+    paths: Iterable[Path], image_size: int, how: str, batch_size: int, side: int = 0
+) -> Iterator[Batch]:
     """Read files in the order given, `batch_size` at a time, one batch ahead of who takes them.
 
-    image_size, how: as in training, see `square.resize`.
+    image_size, how: as in training, see `images.resize`. side: also keep what is `Batch.shown`, of at most so
+    many pixels a side.
     """
 
-    def read(path: Path) -> tuple[np.ndarray | None, str]:
+    def read(path: Path) -> tuple[np.ndarray | None, str, tuple[int, int], np.ndarray | None]:
         try:
             with images.decoded(path) as (picture, note):
-                return square.resize(picture, image_size, how), note
+                square, size, shown = images.resize(picture, image_size, how), picture.size, None
+                if side:
+                    picture.thumbnail((side, side), Image.Resampling.BILINEAR)
+                    shown = np.array(picture)
+                return square, note, size, shown
         except images.Unreadable as error:
-            return None, str(error)
+            return None, str(error), (0, 0), None
 
-    paths = iter(paths)
+    paths, first = iter(paths), 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
 
         def begin() -> tuple[list[Path], Iterator]:
@@ -102,69 +111,69 @@ def batches(paths: Iterable[Path], image_size: int, how: str, batch_size: int) -
         while some:
             following = begin()
             found = list(being_read)
-            pictures = [picture for picture, _ in found if picture is not None]
+            there = [one for one in found if one[0] is not None]
             yield Batch(
-                [printable(str(path)) for path in some],
-                np.stack(pictures) if pictures else np.zeros((0, image_size, image_size, 3), np.uint8),
-                [picture is not None for picture, _ in found],
-                [note for _, note in found],
+                [sources.printable(str(path)) for path in some],
+                np.stack([one[0] for one in there])
+                if there
+                else np.zeros((0, image_size, image_size, 3), np.uint8),
+                [one[0] is not None for one in found],
+                [one[1] for one in found],
+                first,
+                [one[2] for one in there],
+                [one[3] for one in there if one[3] is not None],
             )
+            first += len(some)
             some, being_read = following
 
 
-def run(
-    run_folder: str | Path, paths: Sequence[str | Path], output: str | Path, batch_size: int = 64
-) -> Result:
-    """Write `output`: columns path, prediction, confidence, note, and "p:<class>" for each class.
+def stream(
+    inputs: Iterable[str | Path], config: dict, batch_size: int = 64, *, shown: bool = False
+) -> Iterator[Batch]:
+    """`batches` of the `files` that `inputs` name, as the run with this config.json saw its own.
 
-    Confidences and p are probabilities after the run's temperature scaling (metrics.json), where it has one.
-    Rows come in the order of `files`; the file has its name only when it is whole.
-
-    Raises InputError for a folder that is no complete run, a path that is not there, no file at all, or an
-    `output` that exists.
+    shown: also keep what is drawn on, of at most SIDE pixels a side.
+    Raises InputError, before the first batch, for a path that is not there and where there is no file at all.
     """
-    output = Path(os.path.expanduser(output))
-    if output.exists():
-        raise InputError(f"--output {output} exists; give another name, or move it away.")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: there is no folder {output.parent}; make it first.")
-    if batch_size < 1:
-        raise InputError(f"--batch-size {batch_size} cannot be used; give a whole number of at least 1.")
-    config = folder.read_complete(run_folder)
-    stream = files(paths)
-    first = next(stream, None)
+    inputs = list(inputs)
+    found = files(inputs)
+    first = next(found, None)
     if first is None:
         raise InputError(
-            f"{', '.join(map(str, paths))}: no file there; give pictures or folders of pictures."
+            f"{', '.join(map(str, inputs))}: no file there; give pictures or folders of pictures."
         )
+    return batches(
+        chain([first], found), config["image_size"], config["resize"], batch_size, SIDE if shown else 0
+    )
+
+
+def class_tables(
+    run_folder: str | Path, inputs: Iterable[str | Path], batch_size: int = 64
+) -> Iterator[pd.DataFrame]:
+    """The classes of pictures by a run that tells classes apart: a table for each batch, a row per file.
+
+    Columns path, prediction (Categorical), confidence, note, and "p:<class>" for each class: probabilities
+    (float64) after the run's temperature scaling (metrics.json), where it has one. A file that is no picture
+    has its reason in note and nothing else. The index is the number of the file.
+    Raises InputError for a folder that is no complete run of classes, and what `stream` raises.
+    """
     model, classes, temperature = load(run_folder)
-
-    counts = {"predicted": 0, "unreadable": 0}
-    unreadable: list[str] = []
-
-    def save(temporary: Path) -> None:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["path", "prediction", "confidence", "note", *(f"p:{name}" for name in classes)])
-            every = chain([first], stream)
-            for batch in batches(every, config["image_size"], config["resize"], batch_size):
-                shares = iter(probabilities(model, batch.pictures, temperature))
-                for path, readable, note in zip(batch.paths, batch.readable, batch.notes, strict=True):
-                    if readable:
-                        p = next(shares)
-                        best = int(p.argmax())
-                        table.writerow(
-                            [path, classes[best], f"{p[best]:.6g}", note, *(f"{x:.6g}" for x in p)]
-                        )
-                        counts["predicted"] += 1
-                    else:
-                        table.writerow([path, "", "", note, *("" for _ in classes)])
-                        counts["unreadable"] += 1
-                        if len(unreadable) < 10:
-                            unreadable.append(f"{path}: {note}")
-
-    atomic.write(output, save)
-    return Result(output, counts["predicted"], unreadable, counts["unreadable"])
+    config = folder.read_complete(run_folder)
+    for batch in stream(inputs, config, batch_size):
+        p = np.full((len(batch.paths), len(classes)), np.nan)
+        p[batch.readable] = probabilities(model, batch.pictures, temperature)
+        best = np.full(len(batch.paths), -1)
+        best[batch.readable] = p[batch.readable].argmax(axis=1)
+        table = pd.DataFrame(
+            {
+                "path": batch.paths,
+                "prediction": pd.Categorical.from_codes(best, classes),
+                "confidence": p.max(axis=1),
+                "note": batch.notes,
+            },
+            batch.index,
+        )
+        yield table.join(pd.DataFrame(p, batch.index, [f"p:{name}" for name in classes]))
 
 
 def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
@@ -176,20 +185,23 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
             f"{run_folder}: its network gives {model.output.shape[1:]} for a picture and not a class; the "
             "template that trained it has a function for new pictures (its README names it)."
         )
-    try:
-        record = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))
-        classes, temperature = (
-            [str(name) for name in record["classes"]],
-            float(record.get("temperature", 1.0)),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{run_folder / 'metrics.json'} is damaged ({error}); give another run.") from error
+    classes, temperature = classes_of(run_folder)
     if len(classes) != model.output.shape[-1] or not (0 < temperature < math.inf):
         raise InputError(
             f"{run_folder}: metrics.json names {len(classes)} classes and a temperature of {temperature}, "
             f"the model has {model.output.shape[-1]} outputs; they are not of one run."
         )
     return model, classes, temperature
+
+
+def classes_of(run_folder: str | Path) -> tuple[list[str], float]:
+    """The class names in the metrics.json of a run, and its temperature (1 where it has none)."""
+    record = Path(os.path.expanduser(run_folder)) / "metrics.json"
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        return [str(name) for name in found["classes"]], float(found.get("temperature", 1.0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{record} is damaged ({error}); give another run.") from error
 
 
 def probabilities(model: keras.Model, pictures: np.ndarray, temperature: float = 1.0) -> np.ndarray:

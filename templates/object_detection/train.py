@@ -16,8 +16,8 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -25,10 +25,16 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner.devices import strategy
-from runner.picture_runs import export
-from runner.pictures import boxes, images, square
-from runner.pictures.batches import batches
+from runner import atomic
+from runner.devices import environment as machine_environment
+from runner.devices import multi_worker, precision, strategy
+from runner.errors import InputError
+from runner.picture_runs import answers, export
+from runner.picture_runs import predict as new_pictures
+from runner.pictures import batches as batching
+from runner.pictures import boxes
+from runner.pictures import load as data
+from runner.report import page as report
 from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import detection
@@ -212,6 +218,76 @@ def _table(ids, where, numbers, there, classes) -> pd.DataFrame:
     table.insert(0, "class", np.array(classes, object)[numbers[there]])
     table.insert(0, "id", picture)
     return table
+
+
+def predict(
+    run: str | Path,
+    inputs: Iterable[str | Path],
+    *,
+    folder: Path | None = None,
+    batch_size: int = 64,
+    least_score: float | None = None,
+) -> Iterator[pd.DataFrame]:
+    """What a complete run finds in picture files, and in those of folders: tables as they come, a row per
+    detection (columns of `runner.picture_runs.answers.boxes`), and in `folder` pictures with their boxes.
+
+    least_score: of what is told, 0..1; None is the run's own `shown_score`.
+    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
+    """
+    network, config = export.load(Path(run))
+    classes, _ = new_pictures.classes_of(run)
+    least = config["shown_score"] if least_score is None else least_score
+    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
+        found = None
+        if len(batch.pictures):
+            output = network.predict_on_batch(batch.pictures)
+            parts = method.decode(output, least_score=least, iou=config["overlap"])
+            found = tuple(part.numpy() for part in parts)
+        yield answers.boxes(batch, found, classes, config, folder)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came of the staged schedule, and its comparison with the baselines."""
+
+    fitted: training.Fit
+    comparison: pd.DataFrame
+    test: detection.Evaluation
+    environment: dict
+
+
+def write(run: Path, config: Config, examples: data.Data, network: keras.Model, results: Results) -> Path:
+    """All files of the run folder but metrics.json; return the path of the report."""
+    atomic.write_json(run / "environment.json", results.environment)
+    atomic.write_csv(run / "problems.csv", examples.problems)
+    atomic.write_csv(run / "history.csv", results.fitted.history)
+    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
+    atomic.write_csv(run / "comparison.csv", results.comparison)
+    atomic.write_csv(run / "per_class.csv", results.test.per_class)
+    atomic.write_csv(run / "predictions.csv", results.test.detections)
+    atomic.write_csv(run / "truth.csv", results.test.truth)
+    # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
+    plain = keras.Model(network.input, network.output, name=network.name)
+    atomic.write(run / "model.keras", export.any_size(plain, config.resize).save)
+    few = "all" if config.train_examples is None else f"{config.train_examples}"
+    name = Path(config.data).name
+    return report.write(
+        run / "report.html",
+        title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
+        question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
+        f"find objects of {len(examples.classes)} classes in {name} after training on {few} pictures, and "
+        "what does each way of using it bring?",
+        data=examples,
+        pictures=report.collect_pictures(examples),
+        stages=config.stages,
+        history=results.fitted.history,
+        ledger=results.fitted.ledger,
+        comparison=results.comparison,
+        metrics=results.test.metrics,
+        score=("ap50", "AP50"),
+        sections=sections.of_run(config, examples, results.test),
+        environment=results.environment,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,154 @@
+"""Two runs' answers to the same test examples, found in the tables that the runs wrote."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from runner.errors import InputError
+from runner.scores import paired
+
+WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP"}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What two runs' answers to the same test examples say."""
+
+    number: str
+    """What differs, in words."""
+    difference: paired.Difference
+    note: str = ""
+    """How many examples one has right and the other wrong, where answers are right or wrong."""
+
+
+def of_runs(first: Path, second: Path, score: str) -> Paired | str:
+    """How the second run differs from the first on the same test examples, or why that cannot be said, in
+    words.
+
+    first, second: folders of complete runs. score: what both are compared by. Examples are the same where
+    what they hold is (sha256 of manifest.csv), and their labels are, whatever their numbers.
+    Raises InputError for a table that cannot be read.
+    """
+    tests = [_tested(one) for one in (first, second)]
+    if not all(len(test) and (test["sha256"] != "").all() for test in tests):
+        return "the manifest.csv of a run does not say what its test examples hold"
+    keys = [set(zip(test["sha256"], test["again"], strict=True)) for test in tests]
+    if keys[0] != keys[1]:
+        shared = len(keys[0] & keys[1])
+        return f"the test examples are not the same ({shared:,} of {len(keys[0]):,} and {len(keys[1]):,} are)"
+    # The same example in both, whatever its number in each.
+    both = tests[0].merge(tests[1], on=["sha256", "again"], suffixes=("_first", "_second"))
+    if (both["label_first"] != both["label_second"]).any():
+        return "the same test examples have other labels"
+    answers = [one / "predictions.csv" for one in (first, second)]
+    old = [one / "pictures.csv" for one in (first, second)]
+    answers = [there if there.is_file() else before for there, before in zip(answers, old, strict=True)]
+    if not all(path.is_file() for path in answers):
+        return "a run has no predictions.csv"
+    heads = [set(read_csv(path, nrows=0).columns) for path in answers]
+    if score == "accuracy" and all({"id", "label", "prediction"} <= head for head in heads):
+        right = [
+            _aligned(path, both[f"id_{side}"], ["label", "prediction"])
+            for path, side in zip(answers, ("first", "second"), strict=True)
+        ]
+        if any(one is None for one in right):
+            return "a predictions.csv lacks some of the test examples"
+        return _of_right(*(one["label"] == one["prediction"] for one in right))
+    if all({"id", score} <= head for head in heads):
+        values = [
+            _aligned(path, both[f"id_{side}"], [score])
+            for path, side in zip(answers, ("first", "second"), strict=True)
+        ]
+        if any(one is None for one in values):
+            return "a predictions.csv lacks some of the test examples"
+        before, after = (one[score].to_numpy(float) for one in values)
+        known = ~(np.isnan(before) | np.isnan(after))
+        if not known.any():
+            return f"no test example has a {words(score)} of its own"
+        return Paired(
+            f"{words(score)} of an example, in the mean", paired.of_means(before[known], after[known])
+        )
+    if score == "ap50" and all({"id", "class", "score", "right"} <= head for head in heads):
+        return _of_boxes(first, second, both)
+    return "predictions.csv has no number for each test example"
+
+
+def _tested(one: Path) -> pd.DataFrame:
+    """The examples of the test that was opened: id, sha256, label, and again, how often it came before."""
+    if not (one / "manifest.csv").is_file():
+        return pd.DataFrame(columns=["id", "sha256", "label", "again"])
+    table = read_csv(one / "manifest.csv", dtype=str, keep_default_na=False)
+    if not {"split", "sha256"} <= set(table.columns):
+        return pd.DataFrame(columns=["id", "sha256", "label", "again"])
+    tested = table["split"] == "test"
+    if "domain" in table:  # adaptation is judged on its target
+        tested &= table["domain"] == "target"
+    test = pd.DataFrame(
+        {
+            "id": table.index,
+            "sha256": table["sha256"],
+            "label": table["label"] if "label" in table else "",
+        }
+    )[tested]
+    return test.assign(again=test.groupby("sha256").cumcount())
+
+
+def _aligned(path: Path, ids: pd.Series, columns: list[str]) -> pd.DataFrame | None:
+    """The rows of these ids in this order, or None where some are not there; classes stay words."""
+    texts = {name: str for name in columns if name in ("label", "prediction")}
+    table = read_csv(path, usecols=["id", *columns], dtype=texts, keep_default_na=not texts)
+    table = table.drop_duplicates("id").set_index("id").reindex(ids)
+    return None if texts and table.isna().any(axis=None) else table.reset_index(drop=True)
+
+
+def _of_right(before: pd.Series, after: pd.Series) -> Paired:
+    first, second = before.to_numpy(), after.to_numpy()
+    only_first, only_second, p = paired.mcnemar(first, second)
+    return Paired(
+        "accuracy",
+        paired.of_means(first, second),
+        f"It alone is right on {only_second}, the first run alone on {only_first}; "
+        f"McNemar's exact p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}.",
+    )
+
+
+def _of_boxes(first: Path, second: Path, both: pd.DataFrame) -> Paired | str:
+    if not all((one / "truth.csv").is_file() for one in (first, second)):
+        return "a run has no truth.csv, which says which boxes its test pictures have"
+    models = []
+    for one, side in ((first, "first"), (second, "second")):
+        number = pd.Series(both.index, both[f"id_{side}"])  # the same picture, the same number
+        truth = read_csv(
+            one / "truth.csv", usecols=["id", "class"], dtype={"class": str}, keep_default_na=False
+        )
+        found = read_csv(
+            one / "predictions.csv",
+            usecols=["id", "class", "score", "right"],
+            dtype={"class": str},
+            keep_default_na=False,
+        )
+        if not (truth["id"].isin(number.index).all() and found["id"].isin(number.index).all()):
+            return "truth.csv or predictions.csv has pictures that are not of the test"
+        models.append(tuple(table.assign(id=table["id"].map(number)) for table in (truth, found)))
+    counts = [truth.value_counts(["id", "class"]).sort_index() for truth, _ in models]
+    if not counts[0].equals(counts[1]):
+        return "the same test pictures have other boxes"
+    return Paired("AP50", paired.of_average_precision(*models, both.index.to_numpy()))
+
+
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """A table of a run; raises InputError where it cannot be read or lacks a column of `usecols`."""
+    try:
+        return pd.read_csv(path, **options)
+    except (OSError, ValueError) as error:  # ValueError: no CSV, or without a column that is needed
+        raise InputError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); give another run."
+        ) from error
+
+
+def words(score: str) -> str:
+    """A score's name as people write it."""
+    return WORDS.get(score, score.replace("_", " "))
