@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from runner.pictures import checks as runner_checks
-from runner.report import sheets, words
+from runner.data.checks import count, singular
+from runner.data.pairs import conflicts
+from runner.report import schedule
+from runner.report.sheets import data_uri
+
+if TYPE_CHECKING:  # tables and pages need no TensorFlow
+    from runner.data.examples import Data
 
 SHEET, PROBLEMS, FINDINGS, PAIRS = 40, 25, 12, 12
 """The most training pictures, rows of problems, findings on the whole set, and pairs that the page shows."""
@@ -47,7 +52,7 @@ def checks(data: Data) -> list[tuple[str, str]]:
 
 
 def _check(wrong: int, fine: str, one: str, many: str) -> tuple[str, str]:
-    return ("bad", words.times(wrong, one, many)) if wrong else ("fine", fine)
+    return ("bad", schedule.times(wrong, one, many)) if wrong else ("fine", fine)
 
 
 def _used(data: Data) -> pd.DataFrame:
@@ -110,7 +115,7 @@ def _near_duplicates(data: Data) -> list[tuple[str, str]]:
     kept = int((~torn).sum())
     if kept:
         one, many = ("pair shows nearly the same and is", "pairs show nearly the same and are")
-        found.append(("told", f"{words.times(kept, one, many)} kept together."))
+        found.append(("told", f"{schedule.times(kept, one, many)} kept together."))
     return found
 
 
@@ -138,7 +143,7 @@ def _whole_set(data: Data) -> list[tuple[str, str]]:
         )
         if not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
     ]
-    for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"].head(FINDINGS), strict=True):
+    for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"]):
         weight = "told" if kind in ("tiny", "imbalance") else "bad"
         found.append((weight, f"{message[:1].upper()}{message[1:]}."))
     if len(rows) > FINDINGS:
@@ -150,7 +155,7 @@ def _files(data: Data) -> list[tuple[str, str]]:
     turned = int(data.manifest["turned"].sum()) if "turned" in data.manifest else 0
     found = []
     if turned:
-        sentence = words.times(turned, "picture was turned", "pictures were turned")
+        sentence = schedule.times(turned, "picture was turned", "pictures were turned")
         found.append(("told", f"{sentence} upright, as EXIF says in the file."))
     kinds = _of_files(data)["kind"].value_counts()
     if len(kinds):
@@ -182,11 +187,11 @@ def pairs(data: Data) -> list[dict]:
     first = data.near_duplicates.head(PAIRS)
     torn, argued = conflicts(first, data.manifest)
     shown = []
-    for row, bad in zip(first.itertuples(), torn | argued, strict=True):
+    for row, bad in zip(first.itertuples(), torn | argued):
         if row.first in data.odd and row.second in data.odd:
             pictures = [
                 {
-                    "uri": sheets.data_uri(data.odd[one], 136),
+                    "uri": data_uri(data.odd[one], 136),
                     "path": data.manifest["path"][one],
                     "words": ", ".join(
                         filter(None, (_label(data, one), _SPLITS[data.manifest["split"][one]]))
@@ -202,7 +207,7 @@ def sideways(data: Data) -> list[dict]:
     """Return the pictures ({uri, path, label}) that may lie on their side."""
     paths = set(_problems(data).query("kind == 'orientation'")["path"])
     return [
-        {"uri": sheets.data_uri(image, 136), "path": row["path"], "label": row["label"]}
+        {"uri": data_uri(image, 136), "path": data.manifest["path"][one], "label": _label(data, one)}
         for one, image in data.odd.items()
         if data.manifest["path"][one] in paths
     ]
@@ -230,7 +235,7 @@ def sheet_ids(data: Data) -> list[int]:
 def sheet(data: Data, pictures: dict[int, np.ndarray]) -> list[dict]:
     """Return the training pictures ({uri, label}) of `sheet_ids` that are there."""
     return [
-        {"uri": sheets.data_uri(pictures[one], 160), "label": data.manifest.loc[one, "label"]}
+        {"uri": data_uri(pictures[one], 160), "label": _label(data, one)}
         for one in sheet_ids(data)
         if one in pictures
     ]
