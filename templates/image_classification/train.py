@@ -16,8 +16,7 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ from runner.devices import strategy
 from runner.errors import InputError, suggest
 from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
-from runner.pictures import batches as batching
 from runner.pictures import gradcam, reference
+from runner.pictures import load as data
 from runner.pictures.batches import batches
 from runner.runs import folder
 from runner.runs import run as runs
@@ -43,7 +42,7 @@ from runner.training.frozen import FrozenPrefix
 from . import model, sections
 
 
-def load(config: Config) -> Data:
+def load(config: Config) -> data.Data:
     """The three splits, resized, and their manifest."""
     examples = data.load(
         config.data,
@@ -106,15 +105,29 @@ def fit(
     return network, fitted
 
 
-def predict(
-    run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
-) -> Iterator[pd.DataFrame]:
-    """The classes of picture files, and of those in folders, by a complete run: tables as they come.
+def judge(
+    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
+) -> dict[str, pd.DataFrame]:
+    """What each network answers on a split, which is read once; see `classification.predict`."""
+    return classification.predict(networks, split, classes)
 
-    Columns path, prediction, confidence, note, p:<class>; see `runner.picture_runs.predict.class_tables`.
-    Nothing is drawn into `folder`.
+
+def predict(run: str | Path, inputs: Iterable[str | Path]) -> pd.DataFrame:
+    """The class of each picture by a finished run: columns path, prediction, confidence, note, "p:<class>".
+
+    inputs: files, and folders of them. A file that is no picture keeps its row, with the reason as its note.
+    Raises InputError for a folder that is no complete run, and for an input that is not there.
     """
-    return new_pictures.class_tables(run, inputs, batch_size)
+    config, (network, classes, temperature) = folder.read_complete(run), new_pictures.load(run)
+    files, rows = new_pictures.files(inputs), []
+    for batch in new_pictures.batches(files, config["image_size"], config["resize"], batch_size=64):
+        shares = iter(new_pictures.probabilities(network, batch.pictures, temperature))
+        for path, readable, note in zip(batch.paths, batch.readable, batch.notes, strict=True):
+            p = next(shares) if readable else None
+            found = ("", None) if p is None else (classes[int(p.argmax())], p.max())
+            rows.append((path, *found, note, *([None] * len(classes) if p is None else p)))
+    columns = ["path", "prediction", "confidence", "note", *(f"p:{name}" for name in classes)]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def main(config: Config) -> Path:

@@ -16,8 +16,8 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -25,16 +25,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner import atomic
-from runner.devices import environment as machine_environment
-from runner.devices import multi_worker, precision, strategy
-from runner.errors import InputError
-from runner.picture_runs import answers, export
-from runner.picture_runs import predict as new_pictures
-from runner.pictures import batches as batching
-from runner.pictures import boxes
+from runner.devices import strategy
+from runner.picture_runs import export
+from runner.pictures import boxes, images
 from runner.pictures import load as data
-from runner.report import page as report
+from runner.pictures.batches import batches
 from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import detection
@@ -45,9 +40,9 @@ from runner.training.fit import Fit, fit_stages
 from . import method, model, sections
 
 
-def load(config: Config) -> Data:
+def load(config: Config) -> data.Data:
     """The three splits, resized, with their boxes, and their manifest."""
-    return load_pictures(
+    return data.load(
         boxes.find(config.data),
         config.image_size,
         seed=config.machine.seed,
@@ -99,16 +94,18 @@ def judge(
     config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
-    spec = split.batch(32).element_spec["input"]
-    steps = {name: _step(network, spec, config) for name, network in networks.items()}
+    batches = split.batch(32)
+    step = {name: _step(network, batches.element_spec["input"], config) for name, network in networks.items()}
     ids, truth, found = [], [], {name: [] for name in networks}
-    for known, answers in inference.batches(steps, split, 32):
-        ids.extend(known["id"].tolist())
-        there = known["classes"] >= 0
-        truth.append(_table(known["id"], known["boxes"], known["classes"], there, classes))
-        for name, (where, scores, numbers, count) in answers.items():
+    for batch in batches.prefetch(tf.data.AUTOTUNE):
+        batch_ids = batch["id"].numpy()
+        ids.extend(batch_ids.tolist())
+        there = batch["classes"].numpy() >= 0
+        truth.append(_table(batch_ids, batch["boxes"].numpy(), batch["classes"].numpy(), there, classes))
+        for name in networks:
+            where, scores, numbers, count = (part.numpy() for part in step[name](batch["input"]))
             valid = np.arange(scores.shape[1])[None] < count[:, None]
-            table = _table(known["id"], where, numbers, valid, classes)
+            table = _table(batch_ids, where, numbers, valid, classes)
             found[name].append(table.assign(score=scores[valid]))
     truth = pd.concat(truth, ignore_index=True)
     return {
@@ -129,10 +126,10 @@ def predict(run: str | Path, inputs: Iterable[str | Path], least_score: float = 
     size, how, tables = config["image_size"], config["resize"], []
     for path in inputs:
         with images.decoded(path) as (picture, _):
-            resized = square.resize(picture, size, how)
-            scale_x, scale_y, shift_x, shift_y = square.matrix(*picture.size, size, how)
+            square = images.resize(picture, size, how)
+            scale_x, scale_y, shift_x, shift_y = images.box_matrix(*picture.size, size, how)
             most = np.array([*picture.size, *picture.size])
-        output = network.predict_on_batch(resized[None])
+        output = network.predict_on_batch(square[None])
         where, scores, numbers, count = (
             part.numpy()[0] for part in method.decode(output, least_score=least_score, iou=config["overlap"])
         )
@@ -218,76 +215,6 @@ def _table(ids, where, numbers, there, classes) -> pd.DataFrame:
     table.insert(0, "class", np.array(classes, object)[numbers[there]])
     table.insert(0, "id", picture)
     return table
-
-
-def predict(
-    run: str | Path,
-    inputs: Iterable[str | Path],
-    *,
-    folder: Path | None = None,
-    batch_size: int = 64,
-    least_score: float | None = None,
-) -> Iterator[pd.DataFrame]:
-    """What a complete run finds in picture files, and in those of folders: tables as they come, a row per
-    detection (columns of `runner.picture_runs.answers.boxes`), and in `folder` pictures with their boxes.
-
-    least_score: of what is told, 0..1; None is the run's own `shown_score`.
-    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
-    """
-    network, config = export.load(Path(run))
-    classes, _ = new_pictures.classes_of(run)
-    least = config["shown_score"] if least_score is None else least_score
-    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
-        found = None
-        if len(batch.pictures):
-            output = network.predict_on_batch(batch.pictures)
-            parts = method.decode(output, least_score=least, iou=config["overlap"])
-            found = tuple(part.numpy() for part in parts)
-        yield answers.boxes(batch, found, classes, config, folder)
-
-
-@dataclass(frozen=True)
-class Results:
-    """What came of the staged schedule, and its comparison with the baselines."""
-
-    fitted: training.Fit
-    comparison: pd.DataFrame
-    test: detection.Evaluation
-    environment: dict
-
-
-def write(run: Path, config: Config, examples: data.Data, network: keras.Model, results: Results) -> Path:
-    """All files of the run folder but metrics.json; return the path of the report."""
-    atomic.write_json(run / "environment.json", results.environment)
-    atomic.write_csv(run / "problems.csv", examples.problems)
-    atomic.write_csv(run / "history.csv", results.fitted.history)
-    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
-    atomic.write_csv(run / "comparison.csv", results.comparison)
-    atomic.write_csv(run / "per_class.csv", results.test.per_class)
-    atomic.write_csv(run / "predictions.csv", results.test.detections)
-    atomic.write_csv(run / "truth.csv", results.test.truth)
-    # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
-    plain = keras.Model(network.input, network.output, name=network.name)
-    atomic.write(run / "model.keras", export.any_size(plain, config.resize).save)
-    few = "all" if config.train_examples is None else f"{config.train_examples}"
-    name = Path(config.data).name
-    return report.write(
-        run / "report.html",
-        title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
-        question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
-        f"find objects of {len(examples.classes)} classes in {name} after training on {few} pictures, and "
-        "what does each way of using it bring?",
-        data=examples,
-        pictures=report.collect_pictures(examples),
-        stages=config.stages,
-        history=results.fitted.history,
-        ledger=results.fitted.ledger,
-        comparison=results.comparison,
-        metrics=results.test.metrics,
-        score=("ap50", "AP50"),
-        sections=sections.of_run(config, examples, results.test),
-        environment=results.environment,
-    )
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def of_masks(
 
     def compared(ids) -> np.ndarray:
         captions = [f"mean IoU {iou[one]:.2f}" for one in ids]
-        return drawing.compared(*zip(*(found[one] for one in ids), strict=True), captions, palette)
+        return overlays.compared(*zip(*(found[one] for one in ids)), captions, palette)
 
     numbers = {
         "mean IoU": "miou",
@@ -127,9 +127,9 @@ def of_masks(
         [[words, metrics[key], *metrics[f"{key}_interval"]] for words, key in numbers.items()],
         columns=["number", "value", "low", "high"],
     )
-    legend = drawing.legend(classes, palette)
+    legend = overlays.legend(classes, palette)
     return [
-        Section(
+        report.Section(
             "Every class",
             "IoU is what truth and prediction share of what they cover together, Dice twice that share of "
             "the sum of both. The boundary F-score says how much of the two outlines lies no farther apart "
@@ -140,13 +140,13 @@ def of_masks(
                 ("By class", segmentation.per_class(counts, classes)),
             ],
         ),
-        Section(
+        report.Section(
             "Masks",
             "Test pictures from the worst to the best, evenly spaced: the picture, its true mask and the "
             "predicted one. Gray is what the truth ignores.",
             figures=[("Classes", legend), ("From the worst to the best", compared(spread))],
         ),
-        Section(
+        report.Section(
             "Worst pictures",
             "The test pictures with the lowest mean IoU over the classes in them. A small object that is "
             "missed costs as much there as a large one.",

@@ -16,8 +16,7 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
@@ -26,13 +25,11 @@ import tensorflow as tf
 
 from runner.devices import strategy
 from runner.errors import InputError
-from runner.picture_runs import answers, export
-from runner.picture_runs import predict as new_pictures
-from runner.pictures import batches as batching
+from runner.picture_runs import export
+from runner.pictures import images, masks
 from runner.pictures import load as data
-from runner.pictures import masks
-from runner.report import page as report
-from runner.runs import folder
+from runner.pictures.batches import batches
+from runner.runs import run as runs
 from runner.scores import segmentation
 from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
@@ -41,9 +38,9 @@ from runner.training.fit import Fit, fit_stages
 from . import method, model, sections
 
 
-def load(config: Config) -> Data:
+def load(config: Config) -> data.Data:
     """The three splits with masks, resized, and their manifest."""
-    examples = load_pictures(
+    examples = data.load(
         masks.find(config.data, config.ignore, config.classes),
         config.image_size,
         seed=config.machine.seed,
@@ -130,7 +127,7 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> dict[str, np.ndarr
         except images.Unreadable as error:
             raise InputError(f"{file} cannot be used: {error}.") from None
         mask = np.argmax(logits[0], axis=-1).astype(np.uint8)
-        found[str(file)] = square.mask_at_own_size(mask, width, height, config["resize"], masks.IGNORE)
+        found[str(file)] = masks.at_own_size(mask, width, height, config["resize"])
     return found
 
 
@@ -201,177 +198,6 @@ def masks_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
         lambda batch: tf.argmax(network(batch, training=False), axis=-1), input_signature=[pictures]
     )
     return find.get_concrete_function()
-
-
-def judge(
-    find: dict[str, Callable], split: tf.data.Dataset, classes: Sequence[str], batch_size: int = 32
-) -> dict[str, segmentation.Counts]:
-    """What each network, given as `masks_of` it, gets right on a split, which is read once."""
-    counted = {name: [] for name in find}
-    for batch in split.batch(batch_size).prefetch(tf.data.AUTOTUNE):
-        for name in find:
-            found = find[name](batch["input"]).numpy()
-            counted[name].append(
-                segmentation.count(batch["id"].numpy(), batch["mask"].numpy(), found, len(classes))
-            )
-    return {name: segmentation.join(parts) for name, parts in counted.items()}
-
-
-def predict(
-    run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
-) -> Iterator[pd.DataFrame]:
-    """The masks of picture files, and of those in folders, by a complete run: tables as they come, a row per
-    picture with the share of each class (columns of `runner.picture_runs.answers.masks`), and in `folder` the
-    masks at the pictures' own sizes and pictures with their masks.
-
-    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
-    """
-    network, config = export.load(Path(run))
-    classes, _ = new_pictures.classes_of(run)
-    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
-        logits = network.predict_on_batch(batch.pictures) if len(batch.pictures) else ()
-        found = [one.argmax(axis=-1).astype(np.uint8) for one in np.asarray(logits)]
-        yield answers.masks(batch, found, classes, config, folder)
-
-
-def main(config: Config) -> Path:
-    """Run everything and return the run folder."""
-    chosen = strategy.choose(config.strategy)  # several workers connect before TensorFlow does anything else
-    with multi_worker.only_chief_prints(chosen):
-        return train_and_report(config, chosen)
-
-
-def train_and_report(config: Config, chosen: tf.distribute.Strategy) -> Path:
-    """The same under a strategy: all workers train, and the chief alone judges and writes."""
-    template, record = Path(__file__).parent.name, fields.to_dict(config)
-    config = strategy.for_all_devices(config, chosen)
-    run = Path(multi_worker.from_chief(lambda: str(folder.choose(config.run_dir, template, record)), chosen))
-    with multi_worker.chief_first(chosen):  # data that must be prepared is, once
-        examples = load(config)
-    print(
-        f"{len(examples.classes)} classes; pictures: "
-        + ", ".join(f"{split} {count}" for split, count in examples.manifest["split"].value_counts().items())
-    )
-    print(precision.use(config.precision, config.backbone))
-    # Weights that don't fit and stages that don't exist are answered here, not after the first baseline.
-    strategy.check_batch_size(config.batch_size, chosen)
-    network, blocks = model.build(config, examples)
-    print(trainable.plan(network, blocks, config.stages).to_string(index=False))
-    backbone = keras.Model(network.input, network.get_layer(blocks[-1].name).output)
-    batch_norm.check(backbone, config.weights, config.stages)  # the decoder's always learn
-    export.any_size(network, config.resize)  # tried before hours of training
-    goes_on = multi_worker.from_chief(lambda: folder.begin(run, record, examples.manifest), chosen)
-    print(f"run folder: {run}" + (" (an unfinished run, which goes on)" if goes_on else ""))
-    networks, fits = {}, {}
-    for name, arm in methods(config).items():
-        networks[name], fits[name] = fit(arm, examples, name, run / "checkpoints" / name.replace(" ", "_"))
-    if not multi_worker.is_chief(chosen):
-        multi_worker.wait(chosen)
-        return run
-
-    find = {name: masks_of(network) for name, network in networks.items()}
-    validation = judge(find, examples.val, examples.classes)
-    # The test split is opened here, once, when nothing is left to choose.
-    test = examples.test.open(
-        run / "test_readings.csv", f"final numbers of {', '.join(networks)}; pictures shown in the report"
-    )
-    counts = judge(find, test, examples.classes)
-    metrics = {name: segmentation.metrics(counted) for name, counted in counts.items()}
-    scores = {}
-    for name, numbers in metrics.items():
-        low, high = numbers["miou_interval"]
-        scores[name] = {
-            "val_miou": segmentation.metrics(validation[name], resamples=1)["miou"],
-            "test_miou": numbers["miou"],
-            "low": low,
-            "high": high,
-            **{f"test_{one}": numbers[one] for one in ("dice", "boundary_f", "pixel_accuracy")},
-        }
-    comparison = baselines.table(networks, fits, scores)
-    environment = machine_environment.describe(
-        training_seconds=sum(fitted.seconds for fitted in fits.values())
-    )
-    results = Results(fits["staged"], comparison, counts["staged"], metrics["staged"], environment)
-    # A new model of the same layers is not compiled: the loss is not to be saved, for nothing else knows it.
-    plain = keras.Model(networks["staged"].input, networks["staged"].output, name=networks["staged"].name)
-    atomic.write(run / "model.keras", export.any_size(plain, config.resize).save)
-    page = write(run, config, examples, find["staged"], test, results)
-    atomic.write_json(
-        run / "metrics.json",
-        {"classes": list(examples.classes), "test": metrics["staged"]}
-        | {"baselines": {name: numbers for name, numbers in metrics.items() if name != "staged"}},
-    )
-    folder.end(run)
-    print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
-    print(f"report: {page}")
-    multi_worker.wait(chosen)
-    return run
-
-
-@dataclass(frozen=True)
-class Results:
-    """What came of the staged schedule, and its comparison with the baselines."""
-
-    fitted: training.Fit
-    comparison: pd.DataFrame
-    counts: segmentation.Counts
-    metrics: dict
-    environment: dict
-
-
-def write(
-    run: Path,
-    config: Config,
-    examples: data.Data,
-    find: Callable,
-    test: tf.data.Dataset,
-    results: Results,
-) -> Path:
-    """The tables of the run folder and the report; return the path of the report."""
-    pictures = segmentation.per_picture(results.counts)
-    pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
-    atomic.write_json(run / "environment.json", results.environment)
-    atomic.write_csv(run / "problems.csv", examples.problems)
-    atomic.write_csv(run / "history.csv", results.fitted.history)
-    atomic.write_csv(run / "ledger.csv", results.fitted.ledger)
-    atomic.write_csv(run / "comparison.csv", results.comparison)
-    atomic.write_csv(run / "pictures.csv", pictures)
-    atomic.write_csv(run / "classes.csv", segmentation.per_class(results.counts, examples.classes))
-    return write_report(run, config, examples, find, test, pictures, results)
-
-
-def write_report(
-    run: Path,
-    config: Config,
-    examples: data.Data,
-    find: Callable,
-    test: tf.data.Dataset,
-    pictures: pd.DataFrame,
-    results: Results,
-) -> Path:
-    """One self-contained page, report.html."""
-    name = Path(config.data).name
-    augmented = [
-        np.concatenate([element["input"][None], views(config, element, 5, seed)["input"]])
-        for seed, element in enumerate(examples.train.take(4).as_numpy_iterator())
-    ]
-    return report.write(
-        run / "report.html",
-        title=f"{Path(__file__).parent.name.replace('_', ' ').capitalize()}: {name}",
-        question=f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, "
-        f"give every pixel of {name} one of {len(examples.classes)} classes, and what does each way of using "
-        "it bring?",
-        data=examples,
-        augmented=np.stack(augmented),
-        stages=config.stages,
-        history=results.fitted.history,
-        ledger=results.fitted.ledger,
-        comparison=results.comparison,
-        metrics=results.metrics,
-        score=("miou", "mean IoU"),
-        sections=sections(examples.classes, test, find, pictures, results.counts, results.metrics),
-        environment=results.environment,
-    )
 
 
 if __name__ == "__main__":
