@@ -9,7 +9,9 @@ from runner.devices import input_service
 from runner.devices.multi_worker import Share
 from runner.errors import InputError
 from runner.pictures import images
-from runner.pictures.load import load
+from runner.pictures import load as data
+from runner.pictures.batches import batches
+from tests.stand_ins import data_of
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -56,9 +58,7 @@ def test_shuffling_keeps_every_example_and_its_label(examples):
     found = epoch(batches(examples, "train", 8, shuffle=True, seed=3).epoch())
     label_of = {element["input"].numpy().tobytes(): int(element["label"]) for element in examples.train}
     pairs = [
-        (image.tobytes(), label.argmax())
-        for images, labels in found
-        for image, label in zip(images, labels, strict=True)
+        (image.tobytes(), label.argmax()) for images, labels in found for image, label in zip(images, labels)
     ]
     assert len({key for key, _ in pairs}) == 30 and all(label_of[key] == label for key, label in pairs)
 
@@ -86,7 +86,7 @@ def on_disk(folder, count=22):
         (folder / "abcd"[number % 4]).mkdir(exist_ok=True)
         pixels = random.integers(0, 256, (12, 14, 3), dtype="uint8")
         Image.fromarray(pixels).save(folder / "abcd"[number % 4] / f"{number}.png")
-    return load(folder, 8, memory_budget=0).train
+    return data.load(folder, 8, memory_budget=0)
 
 
 @pytest.mark.parametrize(("replicas", "workers"), [(2, 2), (2, 1), (6, 2)])
