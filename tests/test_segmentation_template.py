@@ -15,7 +15,7 @@ from PIL import Image
 
 from runner import fields, new
 from runner.networks import backbones
-from runner.pictures import any_size, images
+from runner.pictures import any_size
 from runner.stage import Stage
 from runner.training import fit as training
 from templates.semantic_segmentation import model, train

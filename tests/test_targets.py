@@ -11,7 +11,6 @@ from PIL import Image
 from runner.data.examples import summary
 from runner.data.source import Source, Target
 from runner.errors import InputError
-from runner.pictures import batches as batching
 from runner.pictures import images, square
 from runner.pictures.load import load
 from runner.report import page as report

@@ -21,6 +21,7 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
+from runner.data.source import children, printable
 from runner.errors import InputError
 from runner.picture_runs import export
 from runner.pictures import images, square
@@ -85,18 +86,18 @@ def batches(
 ) -> Iterator[Batch]:
     """Read files in the order given, `batch_size` at a time, one batch ahead of who takes them.
 
-    image_size, how: as in training, see `images.resize`. side: also keep what is `Batch.shown`, of at most so
+    image_size, how: as in training, see `square.resize`. side: also keep what is `Batch.shown`, of at most so
     many pixels a side.
     """
 
     def read(path: Path) -> tuple[np.ndarray | None, str, tuple[int, int], np.ndarray | None]:
         try:
             with images.decoded(path) as (picture, note):
-                square, size, shown = images.resize(picture, image_size, how), picture.size, None
+                pixels, size, shown = square.resize(picture, image_size, how), picture.size, None
                 if side:
                     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
                     shown = np.array(picture)
-                return square, note, size, shown
+                return pixels, note, size, shown
         except images.Unreadable as error:
             return None, str(error), (0, 0), None
 
@@ -113,7 +114,7 @@ def batches(
             found = list(being_read)
             there = [one for one in found if one[0] is not None]
             yield Batch(
-                [sources.printable(str(path)) for path in some],
+                [printable(str(path)) for path in some],
                 np.stack([one[0] for one in there])
                 if there
                 else np.zeros((0, image_size, image_size, 3), np.uint8),

@@ -24,7 +24,7 @@ from runner import atomic
 from runner.errors import InputError
 from runner.networks import inference
 from runner.picture_runs import predict
-from runner.pictures import images, reference
+from runner.pictures import images, reference, square
 from runner.pictures.reference import Reference, extractor, read_pictures
 from runner.report import pages, sheets, words
 from runner.runs import folder
@@ -177,7 +177,7 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
             f"{run_folder}: this run has one validation picture; two are needed to compare with."
         )
     model, _, _ = predict.load(run_folder)
-    network = extractor(model, known.layer)
+    network = inference.forward(extractor(model, known.layer))
     table, features, unreadable = _read(files, network, known, config, batch_size)
     result = measure(known, features, table)
 

@@ -15,8 +15,8 @@ from runner import fields
 from runner.errors import InputError
 from runner.machine import Machine
 from runner.picture_runs import predict
-from runner.scores import segmentation
 from runner.runs import folder
+from runner.scores import segmentation
 from runner.stage import Stage
 
 from . import method, model, train

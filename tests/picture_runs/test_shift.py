@@ -13,7 +13,7 @@ from scipy.stats import norm
 from runner.errors import InputError
 from runner.picture_runs import shift
 from runner.pictures import any_size, reference
-from runner.pictures import load as data
+from runner.pictures.load import load
 from runner.scores import two_sample
 
 SIZE = 16
