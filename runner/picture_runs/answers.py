@@ -10,10 +10,9 @@ from PIL import Image
 
 from runner import atomic
 from runner.picture_runs.predict import Batch
-from runner.pictures import images
-from runner.pictures.masks import IGNORE, at_own_size
-from runner.report import overlays
-from runner.scores import detection
+from runner.pictures import square
+from runner.pictures.mask_values import IGNORE
+from runner.report import drawing
 from runner.scores.detection import BOX
 
 DRAWN = 1000
@@ -38,7 +37,7 @@ def boxes(
     and how many of each n count (readable,), the best ones first; None where no file could be read. config:
     of the run, with image_size and resize. folder: None draws nothing.
     """
-    size, how, palette = config["image_size"], config["resize"], overlays.colours(len(classes) + 1)[1:]
+    size, how, palette = config["image_size"], config["resize"], drawing.colours(len(classes) + 1)[1:]
     of_readable, rows = iter(range(len(batch.pictures))), []
     for number, path, readable, note in zip(
         batch.index, batch.paths, batch.readable, batch.notes, strict=True
@@ -50,7 +49,7 @@ def boxes(
         place = next(of_readable)
         where, scores, numbers = (part[place][: found[3][place]] for part in found[:3])
         width, height = batch.sizes[place]
-        scale_x, scale_y, shift_x, shift_y = images.box_matrix(width, height, size, how)
+        scale_x, scale_y, shift_x, shift_y = square.matrix(width, height, size, how)
         where = (where.astype("float64") - [shift_x, shift_y] * 2) / ([scale_x, scale_y] * 2)
         where = where.clip(0, [width, height] * 2)
         if folder is not None and number < DRAWN:
@@ -59,7 +58,7 @@ def boxes(
                 (*box, tuple(map(int, palette[one])), f"{classes[one]} {score:.2f}")
                 for box, one, score in zip(where * ratio, numbers, scores, strict=True)
             ][::-1]  # the surest on top
-            picture = Image.fromarray(detection.draw(batch.shown[place], shown))
+            picture = Image.fromarray(drawing.boxes(batch.shown[place], shown))
             empty["drawn"] = save(folder, path, number, ".jpg", picture)
         rows += [
             {**empty, "detections": len(scores), "class": classes[one], "score": float(score)}
@@ -89,7 +88,7 @@ def masks(
 
     found: uint8 (size, size), class numbers, of each picture that could be read. config, folder: see `boxes`.
     """
-    how, palette = config["resize"], overlays.colours(len(classes))
+    how, palette = config["resize"], drawing.colours(len(classes))
     colours = np.full((256, 3), 128, np.uint8)
     colours[: len(classes)] = palette
     of_readable, rows = iter(range(len(batch.pictures))), []
@@ -102,7 +101,7 @@ def masks(
         if not readable:
             continue
         place = next(of_readable)
-        mask = at_own_size(found[place], *batch.sizes[place], how)
+        mask = square.mask_at_own_size(found[place], *batch.sizes[place], how, IGNORE)
         counts = np.bincount(mask[mask != IGNORE], minlength=len(classes))
         row |= {f"share:{name}": count / counts.sum() for name, count in zip(classes, counts, strict=True)}
         if folder is not None:
@@ -111,8 +110,8 @@ def masks(
             row["mask"] = save(folder, path, number, ".png", image)
             if number < DRAWN:
                 shown = batch.shown[place]
-                over = at_own_size(found[place], *shown.shape[1::-1], how)
-                picture = Image.fromarray(overlays.overlay(shown, over, palette))
+                over = square.mask_at_own_size(found[place], *shown.shape[1::-1], how, IGNORE)
+                picture = Image.fromarray(drawing.overlay(shown, over, palette))
                 row["drawn"] = save(folder, path, number, ".jpg", picture)
         rows[-1] = row
     return pd.DataFrame(rows, batch.index)

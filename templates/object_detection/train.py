@@ -17,7 +17,7 @@ if __name__ == "__main__":
     quiet.import_tensorflow()
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -25,11 +25,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from runner.data.examples import Data, compared_groups
 from runner.devices import strategy
 from runner.picture_runs import export
 from runner.pictures import boxes, images
-from runner.pictures import load as data
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import detection
@@ -40,9 +41,9 @@ from runner.training.fit import Fit, fit_stages
 from . import method, model, sections
 
 
-def load(config: Config) -> data.Data:
+def load(config: Config) -> Data:
     """The three splits, resized, with their boxes, and their manifest."""
-    return data.load(
+    return load_pictures(
         boxes.find(config.data),
         config.image_size,
         seed=config.machine.seed,
@@ -55,7 +56,7 @@ def load(config: Config) -> data.Data:
 
 
 def fit(
-    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
+    config: Config, examples: Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     with strategy.scope(config.machine, config.backbone):
@@ -91,7 +92,7 @@ def fit(
 
 
 def judge(
-    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
+    config: Config, networks: dict[str, keras.Model], split: tf.Dataset, classes: tuple[str, ...]
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
     batches = split.batch(32)
@@ -114,33 +115,30 @@ def judge(
     }
 
 
-def predict(run: str | Path, inputs: Iterable[str | Path], least_score: float = 0.4) -> pd.DataFrame:
-    """What the model of a complete run finds in picture files: a row per detection.
+def predict(
+    run: str | Path,
+    inputs: Iterable[str | Path],
+    *,
+    folder: Path | None = None,
+    batch_size: int = 64,
+    least_score: float | None = None,
+) -> Iterator[pd.DataFrame]:
+    """What a complete run finds in picture files, and in those of folders: tables as they come, a row per
+    detection (columns of `runner.picture_runs.answers.boxes`), and in `folder` pictures with their boxes.
 
-    Columns path, class, score, and x_min, y_min, x_max, y_max in pixels of the picture as it stands
-    upright. Raises InputError for a folder that is no complete run, and `images.Unreadable` for a file that
-    is no picture.
+    least_score: of what is told, 0..1; None is the run's own `shown_score`.
+    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
     """
-    config, (network, _) = folder.read_complete(run), export.load(run)
-    classes = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))["classes"]
-    size, how, tables = config["image_size"], config["resize"], []
-    for path in inputs:
-        with images.decoded(path) as (picture, _):
-            square = images.resize(picture, size, how)
-            scale_x, scale_y, shift_x, shift_y = images.box_matrix(*picture.size, size, how)
-            most = np.array([*picture.size, *picture.size])
-        output = network.predict_on_batch(square[None])
-        where, scores, numbers, count = (
-            part.numpy()[0] for part in method.decode(output, least_score=least_score, iou=config["overlap"])
-        )
-        there = np.arange(len(scores)) < count
-        where = (where - [shift_x, shift_y] * 2) / ([scale_x, scale_y] * 2)
-        table = _table(
-            np.array([str(path)], object), where.clip(0, most)[None], numbers[None], there[None], classes
-        )
-        tables.append(table.rename(columns={"id": "path"}).assign(score=scores[there]))
-    columns = ["path", "class", "score", *detection.BOX]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    network, config = export.load(Path(run))
+    classes, _ = new_pictures.classes_of(run)
+    least = config["shown_score"] if least_score is None else least_score
+    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
+        found = None
+        if len(batch.pictures):
+            output = network.predict_on_batch(batch.pictures)
+            parts = method.decode(output, least_score=least, iou=config["overlap"])
+            found = tuple(part.numpy() for part in parts)
+        yield answers.boxes(batch, found, classes, config, folder)
 
 
 def main(config: Config) -> Path:
@@ -149,7 +147,7 @@ def main(config: Config) -> Path:
         examples = run.load(load, sections.counts)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
-        export.any_size(network, run.config.resize)
+        any_size.build(network, run.config.resize)
         method.check_boxes(run.config, examples, model.grid(network, run.config.strides))
         run.check(network, blocks, examples)
         networks, fits = {}, {}
@@ -160,7 +158,7 @@ def main(config: Config) -> Path:
         return run.folder
 
 
-def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: dict) -> None:
+def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
     validation = judge(config, networks, examples.val, classes)
@@ -186,7 +184,7 @@ def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: d
         per_class=staged.per_class,
         predictions=staged.detections,
         truth=staged.truth,
-        finish=lambda network: export.any_size(network, config.resize),
+        finish=lambda network: any_size.build(network, config.resize),
     )
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
     run.report(

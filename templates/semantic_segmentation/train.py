@@ -23,12 +23,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from runner.data.examples import Data, compared_groups
 from runner.devices import strategy
 from runner.errors import InputError
 from runner.picture_runs import export
 from runner.pictures import images, masks
-from runner.pictures import load as data
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
 from runner.scores import segmentation
 from runner.training import baselines
@@ -38,9 +39,9 @@ from runner.training.fit import Fit, fit_stages
 from . import method, model, sections
 
 
-def load(config: Config) -> data.Data:
+def load(config: Config) -> Data:
     """The three splits with masks, resized, and their manifest."""
-    examples = data.load(
+    examples = load_pictures(
         masks.find(config.data, config.ignore, config.classes),
         config.image_size,
         seed=config.machine.seed,
@@ -59,7 +60,7 @@ def load(config: Config) -> data.Data:
 
 
 def fit(
-    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
+    config: Config, examples: Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     with strategy.scope(config.machine, config.backbone):
@@ -97,7 +98,7 @@ def fit(
 
 
 def judge(
-    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
+    config: Config, networks: dict[str, keras.Model], split: tf.Dataset, classes: tuple[str, ...]
 ) -> dict[str, segmentation.Counts]:
     """What each network gets right on a split, which is read once."""
     find = {name: masks_of(network) for name, network in networks.items()}
@@ -111,24 +112,21 @@ def judge(
     return {name: segmentation.join(parts) for name, parts in counted.items()}
 
 
-def predict(run: str | Path, inputs: Iterable[str | Path]) -> dict[str, np.ndarray]:
-    """The mask of each picture by a finished run: uint8 (height, width) at the picture's own size, indices
-    into the classes of metrics.json; 255 where resize="crop" cut something off.
+def predict(
+    run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
+) -> Iterator[pd.DataFrame]:
+    """The masks of picture files, and of those in folders, by a complete run: tables as they come, a row per
+    picture with the share of each class (columns of `runner.picture_runs.answers.masks`), and in `folder` the
+    masks at the pictures' own sizes and pictures with their masks.
 
-    Raises InputError for a folder that is no complete run, and for a file that is no picture.
+    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
     """
     network, config = export.load(Path(run))
-    found = {}
-    for file in inputs:
-        try:
-            with images.decoded(file) as (picture, _):
-                width, height = picture.size
-                logits = network(np.asarray(picture)[None], training=False)
-        except images.Unreadable as error:
-            raise InputError(f"{file} cannot be used: {error}.") from None
-        mask = np.argmax(logits[0], axis=-1).astype(np.uint8)
-        found[str(file)] = masks.at_own_size(mask, width, height, config["resize"])
-    return found
+    classes, _ = new_pictures.classes_of(run)
+    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
+        logits = network.predict_on_batch(batch.pictures) if len(batch.pictures) else ()
+        found = [one.argmax(axis=-1).astype(np.uint8) for one in np.asarray(logits)]
+        yield answers.masks(batch, found, classes, config, folder)
 
 
 def main(config: Config) -> Path:
@@ -137,7 +135,7 @@ def main(config: Config) -> Path:
         examples = run.load(load)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
-        export.any_size(network, run.config.resize)
+        any_size.build(network, run.config.resize)
         run.check(network, blocks, examples)
         networks, fits = {}, {}
         for name, arm in baselines.methods(run.config).items():
@@ -147,7 +145,7 @@ def main(config: Config) -> Path:
         return run.folder
 
 
-def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: dict) -> None:
+def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
     validation = judge(config, networks, examples.val, classes)
@@ -175,7 +173,7 @@ def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: d
         comparison=baselines.table(networks, fits, scores),
         per_class=segmentation.per_class(counts, classes),
         predictions=pictures,
-        finish=lambda network: export.any_size(network, config.resize),
+        finish=lambda network: any_size.build(network, config.resize),
     )
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
     find = masks_of(networks["staged"])
