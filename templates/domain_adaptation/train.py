@@ -16,7 +16,7 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,9 @@ import tensorflow as tf
 from runner.devices import strategy
 from runner.errors import InputError
 from runner.networks import inference
-from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
-from runner.pictures import gradcam, reference
+from runner.pictures import any_size, gradcam, reference
 from runner.pictures.batches import batches
-from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import classification
 from runner.training.checkpoint import Checkpointing

@@ -8,11 +8,12 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.data.batches import Batches
+from runner.data.examples import Data, labels_of
 from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.picture_runs import predict
-from runner.pictures import load as data
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
 
 from .config import Config
@@ -22,8 +23,8 @@ from .config import Config
 class Domains:
     """The two data sets, over the same classes. The label of every target picture is -1 but in the test."""
 
-    source: data.Data
-    target: data.Data
+    source: Data
+    target: Data
     unlabelled: pd.DataFrame
     """The manifest's rows of the pictures in `target_unlabelled`, which are in `target.train`."""
 
@@ -61,8 +62,8 @@ def load(config: Config) -> Domains:
     to the test in proportion.
     """
 
-    def one(name: str, labels_per_class: int | None) -> data.Data:
-        return data.load(
+    def one(name: str, labels_per_class: int | None) -> Data:
+        return load_pictures(
             name,
             config.image_size,
             seed=config.machine.seed,
@@ -84,7 +85,9 @@ def load(config: Config) -> Domains:
     target = dataclasses.replace(target, train=hide(target.train), val=hide(target.val))
     more = pd.DataFrame()
     if config.target_unlabelled:
-        pictures, more, problems = unlabelled(config, len(target.manifest) + len(source.manifest))
+        pictures, more, problems = unlabelled(
+            config, len(target.manifest) + len(source.manifest), target.classes
+        )
         target = dataclasses.replace(
             target,
             train=target.train.concatenate(pictures),
@@ -100,12 +103,14 @@ def load(config: Config) -> Domains:
     return Domains(source, target, more)
 
 
-def hide(examples: tf.data.Dataset) -> tf.data.Dataset:
+def hide(examples: tf.Dataset) -> tf.Dataset:
     """The same examples with -1 for each label, which is no class: its one-hot form is all 0."""
     return examples.map(lambda example: example | {"label": tf.constant(-1, tf.int64)})
 
 
-def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataFrame, pd.DataFrame]:
+def unlabelled(
+    config: Config, first_id: int, classes: tuple[str, ...]
+) -> tuple[tf.Dataset, pd.DataFrame, pd.DataFrame]:
     """The pictures of `target_unlabelled` as examples with the label -1, their rows for the manifest, and
     problems as a `Data` has them.
     """
@@ -120,12 +125,13 @@ def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataF
             f"pictures ({reason}); give a folder of pictures, or skip such files with on_bad_data='skip'."
         )
     readable = np.array([readable for _, readable, _ in notes])
-    rows = pd.DataFrame({"path": [path for path, _, _ in notes], "label": ""})
+    rows = pd.DataFrame({"path": [path for path, _, _ in notes]})
+    rows["label"] = labels_of([""] * len(rows), classes)
     rows["split"] = np.where(readable, "train", "skipped")
     ids = first_id + np.flatnonzero(readable)
     pictures = np.concatenate([batch.pictures for batch in read])
     labels = np.full(len(ids), -1, np.int64)
-    examples = tf.data.Dataset.from_tensor_slices({"id": ids, "input": pictures, "label": labels})
+    examples = tf.Dataset.from_tensor_slices({"id": ids, "input": pictures, "label": labels})
     return examples, rows, pd.DataFrame(unreadable, columns=["path", "kind", "message"])
 
 
@@ -138,7 +144,7 @@ def both_domains(config: Config, domains: Domains, name: str) -> Batches:
     Each domain goes through its own epochs, of full batches only; an epoch is one pass over the source.
     """
 
-    def part(examples: data.Data, seed: int, strength: str) -> Batches:
+    def part(examples: Data, seed: int, strength: str) -> Batches:
         return batches(
             examples,
             "train",
@@ -165,9 +171,9 @@ def both_domains(config: Config, domains: Domains, name: str) -> Batches:
             "label": parts["source"]["label"],
         }
 
-    def make(start: int | None, share: multi_worker.Share | None) -> tf.data.Dataset:
+    def make(start: int | None, share: multi_worker.Share | None) -> tf.Dataset:
         each = {name: one.after(start or 0, share) for name, one in parts.items()}
-        zipped = tf.data.Dataset.zip(each).map(together)
+        zipped = tf.Dataset.zip(each).map(together)
         if start is not None:
             return zipped
         return zipped.take(steps).apply(tf.data.experimental.assert_cardinality(steps))

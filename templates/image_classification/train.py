@@ -28,12 +28,10 @@ from runner.data.examples import Data, compared_groups
 from runner.devices import strategy
 from runner.errors import InputError, suggest
 from runner.networks import inference
-from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
-from runner.pictures import gradcam, reference
+from runner.pictures import any_size, gradcam, reference
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
-from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import assessment, classification
 from runner.training import baselines

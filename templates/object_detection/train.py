@@ -16,7 +16,6 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,13 +24,13 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from runner.data.examples import Data, compared_groups
+from runner.data.examples import Data
 from runner.devices import strategy
-from runner.picture_runs import export
-from runner.pictures import boxes, images
+from runner.picture_runs import answers, export
+from runner.picture_runs import predict as new_pictures
+from runner.pictures import any_size, boxes
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
-from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import detection
 from runner.training import baselines

@@ -16,18 +16,20 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
-from runner.data.examples import Data, compared_groups
+from runner.data.examples import Data
 from runner.devices import strategy
 from runner.errors import InputError
-from runner.picture_runs import export
-from runner.pictures import images, masks
+from runner.picture_runs import answers, export
+from runner.picture_runs import predict as new_pictures
+from runner.pictures import any_size, masks
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
