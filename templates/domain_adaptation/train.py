@@ -98,7 +98,7 @@ def fit_all(
     return networks, fits
 
 
-def target_pictures(config: Config, domains: Domains) -> tf.Dataset:
+def target_pictures(config: Config, domains: Domains) -> tf.data.Dataset:
     """Batches of the target's training pictures, in random order, as they are."""
     return batches(domains.target, "train", config.batch_size, shuffle=True, seed=config.machine.seed).plain()
 
@@ -109,7 +109,7 @@ def learns_statistics(config: Config) -> bool:
 
 
 def judge(
-    config: Config, networks: dict[str, keras.Model], split: tf.Dataset, classes: tuple[str, ...]
+    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
     """What each network answers on a split, which is read once; see `classification.tables`."""
     return classification.tables(*inference.outputs(networks, split), classes)

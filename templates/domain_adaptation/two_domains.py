@@ -103,14 +103,14 @@ def load(config: Config) -> Domains:
     return Domains(source, target, more)
 
 
-def hide(examples: tf.Dataset) -> tf.Dataset:
+def hide(examples: tf.data.Dataset) -> tf.data.Dataset:
     """The same examples with -1 for each label, which is no class: its one-hot form is all 0."""
     return examples.map(lambda example: example | {"label": tf.constant(-1, tf.int64)})
 
 
 def unlabelled(
     config: Config, first_id: int, classes: tuple[str, ...]
-) -> tuple[tf.Dataset, pd.DataFrame, pd.DataFrame]:
+) -> tuple[tf.data.Dataset, pd.DataFrame, pd.DataFrame]:
     """The pictures of `target_unlabelled` as examples with the label -1, their rows for the manifest, and
     problems as a `Data` has them.
     """
@@ -131,7 +131,7 @@ def unlabelled(
     ids = first_id + np.flatnonzero(readable)
     pictures = np.concatenate([batch.pictures for batch in read])
     labels = np.full(len(ids), -1, np.int64)
-    examples = tf.Dataset.from_tensor_slices({"id": ids, "input": pictures, "label": labels})
+    examples = tf.data.Dataset.from_tensor_slices({"id": ids, "input": pictures, "label": labels})
     return examples, rows, pd.DataFrame(unreadable, columns=["path", "kind", "message"])
 
 
@@ -171,9 +171,9 @@ def both_domains(config: Config, domains: Domains, name: str) -> Batches:
             "label": parts["source"]["label"],
         }
 
-    def make(start: int | None, share: multi_worker.Share | None) -> tf.Dataset:
+    def make(start: int | None, share: multi_worker.Share | None) -> tf.data.Dataset:
         each = {name: one.after(start or 0, share) for name, one in parts.items()}
-        zipped = tf.Dataset.zip(each).map(together)
+        zipped = tf.data.Dataset.zip(each).map(together)
         if start is not None:
             return zipped
         return zipped.take(steps).apply(tf.data.experimental.assert_cardinality(steps))

@@ -106,7 +106,7 @@ def fit(
 
 
 def judge(
-    config: Config, networks: dict[str, keras.Model], split: tf.Dataset, classes: tuple[str, ...]
+    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
     """What each network answers on a split, which is read once; see `classification.tables`."""
     return classification.tables(*inference.outputs(networks, split), classes)

@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from runner.data.examples import Data
 from runner.devices import strategy
+from runner.networks import inference
 from runner.picture_runs import answers, export
 from runner.picture_runs import predict as new_pictures
 from runner.pictures import any_size, boxes
@@ -91,21 +92,19 @@ def fit(
 
 
 def judge(
-    config: Config, networks: dict[str, keras.Model], split: tf.Dataset, classes: tuple[str, ...]
+    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
-    batches = split.batch(32)
-    step = {name: _step(network, batches.element_spec["input"], config) for name, network in networks.items()}
+    spec = split.batch(32).element_spec["input"]
+    steps = {name: _step(network, spec, config) for name, network in networks.items()}
     ids, truth, found = [], [], {name: [] for name in networks}
-    for batch in batches.prefetch(tf.data.AUTOTUNE):
-        batch_ids = batch["id"].numpy()
-        ids.extend(batch_ids.tolist())
-        there = batch["classes"].numpy() >= 0
-        truth.append(_table(batch_ids, batch["boxes"].numpy(), batch["classes"].numpy(), there, classes))
-        for name in networks:
-            where, scores, numbers, count = (part.numpy() for part in step[name](batch["input"]))
+    for known, answered in inference.batches(steps, split, 32):
+        ids.extend(known["id"].tolist())
+        there = known["classes"] >= 0
+        truth.append(_table(known["id"], known["boxes"], known["classes"], there, classes))
+        for name, (where, scores, numbers, count) in answered.items():
             valid = np.arange(scores.shape[1])[None] < count[:, None]
-            table = _table(batch_ids, where, numbers, valid, classes)
+            table = _table(known["id"], where, numbers, valid, classes)
             found[name].append(table.assign(score=scores[valid]))
     truth = pd.concat(truth, ignore_index=True)
     return {
@@ -197,12 +196,8 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
 
 
 def _step(network: keras.Model, spec: tf.TensorSpec, config: Config):
-    """From pictures to detections, compiled once (see `evaluation.predict`)."""
-
-    def step(batch):
-        return method.decode(network(batch, training=False), iou=config.overlap)
-
-    return tf.function(step, input_signature=[spec]).get_concrete_function()
+    """From pictures to detections, compiled once."""
+    return inference.forward(network, lambda found: method.decode(found, iou=config.overlap), spec)
 
 
 def _table(ids, where, numbers, there, classes) -> pd.DataFrame:

@@ -27,6 +27,7 @@ import tensorflow as tf
 from runner.data.examples import Data
 from runner.devices import strategy
 from runner.errors import InputError
+from runner.networks import inference
 from runner.picture_runs import answers, export
 from runner.picture_runs import predict as new_pictures
 from runner.pictures import any_size, masks
@@ -100,17 +101,14 @@ def fit(
 
 
 def judge(
-    config: Config, networks: dict[str, keras.Model], split: tf.Dataset, classes: tuple[str, ...]
+    config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, segmentation.Counts]:
     """What each network gets right on a split, which is read once."""
     find = {name: masks_of(network) for name, network in networks.items()}
     counted = {name: [] for name in find}
-    for batch in split.batch(32).prefetch(tf.data.AUTOTUNE):
-        for name in find:
-            found = find[name](batch["input"]).numpy()
-            counted[name].append(
-                segmentation.count(batch["id"].numpy(), batch["mask"].numpy(), found, len(classes))
-            )
+    for known, answered in inference.batches(find, split, 32):
+        for name, found in answered.items():
+            counted[name].append(segmentation.count(known["id"], known["mask"], found, len(classes)))
     return {name: segmentation.join(parts) for name, parts in counted.items()}
 
 
@@ -191,13 +189,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
 
 def masks_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """A compiled function: uint8 pictures (batch, s, s, 3) to each pixel's class, int64 (batch, s, s)."""
-    pictures = tf.TensorSpec((None, *network.input.shape[1:]), tf.uint8)
-    # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch. Concrete, or
-    # TensorFlow counts the networks of a comparison as one function that is traced over and over, and warns.
-    find = tf.function(
-        lambda batch: tf.argmax(network(batch, training=False), axis=-1), input_signature=[pictures]
-    )
-    return find.get_concrete_function()
+    return inference.forward(network, lambda logits: tf.argmax(logits, axis=-1))
 
 
 if __name__ == "__main__":
