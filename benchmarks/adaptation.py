@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from runner import atomic, fields, flags
+from runner.networks import inference
 from runner.scores import classification
 from runner.stage import Stage
 from templates.domain_adaptation import choice, train

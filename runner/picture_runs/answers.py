@@ -10,8 +10,8 @@ from PIL import Image
 
 from runner import atomic
 from runner.picture_runs.predict import Batch
-from runner.pictures import images
-from runner.pictures.masks import IGNORE, at_own_size
+from runner.pictures import square
+from runner.pictures.masks import IGNORE
 from runner.report import overlays
 from runner.scores import detection
 from runner.scores.detection import BOX
@@ -50,7 +50,7 @@ def boxes(
         place = next(of_readable)
         where, scores, numbers = (part[place][: found[3][place]] for part in found[:3])
         width, height = batch.sizes[place]
-        scale_x, scale_y, shift_x, shift_y = images.box_matrix(width, height, size, how)
+        scale_x, scale_y, shift_x, shift_y = square.matrix(width, height, size, how)
         where = (where.astype("float64") - [shift_x, shift_y] * 2) / ([scale_x, scale_y] * 2)
         where = where.clip(0, [width, height] * 2)
         if folder is not None and number < DRAWN:
@@ -102,7 +102,7 @@ def masks(
         if not readable:
             continue
         place = next(of_readable)
-        mask = at_own_size(found[place], *batch.sizes[place], how)
+        mask = square.mask_at_own_size(found[place], *batch.sizes[place], how, IGNORE)
         counts = np.bincount(mask[mask != IGNORE], minlength=len(classes))
         row |= {f"share:{name}": count / counts.sum() for name, count in zip(classes, counts, strict=True)}
         if folder is not None:
@@ -111,7 +111,7 @@ def masks(
             row["mask"] = save(folder, path, number, ".png", image)
             if number < DRAWN:
                 shown = batch.shown[place]
-                over = at_own_size(found[place], *shown.shape[1::-1], how)
+                over = square.mask_at_own_size(found[place], *shown.shape[1::-1], how, IGNORE)
                 picture = Image.fromarray(overlays.overlay(shown, over, palette))
                 row["drawn"] = save(folder, path, number, ".jpg", picture)
         rows[-1] = row

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from runner.networks import inference
 from runner.pictures import reference
 from runner.report import figures
 from runner.scores import classification
@@ -46,19 +47,10 @@ class Seen:
 
 def look(network: keras.Model, parts: dict[str, tf.data.Dataset]) -> dict[str, Seen]:
     """Run the network over unbatched datasets, each in its order."""
-    extractor = reference.extractor(network, "head")
-    # Concrete, or TensorFlow takes the networks of a comparison for one function that is traced anew.
-    step = tf.function(
-        lambda images: extractor(images, training=False),
-        input_signature=[tf.TensorSpec((None, *network.input.shape[1:]), network.input.dtype)],
-        autograph=False,
-    ).get_concrete_function()
+    step = {"it": inference.forward(reference.extractor(network, "head"))}
     found = {}
     for name, examples in parts.items():
-        rows = [
-            (*(tf.cast(one, tf.float32).numpy() for one in step(batch["input"])), batch["label"].numpy())
-            for batch in examples.batch(250)
-        ]
+        rows = [(*seen["it"], known["label"]) for known, seen in inference.batches(step, examples, 250)]
         found[name] = Seen(*(np.concatenate(part) for part in zip(*rows, strict=True)))
     return found
 

@@ -4,10 +4,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from runner.data.examples import Data
 from runner.networks import backbones
 from runner.networks.backbones import Block
 from runner.pictures import reference
-from runner.pictures.load import Data
 
 from . import method
 from .config import Config

@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from runner.devices import strategy
 from runner.errors import InputError
+from runner.networks import inference
 from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
 from runner.pictures import gradcam, reference
@@ -112,8 +113,8 @@ def learns_statistics(config: Config) -> bool:
 def judge(
     config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
-    """What each network answers on a split, which is read once; see `classification.predict`."""
-    return classification.predict(networks, split, classes)
+    """What each network answers on a split, which is read once; see `classification.tables`."""
+    return classification.tables(*inference.outputs(networks, split), classes)
 
 
 def predict(run: str | Path, inputs: Iterable[str | Path]) -> pd.DataFrame:
@@ -137,7 +138,7 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> pd.DataFrame:
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
     with runs.start(config, __package__) as run:
-        domains = run.load(load, two_domains.counts)
+        domains = run.load(load)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, domains.source)
         check_batch_norm(run.config, network)

@@ -8,12 +8,12 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.data.batches import Batches
+from runner.data.examples import Data, labels_of, splits_in_words
 from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.picture_runs import predict
-from runner.pictures import load as data
 from runner.pictures.batches import batches
-from runner.runs import run as runs
+from runner.pictures.load import load as load_pictures
 
 from .config import Config
 
@@ -22,8 +22,8 @@ from .config import Config
 class Domains:
     """The two data sets, over the same classes. The label of every target picture is -1 but in the test."""
 
-    source: data.Data
-    target: data.Data
+    source: Data
+    target: Data
     unlabelled: pd.DataFrame
     """The manifest's rows of the pictures in `target_unlabelled`, which are in `target.train`."""
 
@@ -47,11 +47,10 @@ class Domains:
         parts = {"target": self.target.problems, "source": self.source.problems}
         return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
 
-
-def counts(domains: Domains) -> str:
-    """What is printed of the data: a line for each domain, "source: train 400, val 100, test 100"."""
-    of = {"source": domains.source, "target": domains.target}
-    return "\n".join(f"{name}: {runs.of_splits(examples.manifest)}" for name, examples in of.items())
+    def in_words(self) -> str:
+        """A line for each domain: "source: train 400, val 100, test 100"."""
+        of = {"source": self.source, "target": self.target}
+        return "\n".join(f"{name}: {splits_in_words(examples.manifest)}" for name, examples in of.items())
 
 
 def load(config: Config) -> Domains:
@@ -61,8 +60,8 @@ def load(config: Config) -> Domains:
     to the test in proportion.
     """
 
-    def one(name: str, labels_per_class: int | None) -> data.Data:
-        return data.load(
+    def one(name: str, labels_per_class: int | None) -> Data:
+        return load_pictures(
             name,
             config.image_size,
             seed=config.machine.seed,
@@ -84,7 +83,9 @@ def load(config: Config) -> Domains:
     target = dataclasses.replace(target, train=hide(target.train), val=hide(target.val))
     more = pd.DataFrame()
     if config.target_unlabelled:
-        pictures, more, problems = unlabelled(config, len(target.manifest) + len(source.manifest))
+        pictures, more, problems = unlabelled(
+            config, len(target.manifest) + len(source.manifest), target.classes
+        )
         target = dataclasses.replace(
             target,
             train=target.train.concatenate(pictures),
@@ -105,7 +106,9 @@ def hide(examples: tf.data.Dataset) -> tf.data.Dataset:
     return examples.map(lambda example: example | {"label": tf.constant(-1, tf.int64)})
 
 
-def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataFrame, pd.DataFrame]:
+def unlabelled(
+    config: Config, first_id: int, classes: tuple[str, ...]
+) -> tuple[tf.data.Dataset, pd.DataFrame, pd.DataFrame]:
     """The pictures of `target_unlabelled` as examples with the label -1, their rows for the manifest, and
     problems as a `Data` has them.
     """
@@ -120,7 +123,8 @@ def unlabelled(config: Config, first_id: int) -> tuple[tf.data.Dataset, pd.DataF
             f"pictures ({reason}); give a folder of pictures, or skip such files with on_bad_data='skip'."
         )
     readable = np.array([readable for _, readable, _ in notes])
-    rows = pd.DataFrame({"path": [path for path, _, _ in notes], "label": ""})
+    rows = pd.DataFrame({"path": [path for path, _, _ in notes]})
+    rows["label"] = labels_of([""] * len(rows), classes)
     rows["split"] = np.where(readable, "train", "skipped")
     ids = first_id + np.flatnonzero(readable)
     pictures = np.concatenate([batch.pictures for batch in read])
@@ -138,7 +142,7 @@ def both_domains(config: Config, domains: Domains, name: str) -> Batches:
     Each domain goes through its own epochs, of full batches only; an epoch is one pass over the source.
     """
 
-    def part(examples: data.Data, seed: int, strength: str) -> Batches:
+    def part(examples: Data, seed: int, strength: str) -> Batches:
         return batches(
             examples,
             "train",

@@ -2,9 +2,9 @@
 
 import keras
 
+from runner.data.examples import Data
 from runner.networks import backbones
 from runner.networks.backbones import Block
-from runner.pictures.load import Data
 
 from .config import Config
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from runner.augment import views as augment
+from runner.data.examples import Data
 from runner.pictures import gradcam
-from runner.pictures.load import Data
 from runner.report import card as cards
 from runner.report import page as report
 from runner.scores import classification

@@ -24,13 +24,15 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
+from runner.data.examples import Data, compared_groups
 from runner.devices import strategy
 from runner.errors import InputError, suggest
+from runner.networks import inference
 from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
 from runner.pictures import gradcam, reference
-from runner.pictures import load as data
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import assessment, classification
@@ -42,9 +44,9 @@ from runner.training.frozen import FrozenPrefix
 from . import model, sections
 
 
-def load(config: Config) -> data.Data:
+def load(config: Config) -> Data:
     """The three splits, resized, and their manifest."""
-    examples = data.load(
+    examples = load_pictures(
         config.data,
         config.image_size,
         seed=config.machine.seed,
@@ -65,7 +67,7 @@ def load(config: Config) -> data.Data:
 
 
 def fit(
-    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
+    config: Config, examples: Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     with strategy.scope(config.machine, config.backbone):
@@ -108,8 +110,8 @@ def fit(
 def judge(
     config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
-    """What each network answers on a split, which is read once; see `classification.predict`."""
-    return classification.predict(networks, split, classes)
+    """What each network answers on a split, which is read once; see `classification.tables`."""
+    return classification.tables(*inference.outputs(networks, split), classes)
 
 
 def predict(run: str | Path, inputs: Iterable[str | Path]) -> pd.DataFrame:
@@ -148,7 +150,7 @@ def main(config: Config) -> Path:
         return run.folder
 
 
-def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: dict, blocks: Any) -> None:
+def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, blocks: Any) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
     validation = judge(config, networks, examples.val, classes)
@@ -169,7 +171,7 @@ def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: d
         validation["staged"],
         predictions,
         classes,
-        data.compared_groups(examples),
+        compared_groups(examples),
         config.positive,
         config.operating_point,
     )

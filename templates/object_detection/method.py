@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from runner.data.examples import Data
 from runner.errors import InputError
-from runner.pictures.load import Data
 
 from .config import Config
 

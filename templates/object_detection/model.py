@@ -10,10 +10,10 @@ import math
 
 import keras
 
+from runner.data.examples import Data
 from runner.errors import InputError
 from runner.networks import backbones
 from runner.networks.backbones import Block
-from runner.pictures.load import Data
 
 from .config import Config
 from .method import Points, points

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from runner.pictures import load as data
+from runner.data.examples import Data
 from runner.pictures.batches import batches
 from runner.report import card as cards
 from runner.report import sheets as pictures
 from runner.report.page import Section, collect_pictures
-from runner.runs import run as runs
 from runner.scores import detection
 from runner.scores.detection import BOX, Evaluation
 
@@ -22,13 +21,7 @@ FOUND, MISSED, RIGHT, WRONG = (255, 255, 255), (255, 208, 0), (64, 224, 96), (25
 SHOWN, WORST, COLUMNS = 16, 12, 4
 
 
-def counts(examples: data.Data) -> str:
-    """What is printed of the data: "3 classes, 4897 boxes; pictures: train 200, val 200, test 400"."""
-    of_splits = runs.of_splits(examples.manifest)
-    return f"{len(examples.classes)} classes, {examples.amounts.sum()} boxes; pictures: {of_splits}"
-
-
-def question(config: Config, examples: data.Data) -> str:
+def question(config: Config, examples: Data) -> str:
     """What the run was to answer."""
     few = "all" if config.train_examples is None else f"{config.train_examples}"
     return (
@@ -38,7 +31,7 @@ def question(config: Config, examples: data.Data) -> str:
     )
 
 
-def sections(config: Config, examples: data.Data, test: Evaluation) -> dict[str, Any]:
+def sections(config: Config, examples: Data, test: Evaluation) -> dict[str, Any]:
     """What `page.write` shows of this task: numbers by class and size, and boxes on pictures.
 
     test: of the network that is handed out. `examples.test` must be open.
@@ -78,7 +71,7 @@ def sections(config: Config, examples: data.Data, test: Evaluation) -> dict[str,
     return {"pictures": collect_pictures(examples), "score": ("ap50", "AP50"), "sections": shown}
 
 
-def card(config: Config, examples: data.Data) -> cards.Task:
+def card(config: Config, examples: Data) -> cards.Task:
     """What the model card says of this task."""
     return cards.Task(
         title=Path(config.data).name,
@@ -126,7 +119,7 @@ def worst(test: Evaluation, least_score: float) -> tuple[pd.DataFrame, pd.DataFr
     return wrong, missed.loc[area.nlargest(WORST).index]
 
 
-def training_pictures(config: Config, examples: data.Data, count: int = 8) -> list[np.ndarray]:
+def training_pictures(config: Config, examples: Data, count: int = 8) -> list[np.ndarray]:
     """Augmented training pictures with their boxes drawn, uint8 (side, side, 3)."""
     views = batches(
         examples,

@@ -25,11 +25,13 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from runner.data.examples import Data
 from runner.devices import strategy
+from runner.networks import inference
 from runner.picture_runs import export
-from runner.pictures import boxes, images
-from runner.pictures import load as data
+from runner.pictures import boxes, images, square
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import detection
@@ -40,9 +42,9 @@ from runner.training.fit import Fit, fit_stages
 from . import method, model, sections
 
 
-def load(config: Config) -> data.Data:
+def load(config: Config) -> Data:
     """The three splits, resized, with their boxes, and their manifest."""
-    return data.load(
+    return load_pictures(
         boxes.find(config.data),
         config.image_size,
         seed=config.machine.seed,
@@ -55,7 +57,7 @@ def load(config: Config) -> data.Data:
 
 
 def fit(
-    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
+    config: Config, examples: Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     with strategy.scope(config.machine, config.backbone):
@@ -94,18 +96,16 @@ def judge(
     config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
-    batches = split.batch(32)
-    step = {name: _step(network, batches.element_spec["input"], config) for name, network in networks.items()}
+    spec = split.batch(32).element_spec["input"]
+    steps = {name: _step(network, spec, config) for name, network in networks.items()}
     ids, truth, found = [], [], {name: [] for name in networks}
-    for batch in batches.prefetch(tf.data.AUTOTUNE):
-        batch_ids = batch["id"].numpy()
-        ids.extend(batch_ids.tolist())
-        there = batch["classes"].numpy() >= 0
-        truth.append(_table(batch_ids, batch["boxes"].numpy(), batch["classes"].numpy(), there, classes))
-        for name in networks:
-            where, scores, numbers, count = (part.numpy() for part in step[name](batch["input"]))
+    for known, answers in inference.batches(steps, split, 32):
+        ids.extend(known["id"].tolist())
+        there = known["classes"] >= 0
+        truth.append(_table(known["id"], known["boxes"], known["classes"], there, classes))
+        for name, (where, scores, numbers, count) in answers.items():
             valid = np.arange(scores.shape[1])[None] < count[:, None]
-            table = _table(batch_ids, where, numbers, valid, classes)
+            table = _table(known["id"], where, numbers, valid, classes)
             found[name].append(table.assign(score=scores[valid]))
     truth = pd.concat(truth, ignore_index=True)
     return {
@@ -126,10 +126,10 @@ def predict(run: str | Path, inputs: Iterable[str | Path], least_score: float = 
     size, how, tables = config["image_size"], config["resize"], []
     for path in inputs:
         with images.decoded(path) as (picture, _):
-            square = images.resize(picture, size, how)
-            scale_x, scale_y, shift_x, shift_y = images.box_matrix(*picture.size, size, how)
+            resized = square.resize(picture, size, how)
+            scale_x, scale_y, shift_x, shift_y = square.matrix(*picture.size, size, how)
             most = np.array([*picture.size, *picture.size])
-        output = network.predict_on_batch(square[None])
+        output = network.predict_on_batch(resized[None])
         where, scores, numbers, count = (
             part.numpy()[0] for part in method.decode(output, least_score=least_score, iou=config["overlap"])
         )
@@ -146,7 +146,7 @@ def predict(run: str | Path, inputs: Iterable[str | Path], least_score: float = 
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
     with runs.start(config, __package__) as run:
-        examples = run.load(load, sections.counts)
+        examples = run.load(load)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
         export.any_size(network, run.config.resize)
@@ -160,7 +160,7 @@ def main(config: Config) -> Path:
         return run.folder
 
 
-def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: dict) -> None:
+def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
     validation = judge(config, networks, examples.val, classes)
@@ -200,12 +200,8 @@ def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: d
 
 
 def _step(network: keras.Model, spec: tf.TensorSpec, config: Config):
-    """From pictures to detections, compiled once (see `evaluation.predict`)."""
-
-    def step(batch):
-        return method.decode(network(batch, training=False), iou=config.overlap)
-
-    return tf.function(step, input_signature=[spec]).get_concrete_function()
+    """From pictures to detections, compiled once."""
+    return inference.forward(network, lambda found: method.decode(found, iou=config.overlap), spec)
 
 
 def _table(ids, where, numbers, there, classes) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from runner.pictures.load import Data
+from runner.data.examples import Data
 from runner.pictures.masks import IGNORE
 from runner.scores import segmentation
 

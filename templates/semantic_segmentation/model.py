@@ -5,9 +5,9 @@ U-Net (Ronneberger, Fischer, Brox 2015, arXiv:1505.04597) or DeepLabV3+ (Chen et
 
 import keras
 
+from runner.data.examples import Data
 from runner.networks import backbones
 from runner.networks.backbones import Block
-from runner.pictures.load import Data
 
 from .config import Config
 

@@ -9,8 +9,8 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.augment import views as augment
+from runner.data.examples import Data
 from runner.pictures import masks
-from runner.pictures.load import Data
 from runner.report import card as cards
 from runner.report import overlays
 from runner.report import page as report

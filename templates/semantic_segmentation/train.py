@@ -23,12 +23,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from runner.data.examples import Data
 from runner.devices import strategy
 from runner.errors import InputError
+from runner.networks import inference
 from runner.picture_runs import export
-from runner.pictures import images, masks
-from runner.pictures import load as data
+from runner.pictures import images, masks, square
 from runner.pictures.batches import batches
+from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
 from runner.scores import segmentation
 from runner.training import baselines
@@ -38,9 +40,9 @@ from runner.training.fit import Fit, fit_stages
 from . import method, model, sections
 
 
-def load(config: Config) -> data.Data:
+def load(config: Config) -> Data:
     """The three splits with masks, resized, and their manifest."""
-    examples = data.load(
+    examples = load_pictures(
         masks.find(config.data, config.ignore, config.classes),
         config.image_size,
         seed=config.machine.seed,
@@ -59,7 +61,7 @@ def load(config: Config) -> data.Data:
 
 
 def fit(
-    config: Config, examples: data.Data, name: str = "", checkpoints: Checkpointing | None = None
+    config: Config, examples: Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
     with strategy.scope(config.machine, config.backbone):
@@ -102,12 +104,9 @@ def judge(
     """What each network gets right on a split, which is read once."""
     find = {name: masks_of(network) for name, network in networks.items()}
     counted = {name: [] for name in find}
-    for batch in split.batch(32).prefetch(tf.data.AUTOTUNE):
-        for name in find:
-            found = find[name](batch["input"]).numpy()
-            counted[name].append(
-                segmentation.count(batch["id"].numpy(), batch["mask"].numpy(), found, len(classes))
-            )
+    for known, found in inference.batches(find, split, 32):
+        for name, predicted in found.items():
+            counted[name].append(segmentation.count(known["id"], known["mask"], predicted, len(classes)))
     return {name: segmentation.join(parts) for name, parts in counted.items()}
 
 
@@ -127,7 +126,7 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> dict[str, np.ndarr
         except images.Unreadable as error:
             raise InputError(f"{file} cannot be used: {error}.") from None
         mask = np.argmax(logits[0], axis=-1).astype(np.uint8)
-        found[str(file)] = masks.at_own_size(mask, width, height, config["resize"])
+        found[str(file)] = square.mask_at_own_size(mask, width, height, config["resize"], masks.IGNORE)
     return found
 
 
@@ -147,7 +146,7 @@ def main(config: Config) -> Path:
         return run.folder
 
 
-def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: dict) -> None:
+def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
     validation = judge(config, networks, examples.val, classes)
@@ -191,13 +190,7 @@ def judge_and_report(run: runs.Run, examples: data.Data, networks: dict, fits: d
 
 def masks_of(network: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """A compiled function: uint8 pictures (batch, s, s, 3) to each pixel's class, int64 (batch, s, s)."""
-    pictures = tf.TensorSpec((None, *network.input.shape[1:]), tf.uint8)
-    # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch. Concrete, or
-    # TensorFlow counts the networks of a comparison as one function that is traced over and over, and warns.
-    find = tf.function(
-        lambda batch: tf.argmax(network(batch, training=False), axis=-1), input_signature=[pictures]
-    )
-    return find.get_concrete_function()
+    return inference.forward(network, lambda logits: tf.argmax(logits, axis=-1))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from PIL import Image
 
 from runner.errors import InputError
 from runner.picture_runs import predict
-from runner.pictures import any_size, images
+from runner.pictures import any_size, images, square
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = 16
