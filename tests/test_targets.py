@@ -12,6 +12,7 @@ from runner.data.examples import summary
 from runner.data.source import Source, Target
 from runner.errors import InputError
 from runner.pictures import images, square
+from runner.pictures.batches import batches as batches_of
 from runner.pictures.load import load
 from runner.report import page as report
 

@@ -16,12 +16,12 @@ modulo N, which is what one dispatcher with N workers does not promise. That hol
 
 An input worker begins anew with each iterator: of a dataset that shuffles or draws otherwise in each pass it
 gives the first pass again, without a word. Training needs one dataset without end for all its epochs, as
-`batching.named_batches(..., start=0)` makes it, and `steps_per_epoch`. Every random order needs a seed.
+`data.batches.SplitBatches` makes it in `after`, and `steps_per_epoch`. Every random order needs a seed.
 
 Pictures in memory (`in_memory.datasets`) go to each worker once with the graph. They must be below 2 GB in
 a split: with more TensorFlow 2.21 ends the process instead of raising an error. What runs Python in the
 dataset (`tf.py_function`, `tf.numpy_function`, `from_generator`) cannot be sent: pictures that are too many
-for the memory (decoded by Pillow, see `decoding.dataset`) stay where they are read. `batching.named_batches`
+for the memory (decoded by Pillow, see `decoding.dataset`) stay where they are read. `SplitBatches`
 says so.
 
 TensorFlow opens the workers' ports on all interfaces and asks nobody who they are, as it does with those of

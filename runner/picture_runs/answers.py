@@ -11,9 +11,8 @@ from PIL import Image
 from runner import atomic
 from runner.picture_runs.predict import Batch
 from runner.pictures import square
-from runner.pictures.masks import IGNORE
-from runner.report import overlays
-from runner.scores import detection
+from runner.pictures.mask_values import IGNORE
+from runner.report import drawing
 from runner.scores.detection import BOX
 
 DRAWN = 1000
@@ -38,7 +37,7 @@ def boxes(
     and how many of each n count (readable,), the best ones first; None where no file could be read. config:
     of the run, with image_size and resize. folder: None draws nothing.
     """
-    size, how, palette = config["image_size"], config["resize"], overlays.colours(len(classes) + 1)[1:]
+    size, how, palette = config["image_size"], config["resize"], drawing.colours(len(classes) + 1)[1:]
     of_readable, rows = iter(range(len(batch.pictures))), []
     for number, path, readable, note in zip(
         batch.index, batch.paths, batch.readable, batch.notes, strict=True
@@ -59,7 +58,7 @@ def boxes(
                 (*box, tuple(map(int, palette[one])), f"{classes[one]} {score:.2f}")
                 for box, one, score in zip(where * ratio, numbers, scores, strict=True)
             ][::-1]  # the surest on top
-            picture = Image.fromarray(detection.draw(batch.shown[place], shown))
+            picture = Image.fromarray(drawing.boxes(batch.shown[place], shown))
             empty["drawn"] = save(folder, path, number, ".jpg", picture)
         rows += [
             {**empty, "detections": len(scores), "class": classes[one], "score": float(score)}
@@ -89,7 +88,7 @@ def masks(
 
     found: uint8 (size, size), class numbers, of each picture that could be read. config, folder: see `boxes`.
     """
-    how, palette = config["resize"], overlays.colours(len(classes))
+    how, palette = config["resize"], drawing.colours(len(classes))
     colours = np.full((256, 3), 128, np.uint8)
     colours[: len(classes)] = palette
     of_readable, rows = iter(range(len(batch.pictures))), []
@@ -112,7 +111,7 @@ def masks(
             if number < DRAWN:
                 shown = batch.shown[place]
                 over = square.mask_at_own_size(found[place], *shown.shape[1::-1], how, IGNORE)
-                picture = Image.fromarray(overlays.overlay(shown, over, palette))
+                picture = Image.fromarray(drawing.overlay(shown, over, palette))
                 row["drawn"] = save(folder, path, number, ".jpg", picture)
         rows[-1] = row
     return pd.DataFrame(rows, batch.index)

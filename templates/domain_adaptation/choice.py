@@ -47,10 +47,10 @@ class Seen:
 
 def look(network: keras.Model, parts: dict[str, tf.data.Dataset]) -> dict[str, Seen]:
     """Run the network over unbatched datasets, each in its order."""
-    step = {"it": inference.forward(reference.extractor(network, "head"))}
+    step = {"": inference.forward(reference.extractor(network, "head"))}
     found = {}
     for name, examples in parts.items():
-        rows = [(*seen["it"], known["label"]) for known, seen in inference.batches(step, examples, 250)]
+        rows = [(*seen[""], known["label"]) for known, seen in inference.batches(step, examples, 250)]
         found[name] = Seen(*(np.concatenate(part) for part in zip(*rows, strict=True)))
     return found
 

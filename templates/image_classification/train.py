@@ -16,7 +16,7 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,10 @@ from runner.data.examples import Data, compared_groups
 from runner.devices import strategy
 from runner.errors import InputError, suggest
 from runner.networks import inference
-from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
-from runner.pictures import gradcam, reference
+from runner.pictures import any_size, gradcam, reference
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
-from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import assessment, classification
 from runner.training import baselines
@@ -114,22 +112,15 @@ def judge(
     return classification.tables(*inference.outputs(networks, split), classes)
 
 
-def predict(run: str | Path, inputs: Iterable[str | Path]) -> pd.DataFrame:
-    """The class of each picture by a finished run: columns path, prediction, confidence, note, "p:<class>".
+def predict(
+    run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
+) -> Iterator[pd.DataFrame]:
+    """The classes of picture files, and of those in folders, by a complete run: tables as they come.
 
-    inputs: files, and folders of them. A file that is no picture keeps its row, with the reason as its note.
-    Raises InputError for a folder that is no complete run, and for an input that is not there.
+    Columns path, prediction, confidence, note, p:<class>; see `runner.picture_runs.predict.class_tables`.
+    Nothing is drawn into `folder`.
     """
-    config, (network, classes, temperature) = folder.read_complete(run), new_pictures.load(run)
-    files, rows = new_pictures.files(inputs), []
-    for batch in new_pictures.batches(files, config["image_size"], config["resize"], batch_size=64):
-        shares = iter(new_pictures.probabilities(network, batch.pictures, temperature))
-        for path, readable, note in zip(batch.paths, batch.readable, batch.notes, strict=True):
-            p = next(shares) if readable else None
-            found = ("", None) if p is None else (classes[int(p.argmax())], p.max())
-            rows.append((path, *found, note, *([None] * len(classes) if p is None else p)))
-    columns = ["path", "prediction", "confidence", "note", *(f"p:{name}" for name in classes)]
-    return pd.DataFrame(rows, columns=columns)
+    return new_pictures.class_tables(run, inputs, batch_size)
 
 
 def main(config: Config) -> Path:
@@ -139,7 +130,7 @@ def main(config: Config) -> Path:
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
         reference.extractor(network, "head")
-        export.any_size(network, run.config.resize)
+        any_size.build(network, run.config.resize)
         gradcam.choose_layer(network, blocks)
         run.check(network, blocks, examples)
         networks, fits = {}, {}
@@ -183,7 +174,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
         per_class=classification.per_class(predictions, classes),
         predictions=predictions,
         groups=assessed.groups,
-        finish=lambda network: export.any_size(network, config.resize),
+        finish=lambda network: any_size.build(network, config.resize),
     )
     reference.write(
         run.folder / "reference.npz", network, examples, layer="head", temperature=assessed.temperature

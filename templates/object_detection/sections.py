@@ -10,7 +10,7 @@ import pandas as pd
 from runner.data.examples import Data
 from runner.pictures.batches import batches
 from runner.report import card as cards
-from runner.report import sheets as pictures
+from runner.report import drawing, sheets
 from runner.report.page import Section, collect_pictures
 from runner.scores import detection
 from runner.scores.detection import BOX, Evaluation
@@ -135,7 +135,7 @@ def training_pictures(config: Config, examples: Data, count: int = 8) -> list[np
     for image, boxes, numbers in zip(batch["input"], batch["boxes"], batch["classes"]):
         there = numbers >= 0
         names = [examples.classes[number] for number in numbers[there]]
-        drawn.append(detection.draw(image, [(*box, FOUND, name) for box, name in zip(boxes[there], names)]))
+        drawn.append(drawing.boxes(image, [(*box, FOUND, name) for box, name in zip(boxes[there], names)]))
     return drawn
 
 
@@ -149,7 +149,7 @@ def answers(image: np.ndarray, number: int, evaluation: Evaluation, least_score:
     for row in found[found["score"] >= least_score].to_dict("records"):
         colour = RIGHT if row["right"] else WRONG
         boxes.append((*(row[side] for side in BOX), colour, f"{row['class']} {row['score']:.2f}"))
-    return detection.draw(image, boxes)
+    return drawing.boxes(image, boxes)
 
 
 def _single(image: np.ndarray, row: dict, truth: pd.DataFrame, colour: tuple) -> np.ndarray:
@@ -157,8 +157,8 @@ def _single(image: np.ndarray, row: dict, truth: pd.DataFrame, colour: tuple) ->
     there = truth.loc[truth["id"] == row["id"], BOX]
     text = row["class"] if np.isnan(row["score"]) else f"{row['class']} {row['score']:.2f}"
     boxes = [(*box, FOUND, "") for box in there.itertuples(index=False)]
-    return detection.draw(image, [*boxes, (*(row[side] for side in BOX), colour, text)])
+    return drawing.boxes(image, [*boxes, (*(row[side] for side in BOX), colour, text)])
 
 
 def _sheet(drawn: list[np.ndarray]) -> np.ndarray:
-    return pictures.sheet(drawn, columns=COLUMNS, side=detection.SIDE)
+    return sheets.sheet(drawn, columns=COLUMNS, side=drawing.SIDE)

@@ -16,8 +16,7 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -28,11 +27,11 @@ import tensorflow as tf
 from runner.data.examples import Data
 from runner.devices import strategy
 from runner.networks import inference
-from runner.picture_runs import export
-from runner.pictures import boxes, images, square
+from runner.picture_runs import answers, export
+from runner.picture_runs import predict as new_pictures
+from runner.pictures import any_size, boxes
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
-from runner.runs import folder
 from runner.runs import run as runs
 from runner.scores import detection
 from runner.training import baselines
@@ -99,11 +98,11 @@ def judge(
     spec = split.batch(32).element_spec["input"]
     steps = {name: _step(network, spec, config) for name, network in networks.items()}
     ids, truth, found = [], [], {name: [] for name in networks}
-    for known, answers in inference.batches(steps, split, 32):
+    for known, told in inference.batches(steps, split, 32):
         ids.extend(known["id"].tolist())
         there = known["classes"] >= 0
         truth.append(_table(known["id"], known["boxes"], known["classes"], there, classes))
-        for name, (where, scores, numbers, count) in answers.items():
+        for name, (where, scores, numbers, count) in told.items():
             valid = np.arange(scores.shape[1])[None] < count[:, None]
             table = _table(known["id"], where, numbers, valid, classes)
             found[name].append(table.assign(score=scores[valid]))
@@ -114,33 +113,30 @@ def judge(
     }
 
 
-def predict(run: str | Path, inputs: Iterable[str | Path], least_score: float = 0.4) -> pd.DataFrame:
-    """What the model of a complete run finds in picture files: a row per detection.
+def predict(
+    run: str | Path,
+    inputs: Iterable[str | Path],
+    *,
+    folder: Path | None = None,
+    batch_size: int = 64,
+    least_score: float | None = None,
+) -> Iterator[pd.DataFrame]:
+    """What a complete run finds in picture files, and in those of folders: tables as they come, a row per
+    detection (columns of `runner.picture_runs.answers.boxes`), and in `folder` pictures with their boxes.
 
-    Columns path, class, score, and x_min, y_min, x_max, y_max in pixels of the picture as it stands
-    upright. Raises InputError for a folder that is no complete run, and `images.Unreadable` for a file that
-    is no picture.
+    least_score: of what is told, 0..1; None is the run's own `shown_score`.
+    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
     """
-    config, (network, _) = folder.read_complete(run), export.load(run)
-    classes = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))["classes"]
-    size, how, tables = config["image_size"], config["resize"], []
-    for path in inputs:
-        with images.decoded(path) as (picture, _):
-            resized = square.resize(picture, size, how)
-            scale_x, scale_y, shift_x, shift_y = square.matrix(*picture.size, size, how)
-            most = np.array([*picture.size, *picture.size])
-        output = network.predict_on_batch(resized[None])
-        where, scores, numbers, count = (
-            part.numpy()[0] for part in method.decode(output, least_score=least_score, iou=config["overlap"])
-        )
-        there = np.arange(len(scores)) < count
-        where = (where - [shift_x, shift_y] * 2) / ([scale_x, scale_y] * 2)
-        table = _table(
-            np.array([str(path)], object), where.clip(0, most)[None], numbers[None], there[None], classes
-        )
-        tables.append(table.rename(columns={"id": "path"}).assign(score=scores[there]))
-    columns = ["path", "class", "score", *detection.BOX]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    network, config = export.load(Path(run))
+    classes, _ = new_pictures.classes_of(run)
+    least = config["shown_score"] if least_score is None else least_score
+    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
+        found = None
+        if len(batch.pictures):
+            output = network.predict_on_batch(batch.pictures)
+            parts = method.decode(output, least_score=least, iou=config["overlap"])
+            found = tuple(part.numpy() for part in parts)
+        yield answers.boxes(batch, found, classes, config, folder)
 
 
 def main(config: Config) -> Path:
@@ -149,7 +145,7 @@ def main(config: Config) -> Path:
         examples = run.load(load)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
-        export.any_size(network, run.config.resize)
+        any_size.build(network, run.config.resize)
         method.check_boxes(run.config, examples, model.grid(network, run.config.strides))
         run.check(network, blocks, examples)
         networks, fits = {}, {}
@@ -186,7 +182,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
         per_class=staged.per_class,
         predictions=staged.detections,
         truth=staged.truth,
-        finish=lambda network: export.any_size(network, config.resize),
+        finish=lambda network: any_size.build(network, config.resize),
     )
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
     run.report(

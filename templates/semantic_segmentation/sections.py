@@ -12,7 +12,7 @@ from runner.augment import views as augment
 from runner.data.examples import Data
 from runner.pictures import masks
 from runner.report import card as cards
-from runner.report import overlays
+from runner.report import drawing
 from runner.report import page as report
 from runner.scores import segmentation
 
@@ -102,7 +102,7 @@ def of_masks(
     metrics: dict,
 ) -> list[report.Section]:
     """Each class, some test pictures with their masks, and the worst."""
-    palette = overlays.colours(len(classes))
+    palette = drawing.colours(len(classes))
     ranked = pictures.dropna(subset="miou").sort_values("miou", kind="stable")
     spread = ranked["id"].iloc[np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).astype(int)]
     worst = ranked["id"].head(SHOWN)
@@ -115,7 +115,7 @@ def of_masks(
 
     def compared(ids) -> np.ndarray:
         captions = [f"mean IoU {iou[one]:.2f}" for one in ids]
-        return overlays.compared(*zip(*(found[one] for one in ids)), captions, palette)
+        return drawing.compared(*zip(*(found[one] for one in ids)), captions, palette)
 
     numbers = {
         "mean IoU": "miou",
@@ -127,7 +127,7 @@ def of_masks(
         [[words, metrics[key], *metrics[f"{key}_interval"]] for words, key in numbers.items()],
         columns=["number", "value", "low", "high"],
     )
-    legend = overlays.legend(classes, palette)
+    legend = drawing.legend(classes, palette)
     return [
         report.Section(
             "Every class",

@@ -16,19 +16,21 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
     quiet.import_tensorflow()
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from runner.data.examples import Data
 from runner.devices import strategy
 from runner.errors import InputError
 from runner.networks import inference
-from runner.picture_runs import export
-from runner.pictures import images, masks, square
+from runner.picture_runs import answers, export
+from runner.picture_runs import predict as new_pictures
+from runner.pictures import any_size, masks
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
@@ -110,24 +112,21 @@ def judge(
     return {name: segmentation.join(parts) for name, parts in counted.items()}
 
 
-def predict(run: str | Path, inputs: Iterable[str | Path]) -> dict[str, np.ndarray]:
-    """The mask of each picture by a finished run: uint8 (height, width) at the picture's own size, indices
-    into the classes of metrics.json; 255 where resize="crop" cut something off.
+def predict(
+    run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
+) -> Iterator[pd.DataFrame]:
+    """The masks of picture files, and of those in folders, by a complete run: tables as they come, a row per
+    picture with the share of each class (columns of `runner.picture_runs.answers.masks`), and in `folder` the
+    masks at the pictures' own sizes and pictures with their masks.
 
-    Raises InputError for a folder that is no complete run, and for a file that is no picture.
+    Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
     """
     network, config = export.load(Path(run))
-    found = {}
-    for file in inputs:
-        try:
-            with images.decoded(file) as (picture, _):
-                width, height = picture.size
-                logits = network(np.asarray(picture)[None], training=False)
-        except images.Unreadable as error:
-            raise InputError(f"{file} cannot be used: {error}.") from None
-        mask = np.argmax(logits[0], axis=-1).astype(np.uint8)
-        found[str(file)] = square.mask_at_own_size(mask, width, height, config["resize"], masks.IGNORE)
-    return found
+    classes, _ = new_pictures.classes_of(run)
+    for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
+        logits = network.predict_on_batch(batch.pictures) if len(batch.pictures) else ()
+        found = [one.argmax(axis=-1).astype(np.uint8) for one in np.asarray(logits)]
+        yield answers.masks(batch, found, classes, config, folder)
 
 
 def main(config: Config) -> Path:
@@ -136,7 +135,7 @@ def main(config: Config) -> Path:
         examples = run.load(load)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
-        export.any_size(network, run.config.resize)
+        any_size.build(network, run.config.resize)
         run.check(network, blocks, examples)
         networks, fits = {}, {}
         for name, arm in baselines.methods(run.config).items():
@@ -174,7 +173,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
         comparison=baselines.table(networks, fits, scores),
         per_class=segmentation.per_class(counts, classes),
         predictions=pictures,
-        finish=lambda network: export.any_size(network, config.resize),
+        finish=lambda network: any_size.build(network, config.resize),
     )
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
     find = masks_of(networks["staged"])

@@ -9,8 +9,8 @@ from runner.devices import input_service
 from runner.devices.multi_worker import Share
 from runner.errors import InputError
 from runner.pictures import images
-from runner.pictures import load as data
 from runner.pictures.batches import batches
+from runner.pictures.load import load
 from tests.stand_ins import data_of
 
 CLASSES = ("a", "b", "c", "d")
@@ -86,7 +86,7 @@ def on_disk(folder, count=22):
         (folder / "abcd"[number % 4]).mkdir(exist_ok=True)
         pixels = random.integers(0, 256, (12, 14, 3), dtype="uint8")
         Image.fromarray(pixels).save(folder / "abcd"[number % 4] / f"{number}.png")
-    return data.load(folder, 8, memory_budget=0)
+    return load(folder, 8, memory_budget=0)
 
 
 @pytest.mark.parametrize(("replicas", "workers"), [(2, 2), (2, 1), (6, 2)])

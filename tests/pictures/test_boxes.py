@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from runner.errors import InputError
-from runner.pictures import batches as batching
 from runner.pictures import boxes, coco_voc, images
+from runner.pictures.batches import batches as batches_of
 from runner.pictures.load import load
 
 
@@ -318,9 +318,9 @@ def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
         )
         picture(tmp_path / "JPEGImages" / f"{number:02}.png", 150, 100, [(x, y, *corner)])
     examples = load(boxes.find(tmp_path), 120, resize=resize)
-    batches = batching.named_batches(
-        examples.train,
-        examples.classes,
+    batches = batches_of(
+        examples,
+        "train",
         8,
         seed=1,
         strength=strength,
@@ -329,7 +329,7 @@ def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
         target=lambda one: one,
     )
     checked = 0
-    for batch in batches.as_numpy_iterator():
+    for batch in batches.named().as_numpy_iterator():
         for image, (box,), (number,) in zip(batch["input"], batch["boxes"], batch["classes"]):
             # Of a turned rectangle that the border cuts, less is left than its hull says (warp.py).
             if number < 0 or box.min() <= 0 or box.max() >= 120:
