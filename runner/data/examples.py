@@ -299,7 +299,7 @@ def _thin(manifest: pd.DataFrame, labels_per_class: int, seed: int) -> np.ndarra
     labels, classes = manifest["label"].cat.codes.to_numpy(), manifest["label"].cat.categories
     known = labels >= 0  # an example without a label is no label more
     available = np.bincount(labels[known & (thinned == "train")], minlength=len(classes))
-    short = [f"{name!r} has {n}" for name, n in zip(classes, available) if n < labels_per_class]
+    short = [f"{name!r} has {n}" for name, n in zip(classes, available, strict=True) if n < labels_per_class]
     if short:
         raise InputError(
             f"Received labels_per_class={labels_per_class}, but for training class {', '.join(short[:5])}"

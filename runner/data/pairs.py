@@ -18,7 +18,9 @@ SAME = "as it is"
 
 def none() -> pd.DataFrame:
     """The table without a row."""
-    return pd.DataFrame({name: np.zeros(0, kind) for name, kind in zip(COLUMNS, (int, int, object, float))})
+    return pd.DataFrame(
+        {name: np.zeros(0, kind) for name, kind in zip(COLUMNS, (int, int, object, float), strict=True)}
+    )
 
 
 def clusters(pairs: pd.DataFrame, count: int) -> np.ndarray:

@@ -146,7 +146,11 @@ def table(path: Path) -> Source:
     cells = pd.DataFrame([row for _, row in lines], columns=header, dtype=object)
 
     for name in ("path", "label", "split"):
-        empty = [line for line, cell in zip(numbers, cells[name]) if not cell] if name in cells else []
+        empty = (
+            [line for line, cell in zip(numbers, cells[name], strict=True) if not cell]
+            if name in cells
+            else []
+        )
         if empty:
             advice = " or leave the column out to have the examples split here" if name == "split" else ""
             raise InputError(f"{where} with an empty {name} in {_lines(empty)}; fill it in{advice}.")
@@ -154,7 +158,7 @@ def table(path: Path) -> Source:
         if name not in cells:
             cells[name] = ""
     if "split" in header:
-        for line, word in zip(numbers, cells["split"]):
+        for line, word in zip(numbers, cells["split"], strict=True):
             if word.lower() not in SPLIT_WORDS:
                 hint = suggest(word, SPLIT_WORDS)
                 raise InputError(
@@ -166,7 +170,7 @@ def table(path: Path) -> Source:
 
     folder = os.path.abspath(path.parent)
     files, seen = [], {}
-    for line, cell in zip(numbers, cells["path"]):
+    for line, cell in zip(numbers, cells["path"], strict=True):
         file = os.path.normpath(os.path.join(folder, cell))
         if not file.startswith(os.path.join(folder, "")):
             raise InputError(

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.pictures import images
+from runner.pictures import square
 
 
 def build(network: keras.Model, how: str = "crop") -> keras.Model:
@@ -19,20 +19,16 @@ def build(network: keras.Model, how: str = "crop") -> keras.Model:
 
     network: a flat functional model, uint8 (batch, size, size, channels) in, whose first operation casts to
         float32 (as `backbones.build` makes them).
-    how: as the training pictures were made square, see `images.resize`.
+    how: as the training pictures were made square, see `square.resize`.
 
     The result takes uint8 (batch, height, width, channels) and gives the logits of `network` on the resized
     pictures; on pictures of `size` x `size` the very same logits.
     """
-    ratio: dict[str, dict] = {
-        "crop": {"crop_to_aspect_ratio": True},
-        "pad": {"pad_to_aspect_ratio": True, "fill_value": 0.0},
-    }
-    if how not in images.RESIZES:
-        raise InputError(f"Received resize={how!r}; allowed: {', '.join(images.RESIZES)}.")
+    if how not in square.RESIZES:
+        raise InputError(f"Received resize={how!r}; allowed: {', '.join(square.RESIZES)}.")
     size = network.input.shape[1]
     resizing = keras.layers.Resizing(
-        size, size, antialias=True, dtype="float32", name="resize", **ratio.get(how, {})
+        size, size, antialias=True, dtype="float32", name="resize", **square.RESIZING[how]
     )
     # training=False: this layer calls itself in training mode, and what follows it would follow its example
     # in `model(x)` and in exports.
@@ -54,7 +50,7 @@ def portable(model: keras.Model, size: int, how: str) -> tuple[keras.Model, kera
 
 
 class PortableResize(keras.layers.Layer):
-    """The arithmetic of `images.resize` as two matrix products, which every format can express.
+    """The arithmetic of `square.resize` as two matrix products, which every format can express.
 
     float32 (batch, height, width, channels) in, float32 (batch, size, size, channels) out. LiteRT and ONNX
     have no antialiased resize of any size. Resizing with a triangle filter is linear and separable: with
@@ -71,15 +67,13 @@ class PortableResize(keras.layers.Layer):
 
     def call(self, picture: tf.Tensor) -> tf.Tensor:
         height, width, channels = tf.shape(picture)[1], tf.shape(picture)[2], picture.shape[3]
-        if self.how == "crop":
-            side = tf.minimum(height, width)
-            top, left = (height - side) // 2, (width - side) // 2
-            picture = picture[:, top : top + side, left : left + side, :]
-            height = width = side
+        left, top, wide, high = square.frame(width, height, self.how, tf.minimum, tf.maximum)
         above = before = tf.constant(0)
+        if self.how == "crop":
+            picture = picture[:, top : top + high, left : left + wide, :]
+            height, width = high, wide
         if self.how == "pad":
-            side = tf.maximum(height, width)
-            above, before = (side - height) // 2, (side - width) // 2
+            above, before = -top, -left
         rows, columns = self._weights(height, above), self._weights(width, before)
         picture = tf.matmul(rows, tf.reshape(picture, [-1, height, width * channels]))
         picture = tf.matmul(columns, tf.reshape(picture, [-1, width, channels]))

@@ -80,7 +80,7 @@ def coco(root: Path, files: list[Path]) -> Found:
             "their names (train, val, test), train among them. Or give one .json file."
         )
     pictures, paths, problems, categories = [], [], [], None
-    for file, split in zip(files, splits):
+    for file, split in zip(files, splits, strict=True):
         found = _read_coco(file)
         if categories not in (None, found.categories):
             raise InputError(
@@ -257,7 +257,7 @@ def voc(root: Path) -> Found:
             *_arrays([box for _, box in found], [classes.index(name) for name, _ in found]),
             size,
         )
-        for stem, (path, size, found) in zip(stems, described)
+        for stem, (path, size, found) in zip(stems, described, strict=True)
     ]
     return Found(pictures, files, classes, problems)
 

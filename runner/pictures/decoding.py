@@ -50,7 +50,9 @@ def look_at_all(found: Source, image_size: int, resize: str, pictures: np.ndarra
         warnings.filterwarnings("ignore", module=r"PIL\.")
         files = enumerate(found.read())
         while batch := list(itertools.islice(files, 64 * workers)):  # so that encoded pictures never pile up
-            for (row, _), (facts, target, said) in zip(batch, pool.map(work, *zip(*batch))):
+            for (row, _), (facts, target, said) in zip(
+                batch, pool.map(work, *zip(*batch, strict=True)), strict=True
+            ):
                 rows.append(facts)
                 problems += [(found.examples["path"].iat[row], *one) for one in said]
                 if target is not None:

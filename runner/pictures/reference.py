@@ -150,8 +150,7 @@ def read_pictures(
     """Features float32 (n, d), predictions int64 (n,) and confidences float32 (n,) of a batch of pictures.
 
     step: of `inference.forward`, of an `extractor`. Features are rounded to float16, as the file keeps them,
-    so that nothing tells
-    new pictures from old ones by the rounding.
+    so that nothing tells new pictures from old ones by the rounding.
     """
     features, logits = (one.numpy() for one in step(tf.constant(batch)))
     with np.errstate(over="ignore"):

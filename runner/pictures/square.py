@@ -12,7 +12,7 @@ from PIL import Image
 
 from runner.pictures.images import MAX_PIXELS
 
-RESIZING = {
+RESIZING: dict[str, dict[str, Any]] = {
     "crop": {"crop_to_aspect_ratio": True},
     "pad": {"pad_to_aspect_ratio": True, "fill_value": 0.0},
     "stretch": {},
@@ -53,7 +53,7 @@ def resize(image: Image.Image, size: int, how: str = "crop") -> np.ndarray:
     """Return the `frame` of an RGB picture as uint8 (size, size, 3), antialiased with a triangle filter.
 
     A picture that is size x size already comes back pixel by pixel. The same geometry as
-    `keras.layers.Resizing(antialias=True)`, which a saved model has inside (`export.any_size`): no value
+    `keras.layers.Resizing(antialias=True)`, which a saved model has inside (`any_size.build`): no value
     differs by more than 1 of 255, since Pillow rounds to whole values twice.
     """
     image = _shrunk(image) if how == "pad" else image

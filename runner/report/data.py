@@ -143,7 +143,7 @@ def _whole_set(data: Data) -> list[tuple[str, str]]:
         )
         if not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
     ]
-    for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"]):
+    for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"], strict=False):
         weight = "told" if kind in ("tiny", "imbalance") else "bad"
         found.append((weight, f"{message[:1].upper()}{message[1:]}."))
     if len(rows) > FINDINGS:
@@ -187,7 +187,7 @@ def pairs(data: Data) -> list[dict]:
     first = data.near_duplicates.head(PAIRS)
     torn, argued = conflicts(first, data.manifest)
     shown = []
-    for row, bad in zip(first.itertuples(), torn | argued):
+    for row, bad in zip(first.itertuples(), torn | argued, strict=True):
         if row.first in data.odd and row.second in data.odd:
             pictures = [
                 {

@@ -56,6 +56,10 @@ class Examples(Protocol):
     @property
     def problems(self) -> pd.DataFrame: ...
 
+    def in_words(self) -> str:
+        """The counts for the terminal."""
+        ...
+
 
 ExamplesType = TypeVar("ExamplesType", bound=Examples)
 
@@ -105,19 +109,14 @@ class Run(Generic[ConfigType]):
         self._saved: Saved | None = None
         self._page: Path | None = None
 
-    def load(
-        self,
-        load: Callable[[ConfigType], ExamplesType],
-        counted: Callable[[ExamplesType], str] | None = None,
-    ) -> ExamplesType:
+    def load(self, load: Callable[[ConfigType], ExamplesType]) -> ExamplesType:
         """What `load(config)` gives; the chief goes first, so that data which must be prepared is, once.
 
-        counted: what to print of it; else the number of classes and the size of each split.
-        Prints the precision too, which is set for the networks to come.
+        Prints the counts, and the precision, which is set for the networks to come.
         """
         with multi_worker.chief_first(self.strategy):
             examples = load(self.config)
-        print((counted or counts)(examples))
+        print(examples.in_words())
         print(precision.use(self.config.machine.precision, self.config.backbone))
         return examples
 
@@ -248,16 +247,6 @@ class Run(Generic[ConfigType]):
         if self._saved is None:
             raise RuntimeError("the report, the card and the end show what `save` wrote: call it first.")
         return self._saved
-
-
-def counts(examples: Examples) -> str:
-    """ "10 classes; pictures: train 160, val 40, test 400": the splits by size."""
-    return f"{len(examples.classes)} classes; pictures: {of_splits(examples.manifest)}"
-
-
-def of_splits(manifest: pd.DataFrame) -> str:
-    """ "train 160, val 40, test 400": how many examples each split has, the largest first."""
-    return ", ".join(f"{split} {count}" for split, count in manifest["split"].value_counts().items())
 
 
 def without_own_loss(network: keras.Model) -> keras.Model:

@@ -129,7 +129,7 @@ def predict(
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
     with runs.start(config, __package__) as run:
-        domains = run.load(load, two_domains.counts)
+        domains = run.load(load)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, domains.source)
         check_batch_norm(run.config, network)

@@ -8,13 +8,12 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.data.batches import Batches
-from runner.data.examples import Data, labels_of
+from runner.data.examples import Data, labels_of, splits_in_words
 from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.picture_runs import predict
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
-from runner.runs import run as runs
 
 from .config import Config
 
@@ -48,11 +47,10 @@ class Domains:
         parts = {"target": self.target.problems, "source": self.source.problems}
         return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
 
-
-def counts(domains: Domains) -> str:
-    """What is printed of the data: a line for each domain, "source: train 400, val 100, test 100"."""
-    of = {"source": domains.source, "target": domains.target}
-    return "\n".join(f"{name}: {runs.of_splits(examples.manifest)}" for name, examples in of.items())
+    def in_words(self) -> str:
+        """A line for each domain: "source: train 400, val 100, test 100"."""
+        of = {"source": self.source, "target": self.target}
+        return "\n".join(f"{name}: {splits_in_words(examples.manifest)}" for name, examples in of.items())
 
 
 def load(config: Config) -> Domains:

@@ -12,7 +12,6 @@ from runner.pictures.batches import batches
 from runner.report import card as cards
 from runner.report import drawing, sheets
 from runner.report.page import Section, collect_pictures
-from runner.runs import run as runs
 from runner.scores import detection
 from runner.scores.detection import BOX, Evaluation
 
@@ -20,12 +19,6 @@ from .config import Config
 
 FOUND, MISSED, RIGHT, WRONG = (255, 255, 255), (255, 208, 0), (64, 224, 96), (255, 64, 64)
 SHOWN, WORST, COLUMNS = 16, 12, 4
-
-
-def counts(examples: Data) -> str:
-    """What is printed of the data: "3 classes, 4897 boxes; pictures: train 200, val 200, test 400"."""
-    of_splits = runs.of_splits(examples.manifest)
-    return f"{len(examples.classes)} classes, {examples.amounts.sum()} boxes; pictures: {of_splits}"
 
 
 def question(config: Config, examples: Data) -> str:
