@@ -21,6 +21,7 @@ FILES = {
     "sections.py",
     "explore.ipynb",
     "test_template.py",
+    "requirements.txt",
 }
 FUNCTIONS = ["load", "fit", "judge", "predict", "main", "judge_and_report"]
 ARGUMENTS = {

@@ -15,7 +15,7 @@ from PIL import Image
 
 from runner import fields, new
 from runner.networks import backbones
-from runner.pictures import any_size
+from runner.pictures import any_size, square
 from runner.stage import Stage
 from runner.training import fit as training
 from templates.semantic_segmentation import model, train
@@ -80,8 +80,9 @@ def test_the_model_of_any_size_is_the_network_on_resized_pictures(decoder, resiz
     network, _ = model.build(config(decoder=decoder), CLASSES)
     whole = any_size.build(network, resize)
     random = np.random.default_rng(0)
-    square = random.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    np.testing.assert_allclose(whole(square, training=False), network(square, training=False), atol=1e-6)
+    pictures = random.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    found = whole(pictures, training=False)
+    np.testing.assert_allclose(found, network(pictures, training=False), atol=1e-6)
     # Smooth, so that a pixel's rounding in the resize counts for little.
     smooth = np.tile(np.linspace(30, 220, 128)[None, :, None, None], (1, 1, 96, 3)).astype(np.uint8)
     resized = square.resize(Image.fromarray(smooth[0]), 64, resize)[None]
