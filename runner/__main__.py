@@ -216,8 +216,8 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
         "picture_runs",
         parents=[run],
         help="predict inputs of your own with a run, into a CSV file",
-        description="Write a CSV file with the answer to each input, and beside it a folder with what is drawn: "
-        "boxes on pictures, masks.",
+        description="Write a CSV file with the answer to each input, and beside it a folder with what is "
+        "drawn: boxes on pictures, masks.",
     )
     make.add_argument(
         "inputs",
