@@ -118,7 +118,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
         assert (pictures.numpy()[beyond] == 127).all()
         np.testing.assert_array_equal(weights, ~beyond)
     assert seen == int(loaded.train.cardinality()) and outside > 0
-    for (pictures, masks, _), batch in zip(batches[2:], made.after(2)):
+    for (pictures, masks, _), batch in zip(batches[2:], made.after(2), strict=False):
         np.testing.assert_array_equal(pictures, batch["input"])
         np.testing.assert_array_equal(masks, batch["label"])
 
