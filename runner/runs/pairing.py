@@ -136,7 +136,8 @@ def _of_boxes(first: Path, second: Path, both: pd.DataFrame) -> Paired | str:
     counts = [truth.value_counts(["id", "class"]).sort_index() for truth, _ in models]
     if not counts[0].equals(counts[1]):
         return "the same test pictures have other boxes"
-    return Paired("AP50", paired.of_average_precision(*models, both.index.to_numpy()))
+    first, second = models
+    return Paired("AP50", paired.of_average_precision(first, second, both.index.to_numpy()))
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
