@@ -44,7 +44,7 @@ def boxes(
         batch.index, batch.paths, batch.readable, batch.notes, strict=True
     ):
         empty = {"number": number, "path": path, "note": note, "drawn": None}
-        if not readable:
+        if not readable or found is None:
             rows.append(empty)
             continue
         place = next(of_readable)
@@ -111,7 +111,8 @@ def masks(
             row["mask"] = save(folder, path, number, ".png", image)
             if number < DRAWN:
                 shown = batch.shown[place]
-                over = square.mask_at_own_size(found[place], *shown.shape[1::-1], how, IGNORE)
+                height, width = shown.shape[:2]
+                over = square.mask_at_own_size(found[place], width, height, how, IGNORE)
                 picture = Image.fromarray(drawing.overlay(shown, over, palette))
                 row["drawn"] = save(folder, path, number, ".jpg", picture)
         rows[-1] = row
