@@ -216,8 +216,8 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
         "picture_runs",
         parents=[run],
         help="predict inputs of your own with a run, into a CSV file",
-        description="Write a CSV file with the answer to each input, and beside it a folder with what is drawn: "
-        "boxes on pictures, masks.",
+        description="Write a CSV file with the answer to each input, and beside it a folder with what is "
+        "drawn: boxes on pictures, masks.",
     )
     make.add_argument(
         "inputs",
@@ -228,8 +228,9 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     make.add_argument("--output", default="predictions.csv", help="the file to write (default: %(default)s)")
     make.add_argument("--batch-size", type=int, default=64, help="inputs per step (default: %(default)s)")
     make.set_defaults(call=predict)
-    make = commands.add_parser(
+    make = add(
         "compare",
+        "runs",
         help="put runs side by side: settings, scores, paired differences, cost",
         description="Say how complete runs of one template differ, here and on a page, compare.html.",
     )
@@ -238,7 +239,7 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
         "--output", default=None, metavar="FOLDER", help="folder for the page (default: beside the first run)"
     )
     make.set_defaults(call=compare)
-    make = commands.add_parser(
+    make = add(
         "shift",
         "picture_runs",
         parents=[run],

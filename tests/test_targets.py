@@ -14,7 +14,7 @@ from runner.errors import InputError
 from runner.pictures import images, square
 from runner.pictures.batches import batches as batches_of
 from runner.pictures.load import load
-from runner.report import page as report
+from runner.report import page
 
 CLASSES = ("ground", "thing", "rarity")
 
@@ -118,7 +118,7 @@ def test_batches_make_their_labels_after_the_augmentation(found):
         assert (pictures.numpy()[beyond] == 127).all()
         np.testing.assert_array_equal(weights, ~beyond)
     assert seen == int(loaded.train.cardinality()) and outside > 0
-    for (pictures, masks, _), batch in zip(batches[2:], made.after(2)):
+    for (pictures, masks, _), batch in zip(batches[2:], made.after(2), strict=False):
         np.testing.assert_array_equal(pictures, batch["input"])
         np.testing.assert_array_equal(masks, batch["label"])
 
@@ -156,7 +156,7 @@ def test_a_section_of_the_page_shows_tables_and_pictures(found, tmp_path):
         }
     )
     sheet = np.zeros((8, 8, 3), np.uint8)
-    page = report.write(
+    text = page.write(
         tmp_path / "report.html",
         title="Masks",
         question="Does it work?",
@@ -165,7 +165,7 @@ def test_a_section_of_the_page_shows_tables_and_pictures(found, tmp_path):
         comparison=comparison,
         metrics={"miou": 0.6, "miou_interval": [0.55, 0.65], "examples": 7},
         score=("miou", "mean IoU"),
-        sections=[report.Section("Worst pictures", "Said.", [("By class", table)], [("A sheet", sheet)])],
+        sections=[page.Section("Worst pictures", "Said.", [("By class", table)], [("A sheet", sheet)])],
     ).read_text()
     for part in (
         "mean IoU on 7 test pictures",
@@ -179,6 +179,6 @@ def test_a_section_of_the_page_shows_tables_and_pictures(found, tmp_path):
         "A sheet",
         "20.0 points",
     ):
-        assert part in page, part
+        assert part in text, part
     for part in ("classified right", "two labels", "give the class away"):
-        assert part not in page, part
+        assert part not in text, part

@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test", "unused", "skipped")
 USED = SPLITS[:3]
 
 
-def units(*keys: Sequence[str]) -> np.ndarray:
+def units(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
     """Number the sets of rows that must stay together: int64 (rows,), counted by first appearance.
 
     Each of `keys` holds a string per row. Rows that share a non-empty string of one key belong together, and
@@ -50,7 +50,10 @@ def too_large(clusters: np.ndarray) -> np.ndarray:
 
 
 def carve(
-    labels: Sequence[int], together: Sequence[int], fractions: dict[str, float], seed: int = 0
+    labels: Sequence[int] | np.ndarray,
+    together: Sequence[int] | np.ndarray,
+    fractions: dict[str, float],
+    seed: int = 0,
 ) -> np.ndarray:
     """Deal rows to "train" and the splits of `fractions` ({"test": 0.25, "val": 0.15}): names (rows,).
 

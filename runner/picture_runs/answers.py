@@ -13,8 +13,9 @@ from runner.picture_runs.predict import Batch
 from runner.pictures import square
 from runner.pictures.mask_values import IGNORE
 from runner.report import drawing
-from runner.scores.detection import BOX
 
+BOX = ["x_min", "y_min", "x_max", "y_max"]
+"""Columns, called as `scores.detection` calls them, which wants a package that masks do without."""
 DRAWN = 1000
 """On so many pictures an answer is drawn, the first ones: nobody looks at more."""
 
@@ -43,7 +44,7 @@ def boxes(
         batch.index, batch.paths, batch.readable, batch.notes, strict=True
     ):
         empty = {"number": number, "path": path, "note": note, "drawn": None}
-        if not readable:
+        if not readable or found is None:
             rows.append(empty)
             continue
         place = next(of_readable)
@@ -110,7 +111,8 @@ def masks(
             row["mask"] = save(folder, path, number, ".png", image)
             if number < DRAWN:
                 shown = batch.shown[place]
-                over = square.mask_at_own_size(found[place], *shown.shape[1::-1], how, IGNORE)
+                height, width = shown.shape[:2]
+                over = square.mask_at_own_size(found[place], width, height, how, IGNORE)
                 picture = Image.fromarray(drawing.overlay(shown, over, palette))
                 row["drawn"] = save(folder, path, number, ".jpg", picture)
         rows[-1] = row

@@ -55,7 +55,7 @@ def near_copies(manifest: pd.DataFrame, pairs: pd.DataFrame) -> list[Row]:
     rows, said = [], set()
     split, path, label = (manifest[name].to_numpy(dtype=object) for name in ("split", "path", "label"))
     code = manifest["label"].cat.codes.to_numpy()
-    for first, second, how in zip(pairs["first"], pairs["second"], pairs["how"]):
+    for first, second, how in zip(pairs["first"], pairs["second"], pairs["how"], strict=True):
         if split[first] not in USED or split[second] not in USED:
             continue
         early, late = sorted((first, second), key=lambda row: RANK[split[row]])

@@ -82,7 +82,7 @@ def find(thumbnails: np.ndarray, colours: np.ndarray, pixels: Sequence[int]) -> 
     same[same] = _same_colours(_laid(colours[first[same]], way[same]), colours[second[same]])
     how = np.array(HOW, dtype=object)[way[same]]
     columns = (first[same], second[same], how, score[same].round(1))
-    found = pd.DataFrame(dict(zip(pairs.COLUMNS, columns)))
+    found = pd.DataFrame(dict(zip(pairs.COLUMNS, columns, strict=True)))
     return found.sort_values(["score", "first", "second"], ascending=[False, True, True], ignore_index=True)
 
 

@@ -102,7 +102,7 @@ def _folder(root: Path) -> Source:
             )
     places = [
         (f"{name}/{class_name}", split, class_name)
-        for name, split in zip(with_classes, splits)
+        for name, split in zip(with_classes, splits, strict=True)
         for class_name in sorted(classes[name])
     ]
     return _from_files(root, places)

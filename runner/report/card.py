@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from runner.report import pages, schedule
+from runner.report import pages, schedule, words
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
 
@@ -106,11 +106,11 @@ def plain(text: object) -> str:
     return re.sub(r"([\\`*_\[\]<>|#&!])", r"\\\1", one_line)
 
 
-def cell(value: object) -> str:
+def cell(value: int | float | None) -> str:
     """A number of a table: shares in percent, counts as they are, and a dash for what is not known."""
     if isinstance(value, int):
         return str(value)
-    return schedule.percent(value)  # float, NaN or None
+    return words.percent(value)  # float, NaN or None
 
 
 def _splits(manifest: pd.DataFrame) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from runner.report import figures, pages, schedule
+from runner.report import figures, pages, words
 
 
 def write(
@@ -36,7 +36,7 @@ def write(
     """
     names = [row["run"] for row in rows]
     table = pd.DataFrame(rows).rename(columns={"run": "method", "method": "of"})
-    said = "; ".join(f"{row['run']} {schedule.percent(row['value'])}" for row in rows)
+    said = "; ".join(f"{row['run']} {words.percent(row['value'])}" for row in rows)
     bars = figures.inline_svg(
         figures.comparison_bars(table, 0, "value"), f"Bar plot of test {score}: {said}.", "runs"
     )

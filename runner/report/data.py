@@ -9,7 +9,7 @@ import pandas as pd
 
 from runner.data.checks import count, singular
 from runner.data.pairs import conflicts
-from runner.report import schedule
+from runner.report import words
 from runner.report.sheets import data_uri
 
 if TYPE_CHECKING:  # tables and pages need no TensorFlow
@@ -52,7 +52,7 @@ def checks(data: Data) -> list[tuple[str, str]]:
 
 
 def _check(wrong: int, fine: str, one: str, many: str) -> tuple[str, str]:
-    return ("bad", schedule.times(wrong, one, many)) if wrong else ("fine", fine)
+    return ("bad", words.times(wrong, one, many)) if wrong else ("fine", fine)
 
 
 def _used(data: Data) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def _near_duplicates(data: Data) -> list[tuple[str, str]]:
     kept = int((~torn).sum())
     if kept:
         one, many = ("pair shows nearly the same and is", "pairs show nearly the same and are")
-        found.append(("told", f"{schedule.times(kept, one, many)} kept together."))
+        found.append(("told", f"{words.times(kept, one, many)} kept together."))
     return found
 
 
@@ -155,7 +155,7 @@ def _files(data: Data) -> list[tuple[str, str]]:
     turned = int(data.manifest["turned"].sum()) if "turned" in data.manifest else 0
     found = []
     if turned:
-        sentence = schedule.times(turned, "picture was turned", "pictures were turned")
+        sentence = words.times(turned, "picture was turned", "pictures were turned")
         found.append(("told", f"{sentence} upright, as EXIF says in the file."))
     kinds = _of_files(data)["kind"].value_counts()
     if len(kinds):

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from runner.errors import InputError
 from runner.report import compare as page
-from runner.report import schedule
+from runner.report import words
 from runner.runs import folder, pairing, template
 
 WIDTH = 100
@@ -243,7 +243,7 @@ def _cost(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
         ("epochs", [number(one.get("epochs")) for one in methods]),
         ("trainable weights", [number(one.get("trainable_parameters")) for one in methods]),
     ]
-    for key, words in (
+    for key, name in (
         ("training seconds", "seconds of all methods"),
         ("peak memory", "largest memory"),
         ("processor", "processor"),
@@ -254,8 +254,8 @@ def _cost(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
         ("keras", "Keras"),
         ("commit", "commit"),
     ):
-        rows.append((words, [str(one.environment.get(key) or "–") for one in runs]))
-    return [(words, cells) for words, cells in rows if any(cell != "–" for cell in cells)]
+        rows.append((name, [str(one.environment.get(key) or "–") for one in runs]))
+    return [(name, cells) for name, cells in rows if any(cell != "–" for cell in cells)]
 
 
 def _print(tables: dict[str, Any]) -> None:
@@ -265,8 +265,8 @@ def _print(tables: dict[str, Any]) -> None:
         f"test {tables['score']}", ["run", "method", tables["score"], "95 % interval", "points to the first"]
     )
     for row in tables["rows"]:
-        interval = schedule.interval((row["low"], row["high"])) if row["low"] == row["low"] else "–"
-        value, difference = schedule.percent(row["value"]), page.points(row["difference"])
+        interval = words.interval((row["low"], row["high"])) if row["low"] == row["low"] else "–"
+        value, difference = words.percent(row["value"]), page.points(row["difference"])
         scores.add_row(row["run"], row["method"], value, interval, difference)
     console.print(scores)
     for row in tables["rows"]:

@@ -50,19 +50,21 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
         return "a run has no predictions.csv"
     heads = [set(read_csv(path, nrows=0).columns) for path in answers]
     if score == "accuracy" and all({"id", "label", "prediction"} <= head for head in heads):
-        right = [
+        aligned = [
             _aligned(path, both[f"id_{side}"], ["label", "prediction"])
             for path, side in zip(answers, ("first", "second"), strict=True)
         ]
-        if any(one is None for one in right):
+        right = [one for one in aligned if one is not None]
+        if len(right) < 2:
             return "a predictions.csv lacks some of the test examples"
         return _of_right(*(one["label"] == one["prediction"] for one in right))
     if all({"id", score} <= head for head in heads):
-        values = [
+        aligned = [
             _aligned(path, both[f"id_{side}"], [score])
             for path, side in zip(answers, ("first", "second"), strict=True)
         ]
-        if any(one is None for one in values):
+        values = [one for one in aligned if one is not None]
+        if len(values) < 2:
             return "a predictions.csv lacks some of the test examples"
         before, after = (one[score].to_numpy(float) for one in values)
         known = ~(np.isnan(before) | np.isnan(after))
@@ -136,7 +138,8 @@ def _of_boxes(first: Path, second: Path, both: pd.DataFrame) -> Paired | str:
     counts = [truth.value_counts(["id", "class"]).sort_index() for truth, _ in models]
     if not counts[0].equals(counts[1]):
         return "the same test pictures have other boxes"
-    return Paired("AP50", paired.of_average_precision(*models, both.index.to_numpy()))
+    first, second = models
+    return Paired("AP50", paired.of_average_precision(first, second, both.index.to_numpy()))
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:

@@ -31,15 +31,37 @@ import tensorflow as tf
 
 from runner import atomic, fields
 from runner.devices import environment, multi_worker, precision, strategy
+from runner.machine import Machine
 from runner.networks.backbones import Block
 from runner.report import card, page
 from runner.runs import folder
 from runner.scores.assessment import Assessment
+from runner.stage import Stage
 from runner.training import batch_norm, trainable
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit
 
-ConfigType = TypeVar("ConfigType")
+
+class Settings(Protocol):
+    """What a run asks of a template's Config."""
+
+    @property
+    def machine(self) -> Machine: ...
+
+    @property
+    def stages(self) -> tuple[Stage, ...]: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def backbone(self) -> str: ...
+
+    @property
+    def weights(self) -> str: ...
+
+
+ConfigType = TypeVar("ConfigType", bound=Settings)
 
 
 class Examples(Protocol):

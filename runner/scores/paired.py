@@ -53,9 +53,8 @@ def of_means(first: np.ndarray, second: np.ndarray) -> Difference:
         size = min(chunk, RESAMPLES - start)
         drawn = random.multinomial(len(first), counts / len(first), size=size)
         means.append(drawn @ values / len(first))
-    return Difference(
-        float((second - first).mean()), *intervals.percentile(np.concatenate(means)), len(first)
-    )
+    low, high = intervals.percentile(np.concatenate(means))
+    return Difference(float((second - first).mean()), low, high, len(first))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:

@@ -44,7 +44,7 @@ def domain_confusion(domain_source, domain_target, weight_source=None, weight_ta
     weights = weight_source, weight_target
     each = [
         ops.mean(loss) if weight is None else ops.sum(weight * loss) / ops.sum(weight)
-        for loss, weight in zip(losses, weights)
+        for loss, weight in zip(losses, weights, strict=True)
     ]
     return (each[0] + each[1]) / 2
 
@@ -159,5 +159,5 @@ def adapt_batch_norm(network: keras.Model, batches) -> None:
             layer.trainable = True  # a layer that is frozen would keep its statistics
         batch_norm.reestimate(network, batches)
     finally:
-        for layer, flag in zip(layers, flags):
+        for layer, flag in zip(layers, flags, strict=True):
             layer.trainable = flag

@@ -124,7 +124,7 @@ class Adapting(keras.Model):
                 loss += self.weight * self.ramp() * self.adaptation(source, target, images) / replicas
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_weights)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         self._loss_tracker.update_state(loss * replicas, sample_weight=tf.shape(labels)[0])
         return self.compute_metrics(images, labels, source[1])
 

@@ -9,8 +9,7 @@ from markupsafe import Markup
 
 from runner.pictures import gradcam
 from runner.report import card as cards
-from runner.report import figures
-from runner.report import page as report
+from runner.report import figures, page
 from runner.report.page import Section
 from runner.report.sheets import sheet
 from runner.scores import classification
@@ -51,11 +50,11 @@ def sections(
     predictions: of the method `pick` on the target's test pictures, whose split must be open.
     """
     classes = domains.classes
-    pictures = report.collect_pictures(domains.target, predictions)
+    pictures = page.collect_pictures(domains.target, predictions)
     # Without those of training, which the page would show with their labels.
     tested_ids = set(predictions["id"])
     pictures = {one: picture for one, picture in pictures.items() if one in tested_ids}
-    explained = predictions[predictions["id"].isin(report.explained_ids(predictions, classes))]
+    explained = predictions[predictions["id"].isin(page.explained_ids(predictions, classes))]
     return {
         "pictures": pictures,
         "predictions": predictions,

@@ -169,7 +169,7 @@ def test_dann_aligns_two_shifted_blobs_and_so_classifies_the_target(random):
                 )
                 seen = [domain(hidden(method.reverse_gradient(f, strength))) for f in (f_source, f_target)]
                 loss = ops.mean(losses) + method.domain_confusion(*seen)
-            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
         for _ in range(400):
             step()

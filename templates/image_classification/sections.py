@@ -11,7 +11,7 @@ from runner.augment import views as augment
 from runner.data.examples import Data
 from runner.pictures import gradcam
 from runner.report import card as cards
-from runner.report import page as report
+from runner.report import page
 from runner.scores import classification
 
 from .config import Config
@@ -35,8 +35,8 @@ def sections(
     predictions: of `network` on the test pictures. `examples.test` must be open.
     """
     classes = examples.classes
-    pictures = report.collect_pictures(examples, predictions)
-    explained = predictions[predictions["id"].isin(report.explained_ids(predictions, classes))]
+    pictures = page.collect_pictures(examples, predictions)
+    explained = predictions[predictions["id"].isin(page.explained_ids(predictions, classes))]
     return {
         "pictures": pictures,
         "augmented": augmented(config, examples),

@@ -132,10 +132,12 @@ def training_pictures(config: Config, examples: Data, count: int = 8) -> list[np
         target=lambda batch: batch,
     )
     batch, drawn = next(views.named().as_numpy_iterator()), []
-    for image, boxes, numbers in zip(batch["input"], batch["boxes"], batch["classes"]):
+    for image, boxes, numbers in zip(batch["input"], batch["boxes"], batch["classes"], strict=True):
         there = numbers >= 0
         names = [examples.classes[number] for number in numbers[there]]
-        drawn.append(drawing.boxes(image, [(*box, FOUND, name) for box, name in zip(boxes[there], names)]))
+        drawn.append(
+            drawing.boxes(image, [(*box, FOUND, name) for box, name in zip(boxes[there], names, strict=True)])
+        )
     return drawn
 
 

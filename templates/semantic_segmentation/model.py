@@ -22,7 +22,7 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
     backbone = backbones.build(config.backbone, config.image_size, config.weights)
     maps = feature_maps(backbone)
     decode = {"unet": unet, "deeplab": deeplab}[config.decoder]
-    # The picture as float32, where the backbone's own path begins: `export.any_size` resizes it there.
+    # The picture as float32, where the backbone's own path begins: `any_size.build` resizes it there.
     picture = backbone.operations[1].output
     x = decode(picture, maps, config.decoder_channels)
     x = keras.layers.Dropout(config.dropout, name="dropout")(x)

@@ -13,7 +13,7 @@ from runner.data.examples import Data
 from runner.pictures import masks
 from runner.report import card as cards
 from runner.report import drawing
-from runner.report import page as report
+from runner.report.page import Section
 from runner.scores import segmentation
 
 from .config import Config
@@ -100,7 +100,7 @@ def of_masks(
     pictures: pd.DataFrame,
     counts: segmentation.Counts,
     metrics: dict,
-) -> list[report.Section]:
+) -> list[Section]:
     """Each class, some test pictures with their masks, and the worst."""
     palette = drawing.colours(len(classes))
     ranked = pictures.dropna(subset="miou").sort_values("miou", kind="stable")
@@ -115,7 +115,7 @@ def of_masks(
 
     def compared(ids) -> np.ndarray:
         captions = [f"mean IoU {iou[one]:.2f}" for one in ids]
-        return drawing.compared(*zip(*(found[one] for one in ids)), captions, palette)
+        return drawing.compared(*zip(*(found[one] for one in ids), strict=True), captions, palette)
 
     numbers = {
         "mean IoU": "miou",
@@ -129,7 +129,7 @@ def of_masks(
     )
     legend = drawing.legend(classes, palette)
     return [
-        report.Section(
+        Section(
             "Every class",
             "IoU is what truth and prediction share of what they cover together, Dice twice that share of "
             "the sum of both. The boundary F-score says how much of the two outlines lies no farther apart "
@@ -140,13 +140,13 @@ def of_masks(
                 ("By class", segmentation.per_class(counts, classes)),
             ],
         ),
-        report.Section(
+        Section(
             "Masks",
             "Test pictures from the worst to the best, evenly spaced: the picture, its true mask and the "
             "predicted one. Gray is what the truth ignores.",
             figures=[("Classes", legend), ("From the worst to the best", compared(spread))],
         ),
-        report.Section(
+        Section(
             "Worst pictures",
             "The test pictures with the lowest mean IoU over the classes in them. A small object that is "
             "missed costs as much there as a large one.",

@@ -8,7 +8,7 @@ from runner.data import sealed
 from runner.errors import InputError
 from runner.networks import inference
 from runner.pictures import batches as batching
-from runner.report import page as report
+from runner.report import page
 
 
 @pytest.fixture
@@ -71,6 +71,6 @@ def test_the_report_shows_mistakes_of_an_opened_test_only(split):
     data = SimpleNamespace(train=[], test=split, classes=("a", "b"), manifest=manifest, amounts=None)
     predictions = pd.DataFrame({"id": [3], "label": ["b"], "prediction": ["a"], "confidence": [0.9]})
     with pytest.raises(InputError, match="sealed"):
-        report.collect_pictures(data, predictions)
+        page.collect_pictures(data, predictions)
     split.open(None, "to show")
-    assert list(report.collect_pictures(data, predictions)) == [3]
+    assert list(page.collect_pictures(data, predictions)) == [3]

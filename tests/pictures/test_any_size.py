@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from runner.errors import InputError
-from runner.pictures import any_size, images
+from runner.pictures import any_size, square
 
 SIZE = 64
 
@@ -23,7 +23,7 @@ def photos(count=2):
     return [np.stack([one] * count) for one in pictures]
 
 
-@pytest.mark.parametrize("how", images.RESIZES)
+@pytest.mark.parametrize("how", square.RESIZES)
 def test_the_resize_inside_the_model_is_that_of_training(how):
     """Within 1 of 255 at every pixel, since Pillow rounds twice; the portable form follows Keras' closely."""
     picture = keras.Input((None, None, 3), dtype="uint8", name="image")
@@ -31,7 +31,7 @@ def test_the_resize_inside_the_model_is_that_of_training(how):
     model = any_size.build(keras.Model(small, keras.ops.cast(small, "float32")), how)
     portable = any_size.PortableResize(SIZE, how)
     for (one, _), size in zip(photos(), ("same", "large", "odd", "grows", "strip"), strict=True):
-        pillow = images.resize(Image.fromarray(one), SIZE, how)
+        pillow = square.resize(Image.fromarray(one), SIZE, how)
         inside = np.asarray(model(one[None]))[0]
         assert np.abs(inside - pillow).max() < 1, size
         assert np.abs(np.asarray(portable(one[None].astype("float32")))[0] - inside).max() < 2e-3, size

@@ -58,7 +58,9 @@ def test_shuffling_keeps_every_example_and_its_label(examples):
     found = epoch(batches(examples, "train", 8, shuffle=True, seed=3).epoch())
     label_of = {element["input"].numpy().tobytes(): int(element["label"]) for element in examples.train}
     pairs = [
-        (image.tobytes(), label.argmax()) for images, labels in found for image, label in zip(images, labels)
+        (image.tobytes(), label.argmax())
+        for images, labels in found
+        for image, label in zip(images, labels, strict=True)
     ]
     assert len({key for key, _ in pairs}) == 30 and all(label_of[key] == label for key, label in pairs)
 

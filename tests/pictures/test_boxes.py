@@ -28,7 +28,10 @@ def picture(path, width=40, height=30, rectangles=((10, 5, 22, 17),)):
 
 
 def voc_object(name, *corners):
-    tags = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), corners))
+    tags = "".join(
+        f"<{tag}>{value}</{tag}>"
+        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    )
     return f"<object><name>{name}</name><bndbox>{tags}</bndbox></object>"
 
 
@@ -61,7 +64,7 @@ def of(source, row=0, width=40, height=30, image_size=40, resize="stretch"):
     target = source.target(row, width, height, image_size, resize)
     there = target.arrays["classes"] >= 0
     names = [source.classes[number] for number in target.arrays["classes"][there]]
-    return list(zip(names, target.arrays["boxes"][there].tolist())), [
+    return list(zip(names, target.arrays["boxes"][there].tolist(), strict=True)), [
         message for _, message in target.problems
     ]
 
@@ -213,7 +216,7 @@ def test_coco_files_called_after_a_split_give_the_splits(tmp_path, layout):
             picture(tmp_path / word / "a.png")
     source = boxes.find(tmp_path)
     assert sorted(source.examples["split"]) == ["test", "train", "val"] and source.classes == ("dog",)
-    for split, path in zip(source.examples["split"], source.examples["path"]):
+    for split, path in zip(source.examples["split"], source.examples["path"], strict=True):
         assert split[:2] in path and (tmp_path / path).is_file()
 
 
@@ -330,7 +333,7 @@ def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
     )
     checked = 0
     for batch in batches.named().as_numpy_iterator():
-        for image, (box,), (number,) in zip(batch["input"], batch["boxes"], batch["classes"]):
+        for image, (box,), (number,) in zip(batch["input"], batch["boxes"], batch["classes"], strict=True):
             # Of a turned rectangle that the border cuts, less is left than its hull says (warp.py).
             if number < 0 or box.min() <= 0 or box.max() >= 120:
                 continue

@@ -47,7 +47,7 @@ def splits_of(loaded) -> dict:
 def kinds(loaded) -> dict[str, str]:
     """What is wrong with single files."""
     of_files = loaded.problems[loaded.problems["path"] != ""]
-    return dict(zip(of_files["path"], of_files["kind"]))
+    return dict(zip(of_files["path"], of_files["kind"], strict=True))
 
 
 def message(*arguments, **options) -> str:
@@ -96,7 +96,7 @@ def test_the_order_is_fixed_and_the_datasets_compose(folder, memory_budget):
     assert (ids(loaded.train) == sorted(ids(loaded.train))) == (memory_budget > 0)
     again = load(folder, 8, memory_budget=memory_budget)
     pd.testing.assert_frame_equal(again.manifest, loaded.manifest)
-    for one, other in zip(loaded.test.open(None, "t"), again.test.open(None, "t")):
+    for one, other in zip(loaded.test.open(None, "t"), again.test.open(None, "t"), strict=True):
         np.testing.assert_array_equal(one["input"], other["input"])
     batches = list(loaded.train.shuffle(100, seed=1).repeat(2).batch(16, drop_remainder=True))
     assert all(batch["input"].shape == (16, 8, 8, 3) for batch in batches)
@@ -119,7 +119,7 @@ def test_pictures_outlive_their_data(folder):
     expected = [element["input"].numpy() for element in train]
     for _ in range(5):
         load(folder, 8)
-    for element, image in zip(train, expected):
+    for element, image in zip(train, expected, strict=True):
         np.testing.assert_array_equal(element["input"], image)
 
 

@@ -14,8 +14,7 @@ from runner import atomic
 from runner.data import pairs
 from runner.data.examples import labels_of
 from runner.report import assessment as report_assessment
-from runner.report import card
-from runner.report import page as report
+from runner.report import card, page
 from runner.scores import assessment, calibration, classification, operating_point
 from runner.stage import Stage
 
@@ -110,10 +109,10 @@ def run(classes, found, test):
     return data, metrics, comparison
 
 
-def page(tmp_path, classes, found, test, **more):
+def written(tmp_path, classes, found, test, **more):
     data, metrics, comparison = run(classes, found, test)
     data.near_duplicates, data.odd = pairs.none(), {}
-    path = report.write(
+    path = page.write(
         tmp_path / "report.html",
         title="t",
         question="q",
@@ -130,7 +129,7 @@ def page(tmp_path, classes, found, test, **more):
 def test_the_page_shows_what_was_found(tmp_path):
     groups = [f"camera {i % 3}" for i in range(600)]
     _, test, found = judged(HOSTILE, groups)
-    text = page(tmp_path, HOSTILE, found, test)
+    text = written(tmp_path, HOSTILE, found, test)
     for section in ("calibration", "operating-point", "groups"):
         assert f'<section id="{section}">' in text and f'<a href="#{section}">' in text
     assert "<b>ill</b>" not in text.replace("&lt;b&gt;ill&lt;/b&gt;", "")
@@ -141,20 +140,20 @@ def test_the_page_shows_what_was_found(tmp_path):
     assert text.count("<svg") >= 4
     three = ("a", "b", "c")
     _, test, found = judged(three)
-    text = page(tmp_path, three, found, test)
+    text = written(tmp_path, three, found, test)
     assert '<section id="operating-point">' not in text and '<section id="groups">' not in text
 
 
 def test_pictures_are_shown_beside_their_maps(tmp_path):
     classes = [f"c{i}" for i in range(12)]
     _, test, found = judged(classes)
-    ids = report.explained_ids(test, classes)
+    ids = page.explained_ids(test, classes)
     wrong = test.set_index("id").loc[ids].query("label != prediction")
     assert len(wrong) == report_assessment.WRONG and len(ids) == len(set(ids)) == 16
     random = np.random.default_rng(0)
     pictures = {one: random.integers(0, 256, (8, 8, 3), dtype=np.uint8) for one in ids}
     overlays = {one: 255 - picture for one, picture in pictures.items()}
-    text = page(tmp_path, classes, found, test, pictures=pictures, overlays=overlays)
+    text = written(tmp_path, classes, found, test, pictures=pictures, overlays=overlays)
     assert text.count('alt="Where the network looked in it"') == 16
     assert text.index("Classified wrong") < text.index("Classified right")
 

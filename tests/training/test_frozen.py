@@ -414,11 +414,15 @@ def test_views_are_taken_in_turn_and_each_is_the_augmented_picture(network, exam
     augmented = augment.dataset(examples.train.batch(9), "medium", seed=3, start=0).take(3 * 5)
     expected: dict[int, list] = {}
     for batch in augmented:
-        for one, features in zip(batch["id"].numpy(), below(batch["input"], training=False).numpy()):
+        for one, features in zip(
+            batch["id"].numpy(), below(batch["input"], training=False).numpy(), strict=True
+        ):
             expected.setdefault(int(one), []).append(features)
     epochs = [{} for _ in range(6)]
     for step, batch in enumerate(part.train.after(0).take(30)):
-        for one, features, label in zip(*(batch[name].numpy() for name in ("id", "input", "label"))):
+        for one, features, label in zip(
+            *(batch[name].numpy() for name in ("id", "input", "label")), strict=True
+        ):
             epochs[step // 5][int(one)] = features
             assert f"c{label.argmax()}" == examples.manifest["label"][one]
     for one, views in expected.items():
