@@ -22,7 +22,6 @@ FILES = {
     "explore.ipynb",
     "requirements.txt",
     "test_template.py",
-    "requirements.txt",
 }
 FUNCTIONS = ["load", "fit", "judge", "predict", "main", "judge_and_report"]
 ARGUMENTS = {

@@ -143,7 +143,8 @@ def test_the_copy_has_all_it_needs(tmp_path):
         if path.name not in ("__pycache__", "requirements.txt")
     }
     assert (made / "datasets" / "scenes" / "scenes_dataset_builder.py").is_file()
-    assert (made / "runner" / "pictures" / "boxes.py").is_file() and (made / "datasets" / "photos.py").is_file()
+    for needed in ("runner/pictures/boxes.py", "datasets/photos.py"):
+        assert (made / needed).is_file()
     config = (made / "my_cells" / "config.py").read_text()
     assert 'weights: str = "imagenet"' in config and "image_size: int = 224" in config
     for path in (made / "my_cells").glob("*.*"):

@@ -30,6 +30,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner import atomic, fields
+from runner.data.examples import Data
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.machine import Machine
 from runner.networks.backbones import Block
@@ -166,7 +167,7 @@ class Run(Generic[ConfigType]):
             machine.checkpoint_minutes,
         )
 
-    def open_test(self, data: Any, methods: Iterable[str]) -> Any:
+    def open_test(self, data: Data, methods: Iterable[str]) -> tf.data.Dataset:
         """The dataset of `data.test`, whose opening is written down in test_readings.csv.
 
         It is the one door to the test split: open it when nothing is left to choose.
@@ -174,7 +175,7 @@ class Run(Generic[ConfigType]):
         """
         return data.test.open(
             self.folder / "test_readings.csv",
-            f"final numbers of {', '.join(methods)}; pictures shown in the report",
+            f"final numbers of {', '.join(methods)}; {data.unit} shown in the report",
         )
 
     def save(

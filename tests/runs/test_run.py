@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from runner.data import pairs
+from runner.data.examples import Data, problems
 from runner.data.sealed import Sealed
 from runner.errors import InputError
 from runner.machine import Machine
@@ -41,13 +40,10 @@ def config(tmp_path):
 def load(config):
     """Six rows of numbers in three splits."""
     split = ["train"] * 3 + ["val"] * 2 + ["test"]
-    manifest = pd.DataFrame({"path": [f"row {i}" for i in range(6)], "split": split, "label": list("ababab")})
-    test = tf.data.Dataset.from_tensors({"id": np.int64(5), "input": np.zeros(3, np.float32)})
-    problems = pd.DataFrame([], columns=["path", "kind", "message"])
-    more = {"near_duplicates": pairs.none(), "odd": {}, "amounts": None}
-    return SimpleNamespace(
-        classes=("a", "b"), manifest=manifest, problems=problems, test=Sealed(test), **more
-    )
+    label = pd.Categorical(list("ababab"))
+    manifest = pd.DataFrame({"path": [f"row {i}" for i in range(6)], "split": split, "label": label})
+    rows = tf.data.Dataset.from_tensors({"id": np.int64(5), "input": np.zeros(3, np.float32)})
+    return Data(rows, rows, Sealed(rows), ("a", "b"), manifest, problems([]), unit="rows")
 
 
 TASK = card.Task(
@@ -110,10 +106,10 @@ def test_a_run_from_its_config_to_its_report(config, small_model, capsys):
     environment = json.loads((run.folder / "environment.json").read_text())
     assert environment["template"] == "somewhere.rows_of_numbers" and environment["training seconds"] == "42"
     readings = pd.read_csv(run.folder / "test_readings.csv")
-    assert readings["reason"].tolist() == ["final numbers of staged, other; pictures shown in the report"]
+    assert readings["reason"].tolist() == ["final numbers of staged, other; rows shown in the report"]
     assert "<title>Rows of numbers: rows" in (run.folder / "report.html").read_text()
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "2 classes; pictures: train 3, val 2, test 1" and said[1].startswith("precision: ")
+    assert said[0] == "2 classes; rows: train 3, val 2, test 1" and said[1].startswith("precision: ")
     assert said[4] == f"run folder: {run.folder}"
     assert said[-2:] == ["a note", f"report: {run.folder / 'report.html'}"] and "staged" in said[-3]
     with pytest.raises(InputError, match="this run is complete"), runs.start(config, "x.y"):
