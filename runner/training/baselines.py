@@ -1,7 +1,8 @@
 """What the staged schedule is compared with: the same network and pictures, trained in two other ways."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -44,16 +45,30 @@ def methods(config) -> dict:
 
 
 def table(
-    networks: Mapping[str, keras.Model], fits: Mapping[str, Fit], scores: Mapping[str, Mapping[str, float]]
+    networks: Mapping[str, keras.Model],
+    fits: Mapping[str, Fit],
+    score: str,
+    validation: Mapping[str, float],
+    test: Mapping[str, Mapping[str, Any]],
+    also: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """A row per method: what it trained, what it took (seconds), and its scores, the further columns."""
+    """A row per method: what it trained, what it took (seconds), val_<score>, test_<score> and its interval
+    (low, high), and the test numbers `also`.
+
+    score: the number that methods are compared by, and what it is called in `test`, beside <score>_interval.
+    validation: its value for each method. test: all numbers of each.
+    """
     rows = [
         {
             "method": name,
             "epochs": len(fits[name].history),
             "trainable_parameters": sum(int(np.prod(one.shape)) for one in network.trainable_variables),
             "seconds": round(fits[name].seconds, 1),
-            **scores[name],
+            f"val_{score}": validation[name],
+            f"test_{score}": test[name][score],
+            "low": test[name][f"{score}_interval"][0],
+            "high": test[name][f"{score}_interval"][1],
+            **{f"test_{one}": test[name][one] for one in also},
         }
         for name, network in networks.items()
     ]

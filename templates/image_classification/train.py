@@ -148,15 +148,10 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
     metrics = {name: classification.metrics(table, classes) for name, table in tested.items()}
-    scores = {
-        name: {
-            "val_accuracy": float((table["label"] == table["prediction"]).mean()),
-            "test_accuracy": metrics[name]["accuracy"],
-            "low": metrics[name]["accuracy_interval"][0],
-            "high": metrics[name]["accuracy_interval"][1],
-        }
-        for name, table in validation.items()
+    chosen_on = {
+        name: float((table["label"] == table["prediction"]).mean()) for name, table in validation.items()
     }
+    comparison = baselines.table(networks, fits, "accuracy", chosen_on, metrics)
     network, predictions, test = networks["staged"], tested["staged"], metrics.pop("staged")
     assessed = assessment.assess(
         validation["staged"],
@@ -170,7 +165,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
         examples,
         network,
         fits,
-        comparison=baselines.table(networks, fits, scores),
+        comparison=comparison,
         per_class=classification.per_class(predictions, classes),
         predictions=predictions,
         groups=assessed.groups,

@@ -163,22 +163,14 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
     metrics = {name: result.metrics for name, result in tested.items()}
-    scores = {
-        name: {
-            "val_ap50": validation[name].metrics["ap50"],
-            "test_ap50": numbers["ap50"],
-            "low": numbers["ap50_interval"][0],
-            "high": numbers["ap50_interval"][1],
-            "test_map": numbers["map"],
-        }
-        for name, numbers in metrics.items()
-    }
+    chosen_on = {name: result.metrics["ap50"] for name, result in validation.items()}
+    comparison = baselines.table(networks, fits, "ap50", chosen_on, metrics, also=("map",))
     staged, test = tested["staged"], metrics.pop("staged")
     run.save(
         examples,
         networks["staged"],
         fits,
-        comparison=baselines.table(networks, fits, scores),
+        comparison=comparison,
         per_class=staged.per_class,
         predictions=staged.detections,
         truth=staged.truth,

@@ -153,16 +153,10 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     test_pictures = run.open_test(examples, networks)
     tested = judge(config, networks, test_pictures, classes)
     metrics = {name: segmentation.metrics(counted) for name, counted in tested.items()}
-    scores = {
-        name: {
-            "val_miou": segmentation.metrics(validation[name], resamples=1)["miou"],
-            "test_miou": numbers["miou"],
-            "low": numbers["miou_interval"][0],
-            "high": numbers["miou_interval"][1],
-            **{f"test_{one}": numbers[one] for one in ("dice", "boundary_f", "pixel_accuracy")},
-        }
-        for name, numbers in metrics.items()
-    }
+    chosen_on = {name: segmentation.metrics(one, resamples=1)["miou"] for name, one in validation.items()}
+    comparison = baselines.table(
+        networks, fits, "miou", chosen_on, metrics, also=("dice", "boundary_f", "pixel_accuracy")
+    )
     counts, test = tested["staged"], metrics.pop("staged")
     pictures = segmentation.per_picture(counts)
     pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
@@ -170,7 +164,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
         examples,
         networks["staged"],
         fits,
-        comparison=baselines.table(networks, fits, scores),
+        comparison=comparison,
         per_class=segmentation.per_class(counts, classes),
         predictions=pictures,
         finish=lambda network: any_size.build(network, config.resize),
