@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test", "unused", "skipped")
 USED = SPLITS[:3]
 
 
-def units(*keys: Sequence[str]) -> np.ndarray:
+def units(*keys: Sequence[str] | np.ndarray) -> np.ndarray:
     """Number the sets of rows that must stay together: int64 (rows,), counted by first appearance.
 
     Each of `keys` holds a string per row. Rows that share a non-empty string of one key belong together, and
@@ -50,7 +50,10 @@ def too_large(clusters: np.ndarray) -> np.ndarray:
 
 
 def carve(
-    labels: Sequence[int], together: Sequence[int], fractions: dict[str, float], seed: int = 0
+    labels: Sequence[int] | np.ndarray,
+    together: Sequence[int] | np.ndarray,
+    fractions: dict[str, float],
+    seed: int = 0,
 ) -> np.ndarray:
     """Deal rows to "train" and the splits of `fractions` ({"test": 0.25, "val": 0.15}): names (rows,).
 
@@ -87,14 +90,14 @@ def carve(
             split: sum(n * want[label] / of_class[label] for label, n in counts.items())
             for split, want in wanted.items()
         }
-        split = max(need, key=need.get)
+        split = max(need, key=need.__getitem__)
         dealt[rows] = split
         for label, n in counts.items():
             wanted[split][label] -= n
     return dealt
 
 
-def few(labels: Sequence[int], per_class: int, seed: int = 0) -> np.ndarray:
+def few(labels: Sequence[int] | np.ndarray, per_class: int, seed: int = 0) -> np.ndarray:
     """Choose at most `per_class` rows of each class: bool (rows,).
 
     Nested: with the same seed and labels, what is chosen for 5 is chosen for 10.

@@ -46,6 +46,7 @@ def boxes(
         if not readable:
             rows.append(empty)
             continue
+        assert found is not None  # a file could be read
         place = next(of_readable)
         where, scores, numbers = (part[place][: found[3][place]] for part in found[:3])
         width, height = batch.sizes[place]
@@ -101,7 +102,8 @@ def masks(
         if not readable:
             continue
         place = next(of_readable)
-        mask = square.mask_at_own_size(found[place], *batch.sizes[place], how, IGNORE)
+        width, height = batch.sizes[place]
+        mask = square.mask_at_own_size(found[place], width, height, how, IGNORE)
         counts = np.bincount(mask[mask != IGNORE], minlength=len(classes))
         row |= {f"share:{name}": count / counts.sum() for name, count in zip(classes, counts, strict=True)}
         if folder is not None:
@@ -110,7 +112,8 @@ def masks(
             row["mask"] = save(folder, path, number, ".png", image)
             if number < DRAWN:
                 shown = batch.shown[place]
-                over = square.mask_at_own_size(found[place], *shown.shape[1::-1], how, IGNORE)
+                height, width = shown.shape[:2]
+                over = square.mask_at_own_size(found[place], width, height, how, IGNORE)
                 picture = Image.fromarray(drawing.overlay(shown, over, palette))
                 row["drawn"] = save(folder, path, number, ".jpg", picture)
         rows[-1] = row

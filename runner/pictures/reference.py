@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -70,7 +71,7 @@ def write(
         seed: of the choice where there are more than LIMIT.
     """
     step = inference.forward(extractor(model, layer))
-    arrays = {"layer": layer, "classes": data.classes, "temperature": temperature}
+    arrays: dict[str, Any] = {"layer": layer, "classes": data.classes, "temperature": temperature}
     for split in SPLITS:
         rows = np.flatnonzero(data.manifest["split"] == split)
         wanted = set(np.random.default_rng(seed).permutation(rows)[:LIMIT].tolist())

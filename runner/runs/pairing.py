@@ -54,17 +54,19 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
             _aligned(path, both[f"id_{side}"], ["label", "prediction"])
             for path, side in zip(answers, ("first", "second"), strict=True)
         ]
-        if any(one is None for one in right):
+        there = [one["label"] == one["prediction"] for one in right if one is not None]
+        if len(there) < 2:
             return "a predictions.csv lacks some of the test examples"
-        return _of_right(*(one["label"] == one["prediction"] for one in right))
+        return _of_right(*there)
     if all({"id", score} <= head for head in heads):
         values = [
             _aligned(path, both[f"id_{side}"], [score])
             for path, side in zip(answers, ("first", "second"), strict=True)
         ]
-        if any(one is None for one in values):
+        numbers = [one[score].to_numpy(float) for one in values if one is not None]
+        if len(numbers) < 2:
             return "a predictions.csv lacks some of the test examples"
-        before, after = (one[score].to_numpy(float) for one in values)
+        before, after = numbers
         known = ~(np.isnan(before) | np.isnan(after))
         if not known.any():
             return f"no test example has a {words(score)} of its own"

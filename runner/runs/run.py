@@ -31,6 +31,7 @@ import tensorflow as tf
 
 from runner import atomic, fields
 from runner.devices import environment, multi_worker, precision, strategy
+from runner.fields import ConfigType
 from runner.networks.backbones import Block
 from runner.report import card, page
 from runner.runs import folder
@@ -38,8 +39,6 @@ from runner.scores.assessment import Assessment
 from runner.training import batch_norm, trainable
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit
-
-ConfigType = TypeVar("ConfigType")
 
 
 class Examples(Protocol):

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from runner.data import pairs
 from runner.data.sealed import Sealed
 from runner.errors import InputError
 from runner.machine import Machine
-from runner.pictures import near_duplicates
 from runner.report import card
 from runner.runs import folder
 from runner.runs import run as runs
@@ -44,7 +44,7 @@ def load(config):
     manifest = pd.DataFrame({"path": [f"row {i}" for i in range(6)], "split": split, "label": list("ababab")})
     test = tf.data.Dataset.from_tensors({"id": np.int64(5), "input": np.zeros(3, np.float32)})
     problems = pd.DataFrame([], columns=["path", "kind", "message"])
-    more = {"near_duplicates": near_duplicates.none(), "odd": {}, "amounts": None}
+    more = {"near_duplicates": pairs.none(), "odd": {}, "amounts": None}
     return SimpleNamespace(
         classes=("a", "b"), manifest=manifest, problems=problems, test=Sealed(test), **more
     )
