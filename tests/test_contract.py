@@ -20,6 +20,7 @@ FILES = {
     "train.py",
     "sections.py",
     "explore.ipynb",
+    "requirements.txt",
     "test_template.py",
 }
 FUNCTIONS = ["load", "fit", "judge", "predict", "main", "judge_and_report"]

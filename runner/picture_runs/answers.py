@@ -13,8 +13,9 @@ from runner.picture_runs.predict import Batch
 from runner.pictures import square
 from runner.pictures.mask_values import IGNORE
 from runner.report import drawing
-from runner.scores.detection import BOX
 
+BOX = ["x_min", "y_min", "x_max", "y_max"]
+"""Columns, called as `scores.detection` calls them, which wants a package that masks do without."""
 DRAWN = 1000
 """On so many pictures an answer is drawn, the first ones: nobody looks at more."""
 

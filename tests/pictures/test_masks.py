@@ -1,5 +1,7 @@
 """runner/pictures/masks.py: pictures with masks, what the masks mean, and what is wrong with some."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,7 +50,7 @@ def test_images_and_masks_become_a_source(tmp_path):
     assert source.classes == ("0", "1", "2")
     assert source.examples["path"].tolist() == [f"images/{number}.png" for number in range(4)]
     assert set(source.examples["split"]) == {""}
-    assert [open(file, "rb").read(4) for file in source.read()] == [b"\x89PNG"] * 4
+    assert [Path(file).read_bytes()[:4] for file in source.read()] == [b"\x89PNG"] * 4
     for row in range(4):
         found = target(source, row)
         expected = square.resize_mask(index_mask(row), 12, "stretch", 255)
