@@ -19,6 +19,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 class Parser(argparse.ArgumentParser):
     """argparse that leaves the printing of mistakes to `exit_on_input_error`, one line for each."""
 
+    commands: tuple[str, ...] = ()
+    """Names, of the whole command line."""
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; `{self.prog} --help` shows what can be given.")
 
@@ -136,7 +139,7 @@ def shift(options: argparse.Namespace) -> int:
     return 0
 
 
-def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
+def parser(repository: Path = REPOSITORY) -> Parser:
     """Return the command line; a copied-out project lacks `new`, and commands whose wing it does without."""
     top = Parser(prog="python -m runner", description="What the runner does beside training.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=Parser)
@@ -213,7 +216,7 @@ def parser(repository: Path = REPOSITORY) -> argparse.ArgumentParser:
     )
     make = add(
         "predict",
-        "picture_runs",
+        "runs",
         parents=[run],
         help="predict inputs of your own with a run, into a CSV file",
         description="Write a CSV file with the answer to each input, and beside it a folder with what is "

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 
 from runner.errors import InputError, suggest
 
-ConfigType = TypeVar("ConfigType")
+ConfigType = TypeVar("ConfigType", bound=Any)
+"""A template's own dataclass, with the fields that are named where it is used."""
 
 
 def check_types(record: Any) -> None:
@@ -163,7 +164,7 @@ def from_dict(record: dict[str, Any], Config: type[ConfigType], where: str = "th
             item = typing.get_args(hints[name])[0]
             value = tuple(
                 from_dict(entry, item, f"{where}: {name}[{index}]")
-                if dataclasses.is_dataclass(item)
+                if isinstance(item, type) and dataclasses.is_dataclass(item)
                 else entry
                 for index, entry in enumerate(value)
             )

@@ -8,7 +8,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from runner.errors import DivergenceError, InputError, LedgerError, OutOfMemory
@@ -39,7 +39,7 @@ def parse(
             del arguments[index : index + (1 if inline else 2)]
             break
     complaint = io.StringIO()
-    options = {} if default is None else {"default": default}
+    options: dict[str, Any] = {} if default is None else {"default": default}
     description = (
         description or Config.__doc__ or ""
     ) + "\n\n--config FILE: start from this JSON file (a run's config.json)."
@@ -66,7 +66,7 @@ def run(
 
 
 @contextlib.contextmanager
-def exit_on_input_error():
+def exit_on_input_error() -> Iterator[None]:
     """Print an InputError as one line on standard error and leave with exit code 2; a LedgerError, a
     DivergenceError or OutOfMemory with 1.
     """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from runner.data.examples import Data
 from runner.devices import input_service
 from runner.devices.multi_worker import Share
 from runner.errors import InputError
@@ -145,7 +146,7 @@ class SplitBatches(Batches):
 
     def __init__(
         self,
-        data,
+        data: Data,
         split: str,
         batch_size: int,
         *,

@@ -147,6 +147,7 @@ def _local(folder: Path) -> type[tfds.core.DatasetBuilder]:
             spec = importlib.util.spec_from_file_location(
                 package, folder / "__init__.py", submodule_search_locations=[str(folder)]
             )
+            assert spec and spec.loader  # an __init__.py is Python's own kind of file
             sys.modules[package] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(sys.modules[package])
         return importlib.import_module(f"{package}.{module}").Builder

@@ -90,14 +90,14 @@ def carve(
             split: sum(n * want[label] / of_class[label] for label, n in counts.items())
             for split, want in wanted.items()
         }
-        split = max(need, key=need.get)
+        split = max(need, key=need.__getitem__)
         dealt[rows] = split
         for label, n in counts.items():
             wanted[split][label] -= n
     return dealt
 
 
-def few(labels: Sequence[int], per_class: int, seed: int = 0) -> np.ndarray:
+def few(labels: Sequence[int] | np.ndarray, per_class: int, seed: int = 0) -> np.ndarray:
     """Choose at most `per_class` rows of each class: bool (rows,).
 
     Nested: with the same seed and labels, what is chosen for 5 is chosen for 10.

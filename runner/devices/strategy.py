@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from runner.devices import cluster, multi_worker, precision
 from runner.errors import InputError, suggest
+from runner.fields import ConfigType
 from runner.machine import Machine
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
@@ -145,7 +146,7 @@ def compile_options(machine: Machine) -> dict[str, Any]:
     }
 
 
-def for_all_devices(config, chosen: tf.distribute.Strategy):
+def for_all_devices(config: ConfigType, chosen: tf.distribute.Strategy) -> ConfigType:
     """A template's Config with the batch size and learning rates that all devices together train with.
 
     config: with machine, batch_size, stages and, where it trains from scratch, a scratch_learning_rate. A
@@ -161,7 +162,7 @@ def for_all_devices(config, chosen: tf.distribute.Strategy):
     stages = tuple(
         dataclasses.replace(stage, learning_rate=stage.learning_rate * factor) for stage in config.stages
     )
-    changes = {"batch_size": config.batch_size * devices, "stages": stages}
+    changes: dict[str, Any] = {"batch_size": config.batch_size * devices, "stages": stages}
     if hasattr(config, "scratch_learning_rate"):
         changes["scratch_learning_rate"] = config.scratch_learning_rate * factor
     return dataclasses.replace(config, **changes)

@@ -47,6 +47,7 @@ def boxes(
         if not readable or found is None:
             rows.append(empty)
             continue
+        assert found is not None  # a file could be read
         place = next(of_readable)
         where, scores, numbers = (part[place][: found[3][place]] for part in found[:3])
         width, height = batch.sizes[place]
@@ -102,7 +103,8 @@ def masks(
         if not readable:
             continue
         place = next(of_readable)
-        mask = square.mask_at_own_size(found[place], *batch.sizes[place], how, IGNORE)
+        width, height = batch.sizes[place]
+        mask = square.mask_at_own_size(found[place], width, height, how, IGNORE)
         counts = np.bincount(mask[mask != IGNORE], minlength=len(classes))
         row |= {f"share:{name}": count / counts.sum() for name, count in zip(classes, counts, strict=True)}
         if folder is not None:

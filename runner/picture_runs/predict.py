@@ -60,8 +60,8 @@ def files(paths: Iterable[str | Path]) -> Iterator[Path]:
     Hidden files and what file managers write are left out. A folder that is linked from within itself is
     entered once. Raises InputError, before the first file, where a path is not there.
     """
-    paths = [Path(os.path.expanduser(path)) for path in paths]
-    for path in paths:
+    places = [Path(os.path.expanduser(path)) for path in paths]
+    for path in places:
         if not path.exists():
             raise InputError(f"{path} is not there; give pictures or folders of pictures.")
 
@@ -75,7 +75,7 @@ def files(paths: Iterable[str | Path]) -> Iterator[Path]:
             yield from walk(path / name, (*inside, real))
 
     def each() -> Iterator[Path]:
-        for path in paths:
+        for path in places:
             yield from walk(path, ()) if path.is_dir() else [path]
 
     return each()

@@ -1,16 +1,19 @@
 """Batches of pictures with random views of them, from the examples of a `Data`."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from runner.augment import draws, matrices, on_device, views, warp
 from runner.data.batches import SplitBatches, Views
+from runner.data.examples import Data
 
 
 def batches(
-    data,
+    data: Data,
     split: str,
     batch_size: int,
     *,
@@ -38,7 +41,7 @@ def batches(
     if target is None:
         spec = spec | {"label": tf.TensorSpec((None, len(data.classes)), tf.float32)}
     mixes = mixup > 0 or cutmix > 0
-    shape = dict(flip=flip, mixup=mixup, cutmix=cutmix, fill=fill, ignore=ignore)
+    shape: dict[str, Any] = dict(flip=flip, mixup=mixup, cutmix=cutmix, fill=fill, ignore=ignore)
     make = views.views(spec, strength, **shape)  # which also checks
     random = None
     if strength != "none" or mixes:
@@ -47,7 +50,7 @@ def batches(
             return views.with_draws(ordered, strength, seed=seed, mixes=mixes, start=start)
 
         def fingerprint() -> list:
-            code = [Path(one.__file__).read_bytes() for one in (views, draws, matrices, warp)]
+            code = [Path(inspect.getfile(one)).read_bytes() for one in (views, draws, matrices, warp)]
             seeds = [
                 int(one) for one in tf.data.Dataset.random(seed=seed).take(2)
             ]  # the global one among them

@@ -149,7 +149,7 @@ def _source(
             )
         scale = (width, height, width, height) if picture.size is None else 1.0
         boxes, kept, notes = resized(picture.boxes * scale, width, height, image_size, resize)
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "boxes": np.full((most, 4), -1, np.float32),
             "classes": np.full(most, -1, np.int64),
         }

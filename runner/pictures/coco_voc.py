@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -79,7 +79,8 @@ def coco(root: Path, files: list[Path]) -> Found:
             f"Received data={str(root)!r} with the annotations {names}; several need one split each in "
             "their names (train, val, test), train among them. Or give one .json file."
         )
-    pictures, paths, problems, categories = [], [], [], None
+    pictures, paths, problems = [], [], []
+    categories: dict[int, str] | None = None
     for file, split in zip(files, splits, strict=True):
         found = _read_coco(file)
         if categories not in (None, found.categories):
@@ -98,7 +99,7 @@ def coco(root: Path, files: list[Path]) -> Found:
             paths.append(_picture_file(picture.path, places, file))
             shown = printable(str(paths[-1].relative_to(root)))
             pictures.append(dataclasses.replace(picture, path=shown, split=split))
-    return Found(pictures, [str(path) for path in paths], tuple(categories.values()), problems)
+    return Found(pictures, [str(path) for path in paths], tuple(found.categories.values()), problems)
 
 
 def _split_of(file: Path, root: Path) -> str:
@@ -141,14 +142,14 @@ def _read_coco(file: Path) -> _CocoFile:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}, which cannot be read as JSON ({reason}); save it anew.") from None
     names = ("images", "annotations", "categories")
-    parts = [record.get(name) for name in names] if isinstance(record, dict) else [None]
+    parts: list[Any] = [record.get(name) for name in names] if isinstance(record, dict) else [None]
     if not all(isinstance(part, list) and all(isinstance(one, dict) for one in part) for part in parts):
         raise InputError(
             f"{where}, which is no COCO file of boxes; it needs the lists images, annotations and categories."
         )
     raw_images, raw_annotations, raw_categories = parts
 
-    def value(entry: dict, name: str, kind: type, of: str):
+    def value(entry: dict, name: str, kind: type, of: str) -> Any:
         found = entry.get(name)
         if not isinstance(found, kind) or isinstance(found, bool):
             text = json.dumps(entry)
@@ -190,8 +191,8 @@ def _read_coco(file: Path) -> _CocoFile:
     pictures = []
     for number, entry in by_id.items():
         name = value(entry, "file_name", str, "an image")
-        size = (entry.get("width"), entry.get("height"))
-        size = size if all(isinstance(side, int) and side > 0 for side in size) else (0, 0)
+        sides = (entry.get("width"), entry.get("height"))
+        size: Any = sides if all(isinstance(side, int) and side > 0 for side in sides) else (0, 0)
         pictures.append(Annotated(name, "", *_arrays(boxes[number], classes[number]), size))
     return _CocoFile(categories, pictures, crowds)
 
@@ -293,7 +294,7 @@ def _read_voc(file: Path) -> tuple[str, tuple[int, int], list[tuple[str, tuple]]
     root = _parse(file)
     if root.tag != "annotation":
         raise InputError(f"{where}, whose outermost tag is <{root.tag[:50]}>; Pascal VOC has <annotation>.")
-    size = tuple(_whole(root.findtext(f"size/{name}")) for name in ("width", "height"))
+    size = _whole(root.findtext("size/width")), _whole(root.findtext("size/height"))
     objects = []
     for entry in root.findall("object"):
         name = (entry.findtext("name") or "").strip()

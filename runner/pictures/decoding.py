@@ -17,7 +17,9 @@ from runner.data.source import Source, Target
 from runner.pictures import images, square
 
 
-def look_at_all(found: Source, image_size: int, resize: str, pictures: np.ndarray | None):
+def look_at_all(
+    found: Source, image_size: int, resize: str, pictures: np.ndarray | None
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, dict[int, Target], list[tuple[str, str, str]]]:
     """Decode every example once; fill `pictures`, uint8 (examples, image_size, image_size, 3), if there are.
 
     Returns the facts (DataFrame with sha256, width, height, format, gray, turned), the thumbnails and colours
@@ -117,7 +119,7 @@ def dataset(
     def decode_one(row: int, file: bytes, is_path: bool) -> list[np.ndarray]:
         with images.decoded(os.fsdecode(file) if is_path else file) as (image, _):
             values = [square.resize(image, image_size, resize)]
-            if shapes:
+            if shapes and found.target:
                 arrays = found.target(int(row), *image.size, image_size, resize).arrays
                 values += [arrays[name] for name in shapes]
             return values

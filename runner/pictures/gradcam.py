@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from PIL import Image
 from scipy import ndimage
@@ -35,11 +36,11 @@ def choose_layer(model: keras.Model, blocks: Sequence[Block], least: int = 4) ->
     """
     places = {block.name: min(model.get_layer(block.name).output.shape[1:3]) for block in blocks}
     enough = [name for name, side in places.items() if side >= least]
-    return enough[-1] if enough else max(places, key=places.get)
+    return enough[-1] if enough else max(places, key=places.__getitem__)
 
 
 def heatmaps(
-    model: keras.Model, layer_name: str, images: np.ndarray, class_indices, batch_size: int = 32
+    model: keras.Model, layer_name: str, images: np.ndarray, class_indices: np.ndarray, batch_size: int = 32
 ) -> np.ndarray:
     """Return the Grad-CAM map of each picture for a class, float32 (n, h, w), 0..1.
 
@@ -157,7 +158,11 @@ def _cut(model: keras.Model, layer_name: str) -> tuple[keras.Model, keras.Model]
 
 
 def explain(
-    model: keras.Model, blocks: Sequence[Block], predictions, pictures: Mapping[int, np.ndarray], classes
+    model: keras.Model,
+    blocks: Sequence[Block],
+    predictions: pd.DataFrame,
+    pictures: Mapping[int, np.ndarray],
+    classes: Sequence[str],
 ) -> dict[int, np.ndarray]:
     """Return id -> overlay, uint8 (side, side, 3), that shows what spoke for the answer to each picture.
 

@@ -32,13 +32,13 @@ _FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIF
 # What reading a pixel takes at its peak, measured: 4 for the RGB picture, which Pillow keeps in four bytes,
 # and 8 for a second copy or the coefficients of a progressive JPEG. The libraries of these formats make
 # copies of their own besides, and hold the whole file; HEIF is taken to be like AVIF.
-_BYTES_PER_PIXEL = {"AVIF": 16, "HEIF": 16, "JPEG2000": 25, "WEBP": 18}
+_BYTES_PER_PIXEL: dict[str | None, int] = {"AVIF": 16, "HEIF": 16, "JPEG2000": 25, "WEBP": 18}
 _OTHER_BYTES_PER_PIXEL = 12
 _TRIM = 50_000_000  # bytes; what the C library keeps of less is little
 # Of a JPEG; the bytes after \xff that stand within a scan are left out.
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _HEIC_SUFFIXES = (".heic", ".heif")
-_UPRIGHT = {
+_UPRIGHT: dict[int | None, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -202,7 +202,7 @@ class Look(NamedTuple):
 def look(file: str | Path | bytes, image: Image.Image) -> Look:
     """Measure a picture for the checks of the data; `image` is what `decode(file)` gave. 1.2 kB each."""
     with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_formats()) as header:
-        kind = header.format
+        kind = header.format or ""
     small = image.resize((32, 32), Image.Resampling.BILINEAR, reducing_gap=3).convert("YCbCr")
     luma = np.asarray(small)[..., 0]
     colour = np.asarray(small.resize((8, 8), Image.Resampling.BOX))[..., 1:]
@@ -251,7 +251,7 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, list[str]]:
     rgb, lowest = Image.new("RGB", image.size), 255
     for top, band in _bands(image):
         band = band.convert("RGBA")
-        lowest = min(lowest, band.getchannel("A").getextrema()[0])
+        lowest = min(lowest, int(np.asarray(band.getchannel("A")).min()))
         white = Image.new("RGBA", band.size, "white")
         rgb.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
     return rgb, ["transparent, laid on white"] if lowest < 255 else []

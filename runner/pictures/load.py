@@ -4,6 +4,7 @@ Every picture is decoded once before training begins, so that nothing can fail i
 """
 
 import hashlib
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def load(
     else:
         datasets = in_memory.datasets(pictures, ids, arrays)
     train, val, test = datasets
-    code = hashlib.sha256(b"".join(Path(one.__file__).read_bytes() for one in (images, square)))
+    code = hashlib.sha256(b"".join(Path(inspect.getfile(one)).read_bytes() for one in (images, square)))
     return Data(
         train,
         val,

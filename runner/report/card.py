@@ -106,7 +106,7 @@ def plain(text: object) -> str:
     return re.sub(r"([\\`*_\[\]<>|#&!])", r"\\\1", one_line)
 
 
-def cell(value: int | float | None) -> str:
+def cell(value: float | None) -> str:
     """A number of a table: shares in percent, counts as they are, and a dash for what is not known."""
     if isinstance(value, int):
         return str(value)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from runner.data.examples import Data
 from runner.report import assessment as report_assessment
 from runner.report import data as report_data
 from runner.report import figures, pages, schedule, sheets, words
@@ -36,7 +37,7 @@ class Section:
     figures: Sequence[tuple[str, np.ndarray | Markup]] = ()
 
 
-def collect_pictures(data, predictions: pd.DataFrame | None = None) -> dict[int, np.ndarray]:
+def collect_pictures(data: Data, predictions: pd.DataFrame | None = None) -> dict[int, np.ndarray]:
     """Return the pictures that the page shows, by id: of training, the most confident mistakes, some right.
 
     Reads `data.train` and then `data.test` (only to show, not to measure) until everything wanted was found.
@@ -70,7 +71,7 @@ def write(
     *,
     title: str,
     question: str,
-    data,
+    data: Data,
     pictures: dict[int, np.ndarray] | None = None,
     augmented: np.ndarray | None = None,
     stages: Sequence[Stage] = (),

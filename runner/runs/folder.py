@@ -23,7 +23,7 @@ from runner.errors import InputError
 try:
     import fcntl
 except ImportError:  # Windows: two processes on one folder are not noticed there
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 FILES = frozenset(
     {

@@ -50,23 +50,23 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
         return "a run has no predictions.csv"
     heads = [set(read_csv(path, nrows=0).columns) for path in answers]
     if score == "accuracy" and all({"id", "label", "prediction"} <= head for head in heads):
-        aligned = [
+        right = [
             _aligned(path, both[f"id_{side}"], ["label", "prediction"])
             for path, side in zip(answers, ("first", "second"), strict=True)
         ]
-        right = [one for one in aligned if one is not None]
-        if len(right) < 2:
+        there = [one["label"] == one["prediction"] for one in right if one is not None]
+        if len(there) < 2:
             return "a predictions.csv lacks some of the test examples"
-        return _of_right(*(one["label"] == one["prediction"] for one in right))
+        return _of_right(*there)
     if all({"id", score} <= head for head in heads):
-        aligned = [
+        values = [
             _aligned(path, both[f"id_{side}"], [score])
             for path, side in zip(answers, ("first", "second"), strict=True)
         ]
-        values = [one for one in aligned if one is not None]
-        if len(values) < 2:
+        numbers = [one[score].to_numpy(float) for one in values if one is not None]
+        if len(numbers) < 2:
             return "a predictions.csv lacks some of the test examples"
-        before, after = (one[score].to_numpy(float) for one in values)
+        before, after = numbers
         known = ~(np.isnan(before) | np.isnan(after))
         if not known.any():
             return f"no test example has a {words(score)} of its own"

@@ -6,6 +6,7 @@ class indices, so nothing here is computed batch by batch. `runner.networks.infe
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def metrics(
     """
     classes = class_names(classes)
     truth, predicted = truth_and_prediction(predictions, classes)
-    result = {"accuracy": float(sklearn.metrics.accuracy_score(truth, predicted))}
+    result: dict[str, Any] = {"accuracy": float(sklearn.metrics.accuracy_score(truth, predicted))}
     accuracies, macro_f1s = _bootstrap(truth, predicted, len(classes), resamples, seed)
     result["accuracy_interval"] = intervals.percentile(accuracies)
     if len(classes) > 5:

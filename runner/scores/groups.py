@@ -7,6 +7,7 @@ own: such rows belong to no group and are left out here.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,9 +85,11 @@ def per_group(
         for name in values:
             if name != "accuracy":
                 # No spread, as where all are right, says what a bootstrap cannot see, not certainty.
-                unknown = few or np.ptp(drawn[name]) == 0
+                unknown = drawn is None or np.ptp(drawn[name]) == 0
                 row |= _cells(
-                    name, values[name][0], _UNKNOWN if unknown else intervals.percentile(drawn[name])
+                    name,
+                    values[name][0],
+                    _UNKNOWN if drawn is None or unknown else intervals.percentile(drawn[name]),
                 )
         name = "expected_calibration_error"
         if few:
@@ -132,7 +135,7 @@ def largest_gap(
     group_names, group, truth, predicted, table = _grouped(predictions, groups, classes)
     sizes = np.bincount(group)
     compared = np.flatnonzero(sizes >= minimum)
-    result = {
+    result: dict[str, Any] = {
         "accuracy": None,
         "macro_f1": None,
         "groups": len(compared),

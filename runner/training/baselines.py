@@ -8,11 +8,12 @@ import keras
 import numpy as np
 import pandas as pd
 
+from runner.fields import ConfigType
 from runner.stage import Stage
 from runner.training.fit import Fit
 
 
-def methods(config) -> dict:
+def methods(config: ConfigType) -> dict[str, ConfigType]:
     """A Config for each method: "staged", as it is, and two baselines with as many epochs in all.
 
     config: a template's Config, with stages, weights, scratch_learning_rate and baselines (False: no others).

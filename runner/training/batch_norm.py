@@ -1,6 +1,6 @@
 """BatchNorm statistics: whether they would ever learn, and their estimate anew after a short training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 
@@ -26,7 +26,7 @@ def check(model: keras.Model, blocks: Sequence[Block], weights: str, stages: Seq
         )
 
 
-def reestimate(model: keras.Model, batches) -> None:
+def reestimate(model: keras.Model, batches: Iterable) -> None:
     """Replace the BatchNorm statistics of trained layers by their average over `batches` of images, weights
     unchanged.
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 MEMORY = 4 * 2**30
 """The most bytes of one array to hold in memory; never more than half of what is free."""
@@ -63,7 +64,7 @@ def fingerprint(*parts) -> str:
 def keep(
     key: str,
     shape: Sequence[int],
-    dtype,
+    dtype: DTypeLike,
     fill: Callable[[np.ndarray], None],
     *,
     memory: int = MEMORY,
@@ -101,7 +102,7 @@ def keep(
     return Kept(array, "in memory, for this run only", True)
 
 
-def find(key: str, shape: Sequence[int], dtype, *, memory: int = MEMORY) -> Kept | None:
+def find(key: str, shape: Sequence[int], dtype: DTypeLike, *, memory: int = MEMORY) -> Kept | None:
     """The array of this key where it was kept before, else None; the others as for `keep`."""
     in_memory, path = fits_memory(shape, dtype, memory), folder() / f"{key}.npy"
     found = _read(path, shape, np.dtype(dtype), in_memory)
@@ -112,7 +113,7 @@ def find(key: str, shape: Sequence[int], dtype, *, memory: int = MEMORY) -> Kept
     return Kept(found, f"{'in memory' if in_memory else 'on disk'}, computed before", False)
 
 
-def fits_memory(shape: Sequence[int], dtype, memory: int = MEMORY) -> bool:
+def fits_memory(shape: Sequence[int], dtype: DTypeLike, memory: int = MEMORY) -> bool:
     """Whether an array is within the budget (bytes) and half of what is free."""
     return _size(shape, np.dtype(dtype)) <= min(memory, _free_memory() // 2)
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,6 +31,7 @@ import tensorflow as tf
 from runner import atomic
 from runner.devices import multi_worker
 from runner.errors import InputError
+from runner.training.stages import StagedUnfreezing
 
 KEPT = 2
 VERSION = 1
@@ -76,8 +78,8 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(
         self,
         directory: Path,
-        staged,
-        clock,
+        staged: StagedUnfreezing,
+        clock: Any,
         others: Sequence[keras.callbacks.Callback] = (),
         steps: int | None = None,
         minutes: float | None = MINUTES,
@@ -123,28 +125,28 @@ class Checkpoints(keras.callbacks.Callback):
                 f"{len(self.others)}; give the same ones, or delete the checkpoints to train anew."
             )
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.written = time.monotonic()
         for callback, kept in zip(self.others, self.restored, strict=False):  # empty at the first start
             vars(callback).update(kept)
         self.restored = []
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self.staged.calls <= self.staged.passed_by:
             return
-        due = self.steps and self.staged.calls % self.steps == 0
-        due = due or (self.minutes and time.monotonic() - self.written > 60 * self.minutes)
+        due = bool(self.steps and self.staged.calls % self.steps == 0)
+        due = due or bool(self.minutes and time.monotonic() - self.written > 60 * self.minutes)
         if self._agree(due):
             self._save(len(self.staged.rows))
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self._agree(True):
             self._save(epoch + 1)
 
     def _agree(self, due: bool) -> bool:
         """Whether any worker is to save now, or had a SIGTERM."""
         flags = np.array([[bool(due), self.signalled]], dtype="float64")
-        due, self.terminated = multi_worker.gather(flags, self.model.distribute_strategy).any(axis=0)
+        due, self.terminated = multi_worker.gather(flags, self.model.distribute_strategy).max(axis=0) > 0
         return bool(due or self.terminated)
 
     def _save(self, epoch: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import keras
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 from rich.console import Console
@@ -97,7 +98,8 @@ def fit_stages(
             f"steps_per_execution={model.steps_per_execution} does not divide the {steps} steps of an epoch, "
             f"and Keras would run more than these; give one of {', '.join(fitting)}."
         )
-    saver = saved = None
+    saver: checkpoint.Checkpoints | None = None
+    saved: tuple[dict, dict[str, np.ndarray]] | None = None
     if checkpoints:
         if steps <= 0:  # nothing says where in its epoch such data stands
             checkpoints = replace(checkpoints, steps=None, minutes=None)
@@ -106,7 +108,7 @@ def fit_stages(
         )
         saved = checkpoint.read_together(checkpoints.folder, strategy)
     seconds_before, first = 0.0, 0
-    if saved:
+    if saver and saved:
         record, arrays = saved
         staged.resume(record, arrays)
         saver.restore(record, arrays)
@@ -121,25 +123,29 @@ def fit_stages(
         frozen.between_batches = saver.stop_if_terminated
     # Counters of other callbacks would begin anew with each fit, so with them there is one.
     apart = frozen is not None and not callbacks and frozen.takes(train)
-    whole, ended = None, bool(saved) and saved[0]["finished"]
+    whole: Segment | None = None
+    segment: Segment | None = None
+    ended = saved is not None and saved[0]["finished"]
     started = time.perf_counter()
     try:
         with saver or contextlib.nullcontext(), quiet.about_tracing():
             for index in range(first, len(staged.stages)) if apart else [None]:
                 staged.only, segment = index, None
-                if apart and not ended:
+                if frozen is not None and index is not None and not ended:
                     staged.index = index
                     segment = _part(frozen, model, train, validation, staged, blocks, lines)
-                if segment is None and whole is None:
-                    whole = Segment(model, train, validation)
-                    whole = whole if ended else _whole(whole, augment_on, accumulate)
-                    if steps >= speeds.BATCHES and not saved:
-                        every.insert(0, _watch(whole, lines))
-                segment = segment or whole
+                if segment is None:
+                    if whole is None:
+                        whole = Segment(model, train, validation)
+                        whole = whole if ended else _whole(whole, augment_on, accumulate)
+                        if steps >= speeds.BATCHES and not saved:
+                            every.insert(0, _watch(whole, lines))
+                    segment = whole
                 _run(segment, staged, every, saved, accumulate)
                 saved = None
     except DivergenceError as error:
-        raise DivergenceError(f"{error}{_examples(segment.train, staged)}{_kept(checkpoints)}") from None
+        given = segment.train if segment else train
+        raise DivergenceError(f"{error}{_examples(given, staged)}{_kept(checkpoints)}") from None
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         raise OutOfMemory(_smaller_batch(train, staged, error, accumulate)) from error
     finally:
@@ -238,11 +244,11 @@ def _run(segment: Segment, staged: StagedUnfreezing, callbacks, saved, accumulat
     model, record = segment.model, saved[0] if saved else None
     strategy = model.distribute_strategy
     multi_worker.prepare(model, accumulate)
-    epochs_done, calls = (record["epochs_done"], record["calls"]) if saved else (len(staged.rows), 0)
+    epochs_done, calls = (record["epochs_done"], record["calls"]) if record else (len(staged.rows), 0)
     epoch, steps = segment.train.epoch(), segment.train.steps
     if isinstance(epoch.element_spec, tuple):  # with labels
         _build_metrics(model, epoch.element_spec[1])
-    ended = bool(saved) and record["finished"]
+    ended = record is not None and record["finished"]
     steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
     if steps > 0:
         train = _endless(segment.train, steps_done)
@@ -332,8 +338,8 @@ class EpochSeconds(keras.callbacks.Callback):
         super().__init__()
         self.seconds = []
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.seconds.append(round(time.perf_counter() - self.started, 4))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import keras
 import numpy as np
@@ -130,15 +131,21 @@ class FrozenPrefix:
         self.budgets = {"memory": memory, "disk": disk}
         self.between_batches: Callable[[], None] = lambda: None
 
-    def takes(self, train: Batches) -> bool:
+    def takes(self, train: Batches) -> TypeGuard[SplitBatches]:
         """Whether activations of single examples of these batches can stand for them."""
         return isinstance(train, SplitBatches) and not train.not_kept()
+
+    def _taken(self, batches: Batches) -> SplitBatches:
+        if not self.takes(batches):
+            reason = batches.not_kept() if isinstance(batches, SplitBatches) else "they are not of a split"
+            raise InputError(f"what is frozen cannot be kept for these batches: {reason}; leave it out.")
+        return batches
 
     def part(
         self,
         network: keras.Model,
-        train: SplitBatches,
-        validation: SplitBatches,
+        train: Batches,
+        validation: Batches,
         blocks: Sequence[Block],
         stage: Stage,
         later: Sequence[Stage] = (),
@@ -149,10 +156,7 @@ class FrozenPrefix:
         later: the stages that follow, in their order.
         Raises InputError for batches that it does not take.
         """
-        for one in (train, validation):
-            if not self.takes(one):
-                reason = one.not_kept() if isinstance(one, SplitBatches) else "they are not of a split"
-                raise InputError(f"what is frozen cannot be kept for these batches: {reason}; leave it out.")
+        train, validation = self._taken(train), self._taken(validation)
         with network.distribute_strategy.scope():
             own = ("train_step", "test_step", "compute_loss", "compute_metrics")
             if any(getattr(type(network), name) is not getattr(keras.Model, name) for name in own):
@@ -169,10 +173,9 @@ class FrozenPrefix:
         started = time.perf_counter()
         here = _Level(network, divided.below.output, divided.layer, self._views(train, stage))
         levels = [here, *levels]
-        kept = [self._keep(levels, one) for one in (train, validation)]
-        if None in kept:
+        of_train, of_validation = (self._keep(levels, one) for one in (train, validation))
+        if of_train is None or of_validation is None:
             return f"the activations after {divided.layer} fit neither in memory nor on disk"
-        of_train, of_validation = kept
         size = (of_train.array.nbytes + of_validation.array.nbytes) / 1e6
         views = len(of_train.array)
         seconds = time.perf_counter() - started
@@ -203,7 +206,7 @@ class FrozenPrefix:
         lowest, levels = _place(network, blocks, stage), []
         for one in later if lowest is not None else ():
             place = _place(network, blocks, one)
-            if place is None:
+            if place is None or lowest is None:
                 break
             if order[place.name] < order[lowest.name]:
                 lowest = place

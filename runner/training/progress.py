@@ -8,6 +8,7 @@ Rich's own bar would need ipywidgets in a notebook, and a front end that knows t
 
 import sys
 import time
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -44,12 +45,15 @@ class EpochLines(keras.callbacks.Callback):
         if seconds_between_lines is None:
             seconds_between_lines = 3.0 if self.console.is_terminal else 15.0
         self.seconds_between_lines = seconds_between_lines
-        self.bar = self.note = self.started = None
+        self.bar: Progress | None = None
+        self.note: Any = None  # IPython's handle of what it displays
+        self.started = 0.0  # before the first fit
+        self.stage_name: str | None = None
         self.remark = ""  # printed below the next line
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.last_line = self.last_note = time.perf_counter()
-        if self.started is not None and self.staged.only:
+        if self.started and self.staged.only:
             return  # a fit of its own for the next stage, of what is shown already
         self.started = self.last_line
         self.stage_name = None
@@ -77,7 +81,7 @@ class EpochLines(keras.callbacks.Callback):
             self._line(f"[bold]{self.title}[/bold]")
         self.title = ""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch_started = time.perf_counter()
         stage = self.staged.stage
         if stage.name != self.stage_name:
@@ -94,7 +98,7 @@ class EpochLines(keras.callbacks.Callback):
             self._line(f"    {self.remark}")
         self.remark = ""
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if not self.staged.steps:
             return
         text = f"stage {self.stage_name}, epoch {self.staged.stage_epoch + 1}{self.validation}"
@@ -117,7 +121,7 @@ class EpochLines(keras.callbacks.Callback):
             sum(stage.epochs for stage in self.staged.stages[: self.staged.index]) + self.staged.stage_epoch
         )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         row, now = self.staged.rows[-1], time.perf_counter()
         ended = (
             self.staged.entering or self.model.stop_training or row["stage_epoch"] == self.staged.stage.epochs
@@ -145,7 +149,7 @@ class EpochLines(keras.callbacks.Callback):
         if self.bar:
             self.bar.stop()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         if self.staged.entering and self.staged.only is not None:
             return
         self.close()

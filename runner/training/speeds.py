@@ -82,15 +82,16 @@ class InputWatch(keras.callbacks.Callback):
     def __init__(self, input_speed: float, pictures: int, tell: Callable[[Speeds], None]):
         super().__init__()
         self.input_speed, self.pictures, self.tell = input_speed, pictures, tell
-        self.first, self.told = None, False
+        self.first: tuple[int, float] | None = None
+        self.told = False
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         now = time.perf_counter()
         if self.first is None:
             self.first = batch, now  # the step that traced
         self.last = batch, now
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if not self.told and self.first and self.last[0] > self.first[0]:
             steps, seconds = (end - start for start, end in zip(self.first, self.last, strict=True))
             self.tell(Speeds(self.input_speed, steps * self.pictures / seconds))

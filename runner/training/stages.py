@@ -24,29 +24,7 @@ import pandas as pd
 from runner.errors import DivergenceError, InputError
 from runner.networks.backbones import Block
 from runner.stage import Stage, check_stages
-from runner.training import ledger, trainable
-
-
-def learning_rate_at(stage: Stage, step: int, steps: int) -> float:
-    """The learning rate of a stage at one of its `steps` steps, counted from 0.
-
-    constant: the stage's rate. cosine: a climb from near 0 over the warm-up, then half a cosine to 0
-    (Loshchilov and Hutter 2017, arXiv:1608.03983). one_cycle: half a cosine up from 1/25 of the rate over
-    the warm-up (0.3 when the stage gives none), then half a cosine down to 1e-5 of it (Smith and Topin
-    2018, arXiv:1708.07120, with cosine sides).
-    """
-    if stage.schedule == "constant":
-        return stage.learning_rate
-    share = stage.warmup if stage.schedule == "cosine" else stage.warmup or 0.3
-    climb = int(round(share * steps))
-    if step < climb:
-        if stage.schedule == "cosine":
-            return stage.learning_rate * (step + 1) / (climb + 1)
-        low, progress = stage.learning_rate / 25, step / climb
-        return low + (stage.learning_rate - low) * (1 - math.cos(math.pi * progress)) / 2
-    end = 0.0 if stage.schedule == "cosine" else stage.learning_rate * 1e-5
-    progress = (step - climb) / max(1, steps - climb)
-    return end + (stage.learning_rate - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+from runner.training import ledger, rates, trainable
 
 
 class StagedUnfreezing(keras.callbacks.Callback):
@@ -96,11 +74,14 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.sign = -1 if mode == "max" or (mode == "auto" and higher) else 1
         self.reset_optimizer = reset_optimizer
         self.steps_per_epoch = steps_per_epoch
-        self.whole, self.only = whole, None
+        self.whole = whole
+        self.only: int | None = None
         self.index = self.stage_epoch = 0
         self.epochs = sum(stage.epochs for stage in self.stages)
         self.ledgers: list[pd.DataFrame] = []
         self.rows: list[dict] = []
+        self.before: list[np.ndarray] = []  # the weights that the stage began with
+        self.best_weights: list[np.ndarray] | None = None
         self.saved: tuple[dict, dict[str, np.ndarray]] | None = None
 
     @property
@@ -123,7 +104,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         """A row per epoch: epoch and stage_epoch (from 1), stage, learning_rate (at its end), the logs."""
         return pd.DataFrame(self.rows)
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: dict | None = None) -> None:
         planned = self.params.get("epochs", self.epochs)
         if planned < self.epochs:
             raise InputError(
@@ -154,7 +135,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
     def _rebuild_optimizer(self) -> None:
         """A fresh optimizer of the same configuration, built for every weight that some stage trains."""
         old = self.model.optimizer
-        if not isinstance(getattr(_inner(old), "_learning_rate", None), keras.Variable):
+        if not isinstance(getattr(rates.inner(old), "_learning_rate", None), keras.Variable):
             raise InputError(
                 "the optimizer was compiled with a learning-rate schedule, but each stage sets the rate; "
                 "compile with a number and give the stage schedule='cosine' or 'one_cycle'."
@@ -180,7 +161,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
             for variable, start in zip(optimizer.variables, self.optimizer_start, strict=True):
                 variable.assign(start)
         optimizer.learning_rate = stage.learning_rate
-        _scale_learning_rates(optimizer, self._factors(stage))
+        rates.scale(optimizer, self._factors(stage))
         self.model.make_train_function(force=True)
 
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
@@ -207,7 +188,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
             "variable": [keras.ops.convert_to_numpy(variable) for variable in variables],
             "optimizer": [keras.ops.convert_to_numpy(variable) for variable in optimizer],
             "metric": [_per_replica(variable) for variable in self.model.metrics_variables],
-            "before": self.before or [],
+            "before": self.before,
             "best": self.best_weights or [],
         }
         return record, {
@@ -256,12 +237,12 @@ class StagedUnfreezing(keras.callbacks.Callback):
             record[name] for name in ("index", "stage_epoch", "entering")
         )
         self.best, self.waited = record["best"], record["waited"]
-        self.before, self.best_weights = values["before"] or None, values["best"] or None
+        self.before, self.best_weights = values["before"], values["best"] or None
         self.rows = record["rows"]
         self.ledgers = [pd.DataFrame(rows) for rows in record["ledgers"]]
         stage = self.stage
         self.to_train = trainable.set_trainable(self.network, self.blocks, stage.train, stage.batch_norm)
-        _scale_learning_rates(self.model.optimizer, self._factors(stage))
+        rates.scale(self.model.optimizer, self._factors(stage))
         self.model.make_train_function(force=True)
         if record["calls"]:
             self.begun_epoch = record["calls"], values["metric"]
@@ -299,7 +280,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
             factors += [(v, stage.layer_decay**depth) for layer in layers for v in layer._trainable_variables]
         return factors
 
-    def on_epoch_begin(self, epoch, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if self.entering:
             self._enter(self.index + 1)
         self.calls = self.passed_by = 0
@@ -307,14 +288,14 @@ class StagedUnfreezing(keras.callbacks.Callback):
             self._go_on_in_epoch(*self.begun_epoch)
             self.begun_epoch = None
 
-    def on_train_batch_begin(self, batch, logs=None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         # With steps_per_execution = k this runs, and the rate changes, every k steps.
         if self.stage.schedule != "constant":
             step = self.stage_epoch * self.steps + batch
-            rate = learning_rate_at(self.stage, step, self.stage.epochs * self.steps)
+            rate = rates.at(self.stage, step, self.stage.epochs * self.steps)
             self.model.optimizer.learning_rate = rate
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         # The log is the mean over the epoch so far, already a Python float: one bad step spoils it at once.
         self.calls += 1
         self._check_loss("loss", logs, f"step {batch + 1}")
@@ -333,7 +314,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
             "steps at any rate, look for NaN or huge values in the data."
         )
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs if logs is not None else {}
         self._check_loss("val_loss", logs, "validation")
         stage = self.stage
@@ -369,7 +350,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.ledgers.append(
             ledger.entries(self.network, self.blocks, self.before, self.to_train, self.stage.name)
         )
-        self.before = self.best_weights = None
+        self.before, self.best_weights = [], None
         self.entering = self.index + 1 < len(self.stages)
         if not self.entering or self.only is not None:
             self.model.stop_training = True
@@ -384,41 +365,3 @@ def _state_variables(model: keras.Model) -> list[keras.Variable]:
 def _per_replica(variable: keras.Variable) -> np.ndarray:
     """A metric's sum, one row per replica: each has its own, and their total is another rounding."""
     return np.stack([copy.numpy() for copy in getattr(variable.value, "values", [variable])])
-
-
-def _inner(optimizer):
-    """The optimizer that updates the weights: under mixed_float16 Keras wraps it in a LossScaleOptimizer."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-def _scale_learning_rates(optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:
-    """Let the optimizer update each variable with its own share of the learning rate, weight decay included.
-
-    Overrides two methods of this one optimizer object. The factors are constants of the traced train
-    function, so this must come before `make_train_function`. Keras' weight decay multiplies by the rate
-    itself, outside `update_step`: without the second override a block at rate 0 would still decay.
-    """
-    optimizer = _inner(optimizer)
-    vars(optimizer).pop("update_step", None)
-    vars(optimizer).pop("_apply_weight_decay", None)
-    if all(factor == 1 for _, factor in factors):
-        return
-    factor_of = {optimizer._var_key(variable): factor for variable, factor in factors}
-    update_step, apply_weight_decay = optimizer.update_step, optimizer._apply_weight_decay
-    whole = optimizer.weight_decay  # read here: within a step another replica may have it scaled
-
-    def scaled_update_step(gradient, variable, learning_rate):
-        return update_step(gradient, variable, learning_rate * factor_of[optimizer._var_key(variable)])
-
-    def scaled_weight_decay(variables):
-        if whole is None:
-            return
-        try:
-            for factor in sorted(set(factor_of.values())):
-                optimizer.weight_decay = whole * factor
-                apply_weight_decay([v for v in variables if factor_of[optimizer._var_key(v)] == factor])
-        finally:
-            optimizer.weight_decay = whole
-
-    object.__setattr__(optimizer, "update_step", scaled_update_step)
-    object.__setattr__(optimizer, "_apply_weight_decay", scaled_weight_decay)

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from runner.devices.strategy import choose
-from runner.errors import DivergenceError, InputError
+from runner.errors import DivergenceError, InputError, LedgerError
 from runner.stage import Stage
-from runner.training import trainable
-from runner.training.stages import StagedUnfreezing, learning_rate_at
+from runner.training import rates, trainable
+from runner.training.stages import StagedUnfreezing
 
 LOSS = keras.losses.CategoricalCrossentropy(from_logits=True)
 STAGES = (
@@ -198,9 +198,9 @@ def test_layer_decay_also_under_replicas_and_a_second_stage_without_it(small_mod
 
 def test_schedules_start_peak_and_end_where_they_say():
     constant = Stage("s", learning_rate=0.1)
-    assert {learning_rate_at(constant, step, 10) for step in range(10)} == {0.1}
+    assert {rates.at(constant, step, 10) for step in range(10)} == {0.1}
     cosine = [
-        learning_rate_at(Stage("s", learning_rate=0.1, schedule="cosine", warmup=0.2), step, 100)
+        rates.at(Stage("s", learning_rate=0.1, schedule="cosine", warmup=0.2), step, 100)
         for step in range(101)
     ]
     assert (
@@ -209,10 +209,7 @@ def test_schedules_start_peak_and_end_where_they_say():
         and cosine[100] == pytest.approx(0, abs=1e-9)
     )
     assert np.all(np.diff(cosine[:21]) > 0) and np.all(np.diff(cosine[20:]) < 0)
-    one = [
-        learning_rate_at(Stage("s", learning_rate=0.1, schedule="one_cycle"), step, 100)
-        for step in range(101)
-    ]
+    one = [rates.at(Stage("s", learning_rate=0.1, schedule="one_cycle"), step, 100) for step in range(101)]
     assert (
         one[0] == pytest.approx(0.004)
         and max(one) == one[30] == pytest.approx(0.1)
@@ -238,7 +235,7 @@ def test_the_scheduled_rate_is_the_one_the_optimizer_uses(small_model, small_dat
         callbacks=[staged, Spy()],
         verbose=0,
     )
-    np.testing.assert_allclose(seen, [learning_rate_at(stage, step, 12) for step in range(12)], rtol=1e-6)
+    np.testing.assert_allclose(seen, [rates.at(stage, step, 12) for step in range(12)], rtol=1e-6)
 
 
 def test_carrying_the_optimizer_on_keeps_its_step_count(small_model, small_data):
@@ -292,9 +289,7 @@ def test_a_callback_that_moves_a_frozen_weight_stops_the_run(small_model, small_
     )
     model.compile("adam", LOSS)
     staged = StagedUnfreezing(STAGES, blocks)
-    with pytest.raises(
-        trainable.LedgerError, match="stage 'head': block2_conv/bias moved though it is frozen"
-    ):
+    with pytest.raises(LedgerError, match="stage 'head': block2_conv/bias moved though it is frozen"):
         model.fit(batches(small_data), epochs=6, callbacks=[staged, tamper], verbose=0)
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from runner.errors import InputError
+from runner.errors import InputError, LedgerError
 from runner.stage import Stage
 from runner.training import batch_norm, ledger, trainable
 
@@ -123,7 +123,7 @@ def test_ledger_stops_when_a_frozen_weight_or_statistic_moved(small_model, tampe
         model.get_layer(layer).kernel.assign(model.get_layer(layer).kernel + 1)
     ledger.entries(model, blocks, before, wanted, "top")  # as it should be
     tamper(model)
-    with pytest.raises(trainable.LedgerError, match=complaint):
+    with pytest.raises(LedgerError, match=complaint):
         ledger.entries(model, blocks, before, wanted, "top")
 
 
@@ -132,7 +132,7 @@ def test_ledger_stops_when_a_block_that_was_to_train_did_not_move(small_model):
     wanted = trainable.set_trainable(model, blocks, "top:1")
     before = ledger.snapshot(model)
     model.get_layer("head").kernel.assign(model.get_layer("head").kernel + 1)
-    with pytest.raises(trainable.LedgerError, match="no weight of block 'block3_relu' moved"):
+    with pytest.raises(LedgerError, match="no weight of block 'block3_relu' moved"):
         ledger.entries(model, blocks, before, wanted, "top")
 
 

@@ -1,0 +1,68 @@
+"""Learning rates: that of each step of a stage, and each variable's own share of it."""
+
+import math
+from collections.abc import Sequence
+
+import keras
+
+from runner.stage import Stage
+
+
+def at(stage: Stage, step: int, steps: int) -> float:
+    """The learning rate of a stage at one of its `steps` steps, counted from 0.
+
+    constant: the stage's rate. cosine: a climb from near 0 over the warm-up, then half a cosine to 0
+    (Loshchilov and Hutter 2017, arXiv:1608.03983). one_cycle: half a cosine up from 1/25 of the rate over
+    the warm-up (0.3 when the stage gives none), then half a cosine down to 1e-5 of it (Smith and Topin
+    2018, arXiv:1708.07120, with cosine sides).
+    """
+    if stage.schedule == "constant":
+        return stage.learning_rate
+    share = stage.warmup if stage.schedule == "cosine" else stage.warmup or 0.3
+    climb = int(round(share * steps))
+    if step < climb:
+        if stage.schedule == "cosine":
+            return stage.learning_rate * (step + 1) / (climb + 1)
+        low, progress = stage.learning_rate / 25, step / climb
+        return low + (stage.learning_rate - low) * (1 - math.cos(math.pi * progress)) / 2
+    end = 0.0 if stage.schedule == "cosine" else stage.learning_rate * 1e-5
+    progress = (step - climb) / max(1, steps - climb)
+    return end + (stage.learning_rate - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+
+
+def inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer that updates the weights: under mixed_float16 Keras wraps it in a LossScaleOptimizer."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def scale(optimizer: keras.optimizers.Optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:
+    """Let the optimizer update each variable with its own share of the learning rate, weight decay included.
+
+    Overrides two methods of this one optimizer object. The factors are constants of the traced train
+    function, so this must come before `make_train_function`. Keras' weight decay multiplies by the rate
+    itself, outside `update_step`: without the second override a block at rate 0 would still decay.
+    """
+    optimizer = inner(optimizer)
+    vars(optimizer).pop("update_step", None)
+    vars(optimizer).pop("_apply_weight_decay", None)
+    if all(factor == 1 for _, factor in factors):
+        return
+    factor_of = {optimizer._var_key(variable): factor for variable, factor in factors}
+    update_step, apply_weight_decay = optimizer.update_step, optimizer._apply_weight_decay
+    whole = optimizer.weight_decay  # read here: within a step another replica may have it scaled
+
+    def scaled_update_step(gradient, variable, learning_rate):
+        return update_step(gradient, variable, learning_rate * factor_of[optimizer._var_key(variable)])
+
+    def scaled_weight_decay(variables):
+        if whole is None:
+            return
+        try:
+            for factor in sorted(set(factor_of.values())):
+                optimizer.weight_decay = whole * factor
+                apply_weight_decay([v for v in variables if factor_of[optimizer._var_key(v)] == factor])
+        finally:
+            optimizer.weight_decay = whole
+
+    object.__setattr__(optimizer, "update_step", scaled_update_step)
+    object.__setattr__(optimizer, "_apply_weight_decay", scaled_weight_decay)
