@@ -14,24 +14,13 @@ ROOMS, LINES = 16, 400
 OUTSIDE = {"benchmarks", "datasets", "notebooks", "templates", "tests"}
 """What uses the runner, and what the runner therefore never imports."""
 
-NOT_YET_SHORT = {"runner.pictures.checks", "runner.training.stages"}
+NOT_YET_SHORT = {"runner.training.stages"}
 NOT_YET_ANNOTATED = {
     "runner.data.batches",
-    "runner.data.builders",
     "runner.devices.strategy",
     "runner.flags",
     "runner.pictures.batches",
-    "runner.pictures.decoding",
-    "runner.pictures.gradcam",
-    "runner.pictures.reference",
-    "runner.report.card",
-    "runner.report.data",
     "runner.report.page",
-    "runner.scores.assessment",
-    "runner.scores.calibration",
-    "runner.scores.classification",
-    "runner.scores.groups",
-    "runner.scores.intervals",
     "runner.training.baselines",
     "runner.training.batch_norm",
     "runner.training.cache",

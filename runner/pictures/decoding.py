@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from runner.data.checks import Row
 from runner.data.source import Source, Target
 from runner.pictures import images, square
 
 
-def look_at_all(found: Source, image_size: int, resize: str, pictures: np.ndarray | None):
+def look_at_all(
+    found: Source, image_size: int, resize: str, pictures: np.ndarray | None
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, dict[int, Target], list[Row]]:
     """Decode every example once; fill `pictures`, uint8 (examples, image_size, image_size, 3), if there are.
 
     Returns the facts (DataFrame with sha256, width, height, format, gray, turned), the thumbnails and colours

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from PIL import Image
 from scipy import ndimage
@@ -39,7 +40,11 @@ def choose_layer(model: keras.Model, blocks: Sequence[Block], least: int = 4) ->
 
 
 def heatmaps(
-    model: keras.Model, layer_name: str, images: np.ndarray, class_indices, batch_size: int = 32
+    model: keras.Model,
+    layer_name: str,
+    images: np.ndarray,
+    class_indices: Sequence[int] | np.ndarray,
+    batch_size: int = 32,
 ) -> np.ndarray:
     """Return the Grad-CAM map of each picture for a class, float32 (n, h, w), 0..1.
 
@@ -157,11 +162,15 @@ def _cut(model: keras.Model, layer_name: str) -> tuple[keras.Model, keras.Model]
 
 
 def explain(
-    model: keras.Model, blocks: Sequence[Block], predictions, pictures: Mapping[int, np.ndarray], classes
+    model: keras.Model,
+    blocks: Sequence[Block],
+    predictions: pd.DataFrame,
+    pictures: Mapping[int, np.ndarray],
+    classes: Sequence[str],
 ) -> dict[int, np.ndarray]:
     """Return id -> overlay, uint8 (side, side, 3), that shows what spoke for the answer to each picture.
 
-    predictions: rows of a table of `evaluation.predict`; those without a picture are passed over.
+    predictions: rows of a table of `classification.tables`; those without a picture are passed over.
     pictures: id -> uint8 (h, w, 3) as the model takes them.
     """
     shown = predictions[predictions["id"].isin(list(pictures))]

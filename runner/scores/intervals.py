@@ -2,11 +2,12 @@
 
 import numpy as np
 import scipy.special
+from numpy.typing import ArrayLike
 
 _DEVIATIONS = float(scipy.special.ndtri(0.975))  # 1.96
 
 
-def wilson(successes, examples) -> tuple[np.ndarray, np.ndarray]:
+def wilson(successes: ArrayLike, examples: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return low and high (0..1) of a share, elementwise, by the score method (Wilson 1927).
 
     Unlike a bootstrap it does not shrink to nothing where all or none succeeded: 2 of 2 gives 0.34 to 1.

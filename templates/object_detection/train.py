@@ -142,7 +142,7 @@ def predict(
 def main(config: Config) -> Path:
     """Run everything and return the run folder."""
     with runs.start(config, __package__) as run:
-        examples = run.load(load, sections.counts)
+        examples = run.load(load)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
         any_size.build(network, run.config.resize)
