@@ -105,6 +105,23 @@ def predict(options: argparse.Namespace) -> int:
     return 0 if result.predicted else 1
 
 
+def evaluate(options: argparse.Namespace) -> int:
+    from runner import quiet
+    from runner.runs import folder, template
+
+    package = template.find(options.run, folder.read_complete(options.run))
+    quiet.import_tensorflow()
+    from runner.runs import evaluate
+
+    train = template.train(package, "judge", "tables")
+    result = evaluate.run(train, template.config_class(package), options.run, options.data, options.output)
+    print(result.in_words())
+    if result.seen:
+        print(f"{len(result.seen)} of them the run was trained or validated on, such as {result.seen[0]}")
+    print(f"page: {result.page}")
+    return 0
+
+
 def compare(options: argparse.Namespace) -> int:
     from runner.runs import compare
 
@@ -231,6 +248,19 @@ def parser(repository: Path = REPOSITORY) -> Parser:
     make.add_argument("--output", default="predictions.csv", help="the file to write (default: %(default)s)")
     make.add_argument("--batch-size", type=int, default=64, help="inputs per step (default: %(default)s)")
     make.set_defaults(call=predict)
+    make = add(
+        "evaluate",
+        "runs",
+        parents=[run],
+        help="judge a run on labelled data that is new to it",
+        description="Write tables and a page about how good a run is on other labelled data; nothing is "
+        "trained. Of data with a test split that is judged, of any other everything is.",
+    )
+    make.add_argument("data", metavar="DATA", help="labelled data, in any form that the template takes")
+    make.add_argument(
+        "--output", default=None, metavar="FOLDER", help="folder to make (default: RUN/evaluate/NAME)"
+    )
+    make.set_defaults(call=evaluate)
     make = add(
         "compare",
         "runs",

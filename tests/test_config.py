@@ -187,7 +187,7 @@ def test_no_field_of_a_stage_is_a_dead_knob():
 
     readers = "".join(
         (ROOT / "runner" / "training" / name).read_text()
-        for name in ("stages.py", "trainable.py", "progress.py")
+        for name in ("stages.py", "rates.py", "trainable.py", "progress.py")
     )
     for field in dataclasses.fields(Stage):
         assert f"stage.{field.name}" in readers, f"nothing reads Stage.{field.name}"

@@ -125,10 +125,11 @@ def check_options(
         raise InputError(
             f"Received labels_per_class={labels_per_class!r}; None or a whole number from 1 is allowed."
         )
-    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+    fractions = (("val_fraction", val_fraction), ("test_fraction", test_fraction))
+    for name, value in () if test_fraction == 1 and val_fraction == 0 else fractions:
         if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not 0 < value < 1:
             raise InputError(f"Received {name}={value!r}; a share between 0 and 1, such as 0.2, is allowed.")
-    if val_fraction + test_fraction >= 1:
+    if val_fraction + test_fraction >= 1 and val_fraction:
         raise InputError(
             f"Received val_fraction={val_fraction} and test_fraction={test_fraction}, which leave nothing to "
             "train on; their sum must be below 1."
@@ -145,13 +146,19 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def check_source(
-    found: Source, shown: str, labels_per_class: int | None, train_examples: int | None, unit: str
+    found: Source,
+    shown: str,
+    labels_per_class: int | None,
+    train_examples: int | None,
+    unit: str,
+    trains: bool = True,
 ) -> None:
     """Raise InputError for a source with too little, and for the other of the two ways to train on few.
 
-    shown: the source in words, such as "'photos'"; unit: the word for examples, in the plural.
+    shown: the source in words, such as "'photos'"; unit: the word for examples, in the plural; trains: False
+    where a finished network is judged, for which one class may be all there is.
     """
-    least = 2 if found.target is None else 1
+    least = 2 if found.target is None and trains else 1
     if found.examples.empty or len(found.classes) < least:
         raise InputError(
             f"Received data={shown} with {len(found.examples)} examples of {len(found.classes)} class; at "
@@ -218,11 +225,15 @@ def divide(
     labels_per_class: train on so many examples per class, and validate on at most as many (who has few labels
         has no large validation set either); the choice is nested for one seed; the rest is "unused".
     train_examples: the same for all classes together.
+    test_fraction: 1, with a val_fraction of 0, is for a finished network: nothing is trained on. Of a source
+        with a test split that is the test, and all else "unused"; of any other all is.
     unit: the word for examples, in the plural, for messages.
 
     Raises InputError where a split stays empty, a group stands in two, a class that labels (a row's `label`)
     has none to train on, or there are fewer than are asked for.
     """
+    if test_fraction == 1:
+        return _all_to_test(manifest, unit)
     clusters = np.full(len(manifest), -1) if clusters is None else clusters
     given = _carved(manifest, labels, clusters, seed, {"test": test_fraction, "val": val_fraction})
     divided = manifest.assign(split=given)
@@ -234,6 +245,14 @@ def divide(
     if train_examples is not None:
         given = _fewer(divided, train_examples, seed, unit)
     return given
+
+
+def _all_to_test(manifest: pd.DataFrame, unit: str) -> np.ndarray:
+    usable, given = manifest["sha256"] != "", manifest["split"] == "test"
+    if not usable.any():
+        raise InputError(f"Received no usable {unit}; add some to judge the network by.")
+    tested = given if given.any() else pd.Series(True, manifest.index)
+    return np.select([~usable, tested], ["skipped", "test"], "unused").astype(object)
 
 
 def ids(manifest: pd.DataFrame, split: str) -> np.ndarray:

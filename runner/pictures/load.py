@@ -52,7 +52,8 @@ def load(
     labels has no large validation set either); the choice is nested for one seed; the rest is "unused" and
     test is never thinned.
     train_examples: the same for boxes and masks, for all classes together.
-    val_fraction, test_fraction: share of the examples there are to split, in (0, 1).
+    val_fraction, test_fraction: share of the examples there are to split, in (0, 1); or 0 and 1, to judge a
+    finished network by all of them (see `examples.divide`).
     on_bad_data: "skip" leaves out and names what cannot be decoded, "stop" raises.
     resize: "crop" (short side, centre), "pad" (black) or "stretch"; see `square.resize`.
     memory_budget: bytes of resized pictures to keep in memory; above it they are decoded again in each pass.
@@ -62,7 +63,7 @@ def load(
     examples.check_options(seed, labels_per_class, val_fraction, test_fraction, on_bad_data)
     found = source if isinstance(source, Source) else sources.find(source)
     shown = "a source" if isinstance(source, Source) else repr(str(source))
-    examples.check_source(found, shown, labels_per_class, train_examples, UNIT)
+    examples.check_source(found, shown, labels_per_class, train_examples, UNIT, trains=test_fraction != 1)
 
     bytes_each = image_size**2 * (3 if found.target is None else 4)  # a mask has one byte a pixel
     fits = len(found.examples) * bytes_each <= memory_budget

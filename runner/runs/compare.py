@@ -109,8 +109,8 @@ def read_all(folders: Sequence[str | Path]) -> list[Run]:
 
 
 def _read(path: Path, name: str, config: dict[str, Any]) -> Run:
-    metrics = _json(path / "metrics.json")
-    environment = _json(path / "environment.json") if (path / "environment.json").is_file() else {}
+    metrics = folder.read_json(path / "metrics.json")
+    environment = folder.read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
     table = pairing.read_csv(path / "comparison.csv")
     scores = [column for column in table if column.startswith("test_")]
     if "method" not in table or not scores or table.empty:
@@ -120,16 +120,6 @@ def _read(path: Path, name: str, config: dict[str, Any]) -> Run:
     except InputError:  # made elsewhere: its tables are enough
         package = template.recorded_name(path)
     return Run(path, name, package, config, environment, metrics, table)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError("it is no JSON object")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give another run.") from error
-    return record
 
 
 def compare(runs: Sequence[Run]) -> dict[str, Any]:

@@ -120,6 +120,16 @@ def read_complete(run: str | Path) -> dict[str, Any]:
         raise InputError(f"{run / 'config.json'} is damaged ({error}); give another run.") from error
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give another run.") from error
+    return record
+
+
 def end(run: Path) -> None:
     """Remove what only an unfinished run needs, and let go of the folder."""
     shutil.rmtree(run / "checkpoints", ignore_errors=True)

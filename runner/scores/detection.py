@@ -14,6 +14,7 @@ import pandas as pd
 
 from runner.errors import InputError
 from runner.scores import intervals
+from runner.scores.average_precision import average_precision
 
 BOX = ["x_min", "y_min", "x_max", "y_max"]
 TRUTH = ["id", "class", *BOX]
@@ -25,7 +26,6 @@ SMALL, LARGE = 32 / 640, 96 / 640
 pictures of mostly 640."""
 SAMPLES = 200
 """Of the bootstrap."""
-_RECALLS = np.linspace(0, 1, 101)
 
 
 class Evaluation(NamedTuple):
@@ -229,19 +229,3 @@ def _sorted_matches(matched: list[dict | None]) -> tuple[np.ndarray, np.ndarray,
         pictures.append(np.full(len(one["dtIds"]), picture))
     order = np.argsort(-np.concatenate(scores), kind="stable")
     return np.concatenate(right, axis=1)[:, order], np.concatenate(pictures)[order], objects
-
-
-def average_precision(right: np.ndarray, times: np.ndarray, objects: int) -> np.ndarray:
-    """COCO's average precision of one class: the mean over recall 0, .01, ... 1 of the highest precision at
-    that recall or a higher one.
-
-    right: bool (IoU, n), detections by falling score; times: int (n,), how often each counts; objects: how
-    many there are. Returns float64 (IoU,).
-    """
-    true = np.cumsum(right * times, axis=1)
-    every = np.maximum(np.cumsum(times), 1)
-    recall, precision = true / objects, true / every
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    padded = np.pad(envelope, ((0, 0), (0, 1)))
-    places = [np.searchsorted(one, _RECALLS, side="left") for one in recall]
-    return np.take_along_axis(padded, np.array(places), axis=1).mean(axis=1)

@@ -11,9 +11,10 @@ import pandas as pd
 import scipy.special
 
 from runner.errors import InputError
-from runner.scores import detection, intervals
+from runner.scores import intervals
+from runner.scores.average_precision import average_precision
 
-RESAMPLES, SEED = 2000, 0
+RESAMPLES, AP_RESAMPLES, SEED = 2000, 200, 0
 CELLS = 2_000_000
 """Numbers that are drawn at once: 16 MB."""
 
@@ -75,13 +76,12 @@ def of_average_precision(
 
     first, second: (truth, detections) of each model, as in `detection.Evaluation`: of truth the columns id
     and class, of detections id, class, score and right. ids: int64 (pictures,), all that were judged. Each of
-    `detection.SAMPLES` resamples draws pictures, the same ones for both models.
+    AP_RESAMPLES resamples draws pictures, the same ones for both models.
     """
     models = [_by_class(*one, ids) for one in (first, second)]
     random = np.random.default_rng(SEED)
     drawn = [
-        np.bincount(random.integers(len(ids), size=len(ids)), minlength=len(ids))
-        for _ in range(detection.SAMPLES)
+        np.bincount(random.integers(len(ids), size=len(ids)), minlength=len(ids)) for _ in range(AP_RESAMPLES)
     ]
     before, after = (_ap50(one, np.ones(len(ids), int)) for one in models)
     low, high = intervals.percentile(
@@ -107,7 +107,7 @@ def _by_class(truth: pd.DataFrame, detections: pd.DataFrame, ids: np.ndarray) ->
 def _ap50(classes: list[tuple], times: np.ndarray) -> float:
     """AP50 where each picture counts so many times, int (pictures,)."""
     precisions = [
-        detection.average_precision(right, times[pictures], objects @ times)[0]
+        average_precision(right, times[pictures], objects @ times)[0]
         for right, pictures, objects in classes
         if objects @ times
     ]

@@ -24,6 +24,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
+from runner.data.examples import Data
 from runner.devices import strategy
 from runner.errors import InputError
 from runner.networks import inference
@@ -42,6 +43,11 @@ from .two_domains import Domains, both_domains
 def load(config: Config) -> Domains:
     """The splits of both domains, resized, those of the target without their labels, and their manifests."""
     return two_domains.load(config)
+
+
+def load_new(config: Config, data: str) -> Data:
+    """Labelled pictures to judge a finished run by, as those of the target are read."""
+    return two_domains.load_one(config, data)
 
 
 def fit(
@@ -113,6 +119,15 @@ def judge(
 ) -> dict[str, pd.DataFrame]:
     """What each network answers on a split, which is read once; see `classification.tables`."""
     return classification.tables(*inference.outputs(networks, split), classes)
+
+
+def tables(judged: pd.DataFrame, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """What `judge` found of one network as numbers, a row per class, and a row per example."""
+    return (
+        classification.metrics(judged, examples.classes),
+        classification.per_class(judged, examples.classes),
+        judged,
+    )
 
 
 def predict(

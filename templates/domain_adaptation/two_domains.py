@@ -53,6 +53,20 @@ class Domains:
         return "\n".join(f"{name}: {splits_in_words(examples.manifest)}" for name, examples in of.items())
 
 
+def load_one(config: Config, name: str, labels_per_class: int | None = None) -> Data:
+    """The splits of one data set, resized, with its labels."""
+    return load_pictures(
+        name,
+        config.image_size,
+        seed=config.machine.seed,
+        labels_per_class=labels_per_class,
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        on_bad_data=config.on_bad_data,
+        resize=config.resize,
+    )
+
+
 def load(config: Config) -> Domains:
     """The splits of both domains, resized, and their manifests.
 
@@ -60,19 +74,8 @@ def load(config: Config) -> Domains:
     to the test in proportion.
     """
 
-    def one(name: str, labels_per_class: int | None) -> Data:
-        return load_pictures(
-            name,
-            config.image_size,
-            seed=config.machine.seed,
-            labels_per_class=labels_per_class,
-            val_fraction=config.val_fraction,
-            test_fraction=config.test_fraction,
-            on_bad_data=config.on_bad_data,
-            resize=config.resize,
-        )
-
-    source, target = one(config.source, config.labels_per_class), one(config.target, None)
+    source = load_one(config, config.source, config.labels_per_class)
+    target = load_one(config, config.target)
     if source.classes != target.classes:
         only = [sorted(set(a.classes) - set(b.classes)) for a, b in ((source, target), (target, source))]
         raise InputError(

@@ -112,6 +112,15 @@ def judge(
     return classification.tables(*inference.outputs(networks, split), classes)
 
 
+def tables(judged: pd.DataFrame, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """What `judge` found of one network as numbers, a row per class, and a row per example."""
+    return (
+        classification.metrics(judged, examples.classes),
+        classification.per_class(judged, examples.classes),
+        judged,
+    )
+
+
 def predict(
     run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
 ) -> Iterator[pd.DataFrame]:

@@ -113,6 +113,11 @@ def judge(
     }
 
 
+def tables(judged: detection.Evaluation, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """What `judge` found of one network as numbers, a row per class, and a row per detection."""
+    return judged.metrics, judged.per_class, judged.detections
+
+
 def predict(
     run: str | Path,
     inputs: Iterable[str | Path],

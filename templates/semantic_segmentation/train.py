@@ -112,6 +112,13 @@ def judge(
     return {name: segmentation.join(parts) for name, parts in counted.items()}
 
 
+def tables(judged: segmentation.Counts, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """What `judge` found of one network as numbers, a row per class, and a row per picture."""
+    pictures = segmentation.per_picture(judged)
+    pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
+    return segmentation.metrics(judged), segmentation.per_class(judged, examples.classes), pictures
+
+
 def predict(
     run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
 ) -> Iterator[pd.DataFrame]:
@@ -157,15 +164,14 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     comparison = baselines.table(
         networks, fits, "miou", chosen_on, metrics, also=("dice", "boundary_f", "pixel_accuracy")
     )
-    counts, test = tested["staged"], metrics.pop("staged")
-    pictures = segmentation.per_picture(counts)
-    pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
+    counts, _ = tested["staged"], metrics.pop("staged")
+    test, per_class, pictures = tables(counts, examples)
     run.save(
         examples,
         networks["staged"],
         fits,
         comparison=comparison,
-        per_class=segmentation.per_class(counts, classes),
+        per_class=per_class,
         predictions=pictures,
         finish=lambda network: any_size.build(network, config.resize),
     )

@@ -1,0 +1,216 @@
+"""Judge a finished run of any template on labelled data that is new to it.
+
+    python -m runner evaluate RUN ~/new_labelled_photos
+
+The data may be whatever the template's `load` takes. Nothing is trained: of data with a test split that is
+judged, of any other everything is. The template supplies what differs: `load` (or, where its Config has no
+field `data`, `load_new(config, data)`), `judge`, and `tables`, which makes numbers, a row per class and a
+row per example of what `judge` found.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from runner import atomic, fields
+from runner.data.examples import Data, labels_of
+from runner.data.examples import problems as problem_rows
+from runner.devices import environment
+from runner.errors import InputError
+from runner.report import page, words
+from runner.runs import folder, pairing
+
+NAMED = 10
+"""Of so many examples that the run knows already the page has the names."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `run` found and wrote."""
+
+    folder: Path
+    page: Path
+    score: str
+    """What methods of this template are compared by, such as "accuracy"."""
+    metrics: Mapping[str, Any]
+    seen: tuple[str, ...]
+    """Paths of the judged examples that the run was trained or validated on."""
+
+    def in_words(self) -> str:
+        """The result in one line: "accuracy 91.2 % (88.0 to 94.1 %) on 240 examples"."""
+        low, high = self.metrics[f"{self.score}_interval"]
+        found = f"{pairing.words(self.score)} {words.percent(self.metrics[self.score])}"
+        return f"{found} ({words.interval((low, high))}) on {self.metrics['examples']} examples"
+
+
+def run(
+    template: ModuleType,
+    config_class: type,
+    run_folder: str | Path,
+    data: str,
+    output: str | Path | None = None,
+) -> Evaluation:
+    """Judge the network of a complete run and write metrics.json, per_class.csv, predictions.csv, manifest.csv,
+    problems.csv and report.html into `output`.
+
+    template: the train module of the run's template; config_class: its Config.
+    data: a source as the template's `load` takes it. Its classes must be classes of the run; some may lack.
+    output: a folder that is not there yet; None makes RUN/evaluate/<name of the data>.
+    Raises InputError for what cannot be judged; nothing is written then.
+    """
+    run_folder = Path(os.path.expanduser(run_folder))
+    record, metrics = folder.read_complete(run_folder), folder.read_json(run_folder / "metrics.json")
+    classes = tuple(str(name) for name in metrics.get("classes", ()))
+    config = fields.from_dict(record, config_class, str(run_folder / "config.json"))
+    place = _place(run_folder, data, output)
+    examples, known = load(template, config, data, classes)
+    network = keras.models.load_model(run_folder / "model.keras", compile=False)
+    test = examples.test.open(None, f"judge the run {run_folder} on it")
+    judged = template.judge(config, {"": network}, test, classes)[""]
+    numbers, per_class, predictions = template.tables(judged, examples)
+    seen = _seen(run_folder, examples.manifest)
+    told = [(path, "seen", f"{path!r} is identical to an example that the run learned from") for path in seen]
+    problems = pd.concat([examples.problems, problem_rows(told)], ignore_index=True)
+    columns = pairing.read_csv(run_folder / "comparison.csv", nrows=0).columns
+    score = next(name.removeprefix("test_") for name in columns if name.startswith("test_"))
+    written = environment.describe()
+    place.mkdir(parents=True)
+    for name, table in {
+        "manifest": examples.manifest,
+        "problems": problems,
+        "per_class": per_class,
+        "predictions": predictions,
+    }.items():
+        atomic.write_csv(place / f"{name}.csv", table)
+    atomic.write_json(
+        place / "metrics.json",
+        {
+            "run": run_folder.name,
+            "data": data,
+            "classes": list(classes),
+            "judged": numbers,
+            "seen": len(seen),
+        },
+    )
+    shown = page.write(
+        place / "report.html",
+        title=f"Evaluation: {Path(data).name or data}",
+        question=_question(run_folder, data, score, metrics.get("test", {}), known, classes, seen),
+        data=dataclasses.replace(examples, problems=problems),
+        pictures={},
+        metrics=numbers,
+        score=(score, pairing.words(score)),
+        sections=[page.Section("By class", tables=[("What was judged", per_class)])],
+        environment=written,
+    )
+    return Evaluation(place, shown, score, numbers, tuple(seen))
+
+
+def load(
+    template: ModuleType, config: Any, data: str, classes: Sequence[str]
+) -> tuple[Data, tuple[str, ...]]:
+    """The data as the run would read it, all of it for the test, its labels counted as the run's classes are;
+    and the classes that it has.
+
+    Raises InputError for a class that the run does not know.
+    """
+    changes: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 1.0}
+    names = {field.name for field in dataclasses.fields(config)}
+    changes |= dict.fromkeys(names & {"labels_per_class", "train_examples"})
+    if "data" in names:
+        examples = template.load(dataclasses.replace(config, data=data, **changes))
+    else:
+        examples = template.load_new(dataclasses.replace(config, **changes), data)
+    unknown = [name for name in examples.classes if name not in classes]
+    if unknown:
+        raise InputError(
+            f"{data}: the run does not know the class {unknown[0]!r}"
+            f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; its classes are "
+            f"{', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}: rename, or leave them out."
+        )
+    return _counted_as(examples, tuple(classes)), examples.classes
+
+
+def _counted_as(examples: Data, classes: tuple[str, ...]) -> Data:
+    """The same examples with the numbers that these classes have, of which they have some."""
+    if examples.classes == classes:
+        return examples
+    numbers = [classes.index(name) for name in examples.classes]
+    table = np.arange(256)
+    table[: len(numbers)] = numbers
+
+    def recode(example: dict) -> dict:
+        """What names classes by number: a label, those of boxes, a mask; what is no class stays."""
+        found = {}
+        for name in example.keys() & {"label", "classes", "mask"}:
+            values = tf.cast(example[name], tf.int64)
+            there = tf.gather(tf.constant(table, tf.int64), tf.clip_by_value(values, 0, 255))
+            known = (values >= 0) & (values < len(numbers))
+            found[name] = tf.cast(tf.where(known, there, values), example[name].dtype)
+        return example | found
+
+    amounts = None
+    if examples.amounts is not None:
+        amounts = np.zeros((len(examples.amounts), len(classes)), examples.amounts.dtype)
+        amounts[:, numbers] = examples.amounts
+    label = examples.manifest["label"].astype(object)
+    label = labels_of(label.where(label.notna(), ""), classes)
+    manifest = examples.manifest.assign(label=label)
+    return dataclasses.replace(
+        examples, test=examples.test.map(recode), classes=classes, manifest=manifest, amounts=amounts
+    )
+
+
+def _place(run_folder: Path, data: str, output: str | Path | None) -> Path:
+    if output is None:
+        return folder.unused(run_folder / "evaluate" / (Path(data).name or "data").replace(":", "_"))
+    place = Path(os.path.expanduser(output))
+    if place.exists():
+        raise InputError(f"--output {place} exists; give another name, or move it away.")
+    return place
+
+
+def _seen(run_folder: Path, manifest: pd.DataFrame) -> list[str]:
+    """Paths of the judged examples whose content the run was trained or validated on."""
+    before = pairing.read_csv(run_folder / "manifest.csv", dtype=str, keep_default_na=False)
+    learned = set(before.loc[before["split"].isin(["train", "val"]), "sha256"]) - {""}
+    judged = manifest[manifest["split"] == "test"]
+    return judged.loc[judged["sha256"].isin(learned), "path"].astype(str).tolist()
+
+
+def _question(
+    run_folder: Path,
+    data: str,
+    score: str,
+    own: Mapping[str, Any],
+    known: Sequence[str],
+    classes: Sequence[str],
+    seen: Sequence[str],
+) -> str:
+    said = [f"How good is the run {run_folder.name} on {data}, which it did not learn from?"]
+    if own.get(score) is not None:
+        low, high = own[f"{score}_interval"]
+        said.append(
+            f"On its own test data it reached {words.percent(own[score])} ({words.interval((low, high))}), on "
+            f"{own['examples']} examples; these are other examples, so the two can differ by chance as well."
+        )
+    if len(known) < len(classes):
+        said.append(
+            f"Classes that this data has: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}."
+        )
+    if seen:
+        named = ", ".join(seen[:NAMED]) + (", ..." if len(seen) > NAMED else "")
+        said.append(
+            f"{len(seen)} of these examples are identical to ones that it was trained or validated on, so that "
+            f"the numbers are too high: {named}."
+        )
+    return "\n\n".join(said)
