@@ -59,8 +59,8 @@ def run(
     data: str,
     output: str | Path | None = None,
 ) -> Evaluation:
-    """Judge the network of a complete run and write metrics.json, per_class.csv, predictions.csv, manifest.csv,
-    problems.csv and report.html into `output`.
+    """Judge the network of a complete run and write metrics.json, per_class.csv, predictions.csv,
+    manifest.csv, problems.csv and report.html into `output`.
 
     template: the train module of the run's template; config_class: its Config.
     data: a source as the template's `load` takes it. Its classes must be classes of the run; some may lack.
@@ -200,8 +200,8 @@ def _question(
     if own.get(score) is not None:
         low, high = own[f"{score}_interval"]
         said.append(
-            f"On its own test data it reached {words.percent(own[score])} ({words.interval((low, high))}), on "
-            f"{own['examples']} examples; these are other examples, so the two can differ by chance as well."
+            f"On its own test data it reached {words.percent(own[score])} ({words.interval((low, high))}), "
+            f"on {own['examples']} examples; these are other examples, so the two can differ by chance as well."
         )
     if len(known) < len(classes):
         said.append(
@@ -210,7 +210,7 @@ def _question(
     if seen:
         named = ", ".join(seen[:NAMED]) + (", ..." if len(seen) > NAMED else "")
         said.append(
-            f"{len(seen)} of these examples are identical to ones that it was trained or validated on, so that "
-            f"the numbers are too high: {named}."
+            f"{len(seen)} of these examples are identical to ones that it was trained or validated on, so "
+            f"that the numbers are too high: {named}."
         )
     return "\n\n".join(said)
