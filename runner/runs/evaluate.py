@@ -200,8 +200,9 @@ def _question(
     if own.get(score) is not None:
         low, high = own[f"{score}_interval"]
         said.append(
-            f"On its own test data it reached {words.percent(own[score])} ({words.interval((low, high))}), "
-            f"on {own['examples']} examples; these are other examples, so the two can differ by chance as well."
+            f"On its own test data it reached {words.percent(own[score])} "
+            f"({words.interval((low, high))}), on {own['examples']} examples; these are others, so that the two can "
+            "differ by chance as well."
         )
     if len(known) < len(classes):
         said.append(
