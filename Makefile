@@ -30,7 +30,7 @@ demo: $(VENV)/.$(TEMPLATE)-ready  ## train a template with its defaults and writ
 	@$(BIN)/python -m templates.$(TEMPLATE).train
 
 test: $(VENV)/.test-ready  ## run the fast tests
-	@$(BIN)/python -m pytest -q -n $(WORKERS) $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --durations=10 $(TESTS)
 
 test-slow: $(VENV)/.test-ready  ## run the tests with full-size networks and longer training
 	@$(BIN)/python -m pytest -q -m slow $(TESTS)

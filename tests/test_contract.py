@@ -23,11 +23,12 @@ FILES = {
     "requirements.txt",
     "test_template.py",
 }
-FUNCTIONS = ["load", "fit", "judge", "predict", "main", "judge_and_report"]
+FUNCTIONS = ["load", "fit", "judge", "tables", "predict", "main", "judge_and_report"]
 ARGUMENTS = {
     "load": ["config"],
     "fit": ["config", "examples", "name", "checkpoints"],
     "judge": ["config", "networks", "split"],
+    "tables": ["judged", "examples"],
     "predict": ["run", "inputs"],
     "main": ["config"],
     "judge_and_report": ["run", "examples", "networks", "fits"],

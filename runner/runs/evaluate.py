@@ -28,6 +28,7 @@ from runner.devices import environment
 from runner.errors import InputError
 from runner.report import page, words
 from runner.runs import folder, pairing
+from runner.scores import classification
 
 NAMED = 10
 """Of so many examples that the run knows already the page has the names."""
@@ -109,6 +110,7 @@ def run(
         pictures={},
         metrics=numbers,
         score=(score, pairing.words(score)),
+        confusion=_confusion(predictions, classes),
         sections=[page.Section("By class", tables=[("What was judged", per_class)])],
         environment=written,
     )
@@ -170,6 +172,12 @@ def _counted_as(examples: Data, classes: tuple[str, ...]) -> Data:
     )
 
 
+def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame | None:
+    if not {"label", "prediction"} <= set(predictions.columns):
+        return None  # boxes and masks are no answers of one class each
+    return classification.confusion(predictions, classes)
+
+
 def _place(run_folder: Path, data: str, output: str | Path | None) -> Path:
     if output is None:
         return folder.unused(run_folder / "evaluate" / (Path(data).name or "data").replace(":", "_"))
@@ -201,8 +209,8 @@ def _question(
         low, high = own[f"{score}_interval"]
         said.append(
             f"On its own test data it reached {words.percent(own[score])} "
-            f"({words.interval((low, high))}), on {own['examples']} examples; these are others, so that the two can "
-            "differ by chance as well."
+            f"({words.interval((low, high))}), on {own['examples']} examples; these are others, so that the "
+            "two can differ by chance as well."
         )
     if len(known) < len(classes):
         said.append(
