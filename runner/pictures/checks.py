@@ -31,12 +31,13 @@ def everything(
     `data.pairs`; labelled: whether each has one label. Of boxes and masks nothing is checked that supposes
     that.
     """
+    sizes = class_sizes if labelled else rare_classes
     return [
         *copies(manifest),
         *near_copies(manifest, pairs),
         *films(manifest, clusters),
         *class_names(counts.sum(axis=1), "pictures"),
-        *(class_sizes if labelled else rare_classes)(counts, "pictures"),
+        *(sizes(counts, "pictures") if (manifest["split"] == "train").any() else []),  # else only judged
         *(give_aways(manifest) if labelled else []),
         *orientations(manifest),
     ]

@@ -204,7 +204,7 @@ def _question(
     classes: Sequence[str],
     seen: Sequence[str],
 ) -> str:
-    said = [f"How good is the run {run_folder.name} on {data}, which it did not learn from?"]
+    said = [f"How good is the run {run_folder.name} on {data}?"]
     if own.get(score) is not None:
         low, high = own[f"{score}_interval"]
         said.append(
