@@ -256,7 +256,7 @@ def test_choices_become_the_defaults(place, tmp_path, monkeypatch):
     assert (made / "my_flowers").is_dir() and "python -m my_flowers.train" in (made / "README.md").read_text()
     original = (REPOSITORY / "templates" / APPLICATION / "config.py").read_text().splitlines()
     changed = [line for line in lines if line not in original]
-    assert len(changed) == 6  # these four, the image size, and where the runs go
+    assert len(changed) == 5  # these four, and the image size
 
 
 def config_with(copy_of_repository, *choices) -> str:

@@ -174,7 +174,7 @@ def test_builder_loads_by_path_from_a_copy_beside_a_foreign_package_called_datas
     for split, pictures in digits.items():
         read = list(tfds.as_numpy(builder.as_dataset(split=split)))
         assert len(read) == len(pictures.images)
-        built = {sha256(example["input"]): int(example["label"]) for example in read}
+        built = {sha256(example["image"]): int(example["label"]) for example in read}
         assert built == {
             sha256(image): int(label) for image, label in zip(pictures.images, pictures.labels, strict=True)
         }
@@ -185,5 +185,5 @@ def test_letters_builder_describes_its_features_and_configurations(tmp_path):
     builder = module.Builder(data_dir=tmp_path)
     assert builder.builder_config.name == "60k"
     assert builder.info.features["label"].names == list(module.photos.LETTERS)
-    assert builder.info.features["input"].shape == (64, 64, 3)
+    assert builder.info.features["image"].shape == (64, 64, 3)
     assert module.Builder(data_dir=tmp_path, config="240k").builder_config.train == 240_000

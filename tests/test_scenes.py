@@ -112,9 +112,9 @@ def test_the_builder_gives_what_was_drawn(module, scenes, tmp_path, monkeypatch)
     builder.download_and_prepare()
     drawn = {scene.image.tobytes(): scene for scene in scenes[:20]}
     examples = list(tfds.as_numpy(builder.as_dataset(split="train")))
-    assert {example["input"].tobytes() for example in examples} == set(drawn)
+    assert {example["image"].tobytes() for example in examples} == set(drawn)
     for example in examples:
-        scene = drawn[example["input"].tobytes()]
+        scene = drawn[example["image"].tobytes()]
         np.testing.assert_array_equal(example["segmentation_mask"][..., 0], scene.mask)
         np.testing.assert_array_equal(example["objects"]["label"], scene.labels)
         boxes = example["objects"]["bbox"][:, [1, 0, 3, 2]] * module.drawing.SIZE

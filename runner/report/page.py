@@ -1,21 +1,26 @@
 """One self-contained page about a run: the question, the answer, and what a reader needs to believe it."""
 
+from __future__ import annotations
+
 import datetime
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from runner.data.examples import Data
 from runner.report import assessment as report_assessment
 from runner.report import data as report_data
 from runner.report import figures, pages, schedule, sheets, words
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
+
+if TYPE_CHECKING:  # a page needs no TensorFlow
+    from runner.data.examples import Data
 
 LARGEST_MATRIX = 20
 """Up to this many classes the confusion matrix is a table of counts; above it, the worst pairs are listed."""

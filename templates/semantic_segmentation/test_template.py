@@ -87,14 +87,15 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     assert counts.ids.tolist() == tested["id"].tolist()
     assert segmentation.per_picture(counts)["miou"].tolist() == pytest.approx(tested["miou"].tolist())
     file = folder_of_pictures / manifest["path"][tested["id"][0]]
-    (mask,) = train.predict(run, [file]).values()
+    table = pd.concat(train.predict(run, [file, run / "metrics.json"], folder=run.parent / "masks"))
+    assert table["note"].tolist()[0] == "" and "not a picture" in table["note"].tolist()[1]
+    with Image.open(run.parent / "masks" / table["mask"].iloc[0]) as image:
+        mask = np.asarray(image)
     assert mask.shape == (40, 48) and set(np.unique(mask)) <= {0, 1}
     with Image.open(file) as picture:
         red = np.asarray(picture).astype(int)
     agrees = ((red[..., 0] > red[..., 2]) == mask)[1:-1, 1:-1].mean()
     assert agrees > 0.6
-    with pytest.raises(InputError, match="cannot be used"):
-        train.predict(run, [run / "metrics.json"])
     with pytest.raises(InputError, match="for a picture and not a class"):
         predict.load(run)
 

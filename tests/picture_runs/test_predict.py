@@ -1,4 +1,4 @@
-"""`python -m runner predict`: every file keeps its row, in order, and pictures are seen as in training."""
+"""`python -m runner predict` on pictures: every file keeps its row, in order, and is seen as in training."""
 
 import csv
 import json
@@ -17,6 +17,8 @@ from PIL import Image
 from runner.errors import InputError
 from runner.picture_runs import predict
 from runner.pictures import any_size, images, square
+from runner.runs import predict as command
+from templates.image_classification import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = 16
@@ -35,6 +37,7 @@ def run(tmp_path_factory):
     any_size.build(network, "pad").save(folder / "model.keras")
     (folder / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "pad"}))
     (folder / "metrics.json").write_text(json.dumps({"classes": CLASSES, "temperature": 2.5}))
+    (folder / "environment.json").write_text(json.dumps({"template": "templates.image_classification"}))
     return folder
 
 
@@ -60,7 +63,7 @@ def photos(tmp_path):
 
 
 def test_each_file_has_its_row_and_its_own_prediction(run, photos, tmp_path):
-    result = predict.run(run, [photos, photos / "z.png"], tmp_path / "out.csv", batch_size=2)
+    result = command.run(train, run, [photos, photos / "z.png"], tmp_path / "out.csv", batch_size=2)
     table = pd.read_csv(result.output, keep_default_na=False)
     names = ["a.png", "z.png", "é.gif", "b/broken.jpg", "b/c.jpg", "b/notes.txt", "b/deeper/d.bmp", "z.png"]
     assert table["path"].tolist() == [str(photos / name) for name in names]
@@ -114,7 +117,7 @@ def test_wrong_requests_leave_nothing(run, photos, tmp_path):
         ((run, [photos], tmp_path / "out.csv", 0), "at least 1"),
     ):
         with pytest.raises(InputError, match=words):
-            predict.run(*arguments)
+            command.run(train, *arguments)
     assert kept.read_text() == "a year of work"
     assert {one.name for one in tmp_path.iterdir()} == {"mine.csv", "empty", "new photos"}
 
@@ -139,9 +142,9 @@ def test_the_command_line(run, photos, tmp_path):
     done = call(run, photos)
     assert (done.returncode, done.stdout) == (
         0,
-        "5 pictures predicted; predictions.csv has a row for each.\n",
+        "5 predicted; predictions.csv has 7 rows.\n",
     )
-    assert "broken.jpg: " in done.stderr and "2 files could not be read" in done.stderr
+    assert "broken.jpg: " in done.stderr and "2 could not be read" in done.stderr
     with open(tmp_path / "predictions.csv", newline="", encoding="utf-8") as file:
         assert len(list(csv.reader(file))) == 8
     again = call(run, photos)

@@ -30,7 +30,8 @@ def picture(path, width=40, height=30, rectangles=((10, 5, 22, 17),)):
 def voc_object(name, *corners):
     tags = "".join(
         f"<{tag}>{value}</{tag}>"
-        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+        # A test gives too few of them.
+        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=False)
     )
     return f"<object><name>{name}</name><bndbox>{tags}</bndbox></object>"
 

@@ -72,7 +72,8 @@ def examples():
     pictures = (random.integers(0, 128, (52, 8, 8, 3)) + 30 * labels[:, None, None, None]).astype("uint8")
     split = np.array(["train"] * 40 + ["val"] * 12)
     random.shuffle(split)
-    manifest = pd.DataFrame({"label": [f"c{one}" for one in labels], "split": split})
+    label = pd.Categorical.from_codes(labels, ["c0", "c1", "c2", "c3"])
+    manifest = pd.DataFrame({"label": label, "split": split})
     manifest["sha256"] = [f"{row}" for row in range(52)]
 
     def part(name):
@@ -560,9 +561,14 @@ def test_fingerprints_tell_everything_apart():
 def test_other_weights_pictures_or_views_are_another_file(network, examples, cache):
     model, blocks = compiled(network)
 
-    def files(**changes):
-        options = dict(batch_size=9, seed=3, strength="light", views=2) | changes
-        part = frozen.FrozenPrefix(examples, **options).part(model, blocks, Stage("head", epochs=4))
+    def files(views=2, batch_size=9, recipe="", **changes):
+        examples.recipe = recipe
+        options = dict(shuffle=True, seed=3, strength="light") | changes
+        train = batches_of(examples, "train", batch_size, **options)
+        validation = batches_of(examples, "val", batch_size)
+        part = frozen.FrozenPrefix(views=views).part(
+            model, train, validation, blocks, Stage("head", epochs=4)
+        )
         return part.note, len(list(cache.iterdir()))
 
     note, count = files()
@@ -574,7 +580,7 @@ def test_other_weights_pictures_or_views_are_another_file(network, examples, cac
         {"batch_size": 8},
         {"strength": "medium"},
         {"flip": True},
-        {"resize": "pad"},
+        {"recipe": "pad"},
     ):
         before = files()[1]
         assert files(**changes)[1] > before
