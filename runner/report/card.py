@@ -64,6 +64,7 @@ def write(
     per_class: pd.DataFrame,
     environment: dict[str, Any],
     assessed: Assessment | None = None,
+    history: pd.DataFrame | None = None,
 ) -> Path:
     """Write the card in Markdown, whole or not at all, and return the path.
 
@@ -72,6 +73,7 @@ def write(
     comparison, metrics, per_class: as in `page.write`; metrics has "examples".
     environment: of `environment.describe`.
     assessed: where the model's probabilities were assessed.
+    history: a row per epoch, from which stages that bettered nothing are told.
     """
     problems = pd.concat([one.problems for one in data.values()], ignore_index=True)
     copies = problems["kind"].isin(["duplicate", "near-duplicate"])
@@ -84,6 +86,7 @@ def write(
         run=path.parent.name,
         config=config,
         stages=[schedule.stage_in_words(stage) for stage in stages],
+        setbacks=schedule.setbacks(stages, history),
         classes=[str(name) for name in next(iter(data.values())).classes],
         data={name: _splits(one.manifest) for name, one in data.items()},
         problems=problems["kind"].value_counts().to_dict(),

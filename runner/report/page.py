@@ -103,7 +103,7 @@ def write(
         pictures: id -> uint8 (h, w, 3), as `collect_pictures` gives them, which None calls; {} shows none.
         augmented: uint8 (rows, 1 + variants, h, w, 3); the first of each row is the picture as it was.
         stages: the schedule, in order.
-        history: columns epoch (from 1), stage, loss, accuracy, val_loss, val_accuracy; others are ignored.
+        history: columns epoch (from 1), stage, loss, accuracy, val_loss, val_accuracy, handed_on.
         ledger: columns stage, block, variables, to_train, moved, relative_change, statistics_moved.
         comparison: a row per method; columns method, test_<score>, low, high (95 % interval), and where
             known val_<score>, epochs, trainable_parameters, seconds.
@@ -126,6 +126,7 @@ def write(
         classes=list(data.classes),
         score=score[1],
         headline=_headline(metrics, comparison, score),
+        setbacks=schedule.setbacks(stages, history),
         comparison=_comparison(comparison, metrics, score),
         counts=report_data.counts(data),
         checks=report_data.checks(data),

@@ -70,10 +70,35 @@ def describe(
                         f"{int(best['epoch'])}.",
                     )
                 )
+                setback = _setback(stage, ran)
+                if setback:
+                    facts.append(("bad", f"{setback[0].upper()}{setback[1:]}"))
         if ledger is not None:
             facts += _moved(ledger[ledger["stage"] == stage.name])
         plan.append(entry)
     return plan
+
+
+def setbacks(stages: Sequence[Stage], history: pd.DataFrame | None) -> list[str]:
+    """Return a sentence, with advice, for each stage that did not better what it received.
+
+    `history` has columns stage and handed_on, as `fit_stages` gives it.
+    """
+    said = []
+    for stage in stages if history is not None and "handed_on" in history else ():
+        setback = _setback(stage, history[history["stage"] == stage.name])
+        if setback:
+            said.append(f"Stage {stage.name}: {setback}")
+    return said
+
+
+def _setback(stage: Stage, ran: pd.DataFrame) -> str:
+    if not len(ran) or "handed_on" not in ran or ran["handed_on"].any():
+        return ""
+    return (
+        "none of its epochs was better on validation than what it received, which it handed on. "
+        f"Give it a lower learning rate, such as {stage.learning_rate / 10:.2g}, or leave it out."
+    )
 
 
 def _moved(rows):

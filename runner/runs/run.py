@@ -250,6 +250,7 @@ class Run(Generic[ConfigType]):
             per_class=saved.tables["per_class"],
             assessed=assessed,
             environment=dict(saved.environment),
+            history=saved.fitted.history,
         )
 
     def end(self, metrics: dict[str, Any], notes: Sequence[str] = ()) -> None:

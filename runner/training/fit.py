@@ -1,6 +1,7 @@
 """Put the parts together: `fit_stages` runs the stages in one `model.fit`."""
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ def fit_stages(
     frozen: FrozenPrefix | None = None,
     augment_on: str = "auto",
     accumulate: int = 1,
+    keep_start: bool = False,
 ) -> Fit:
     """Run the stages on a compiled model and return the history and the ledger.
 
@@ -77,6 +79,8 @@ def fit_stages(
             its input, by measurement, else in the input.
         accumulate: each replica computes its rows of a batch in so many parts, one after another, and takes
             one step: for batches that do not fit. See `accumulation`.
+        keep_start: the network as it is given can already answer (a head that was solved): it is judged on
+            validation first, and stages that better nothing hand it on.
 
     Raises InputError before the first epoch for stages that the model cannot run and for steps per execution
     that do not divide an epoch, LedgerError when a stage
@@ -118,6 +122,8 @@ def fit_stages(
             f" and {record['calls']} steps" if record["calls"] else ""
         )
         lines.title += f" (goes on after {place})"
+    elif keep_start:
+        staged.start = _judged(model, validation, staged)
     every = [clock, staged, *callbacks, lines, *([saver] if saver else [])]
     if frozen is not None and saver is not None:
         frozen.between_batches = saver.stop_if_terminated
@@ -156,6 +162,15 @@ def fit_stages(
         if plain is not None:
             batch_norm.reestimate(model, plain)
     return Fit(staged.history.assign(seconds=clock.seconds), staged.ledger, seconds)
+
+
+def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -> float:
+    """What `monitor` says of the network as it is; infinity where it says nothing."""
+    multi_worker.prepare(model, 1)
+    logs = model.evaluate(
+        multi_worker.distribute(validation.epoch(), model.distribute_strategy), verbose=0, return_dict=True
+    )
+    return staged.sign * logs.get(staged.monitor.removeprefix("val_"), math.inf)
 
 
 def _check_place(augment_on: str, train: Batches) -> None:

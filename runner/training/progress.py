@@ -137,6 +137,11 @@ class EpochLines(keras.callbacks.Callback):
             f"{now - self.epoch_started:.1f} s"
         )
         self._print_remark()
+        if ended and not any(one["handed_on"] for one in self.staged.rows[-row["stage_epoch"] :]):
+            self._line(
+                f"    [bold]stage {row['stage']} bettered nothing on validation[/bold]; what it received is "
+                f"handed on. A lower learning rate ({self.staged.stage.learning_rate / 10:.2g}) may help."
+            )
 
     def _line(self, text: str) -> None:
         if self.console.is_jupyter:  # Rich would make a block of its own, with a margin, of every line

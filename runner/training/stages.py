@@ -31,7 +31,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
     """Run stages one after another inside one `model.fit`.
 
     Give `fit` at least `epochs` (the sum over the stages); it stops by itself when the last stage is done.
-    After `fit`, `ledger` and `history` hold a row per stage and block and a row per epoch.
+    After `fit`, `ledger` and `history` hold a row per stage and block and a row per epoch. A stage that keeps
+    the best epoch hands on what it received where none of its epochs was better on validation.
 
     Args:
         stages: what trains, for how long and how fast; see `config.Stage`.
@@ -81,6 +82,9 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.ledgers: list[pd.DataFrame] = []
         self.rows: list[dict] = []
         self.before: list[np.ndarray] = []  # the weights that the stage began with
+        # What `monitor` said of them, signed so that lower is better.
+        self.received = math.inf
+        self.start = math.inf  # the same of what the first stage begins with, where it was judged
         self.best_weights: list[np.ndarray] | None = None
         self.saved: tuple[dict, dict[str, np.ndarray]] | None = None
 
@@ -101,7 +105,10 @@ class StagedUnfreezing(keras.callbacks.Callback):
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row per epoch: epoch and stage_epoch (from 1), stage, learning_rate (at its end), the logs."""
+        """A row per epoch: epoch and stage_epoch (from 1), stage, learning_rate (at its end), the logs, and
+        handed_on: whether the stage handed on the weights of this epoch. A stage without such a row handed on
+        what it received.
+        """
         return pd.DataFrame(self.rows)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -114,7 +121,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         if not self.model._trainable_variables and not self.model.weights:
             raise InputError("the model has no weights yet; build it before fit.")
         if not self.only:
-            self.ledgers, self.rows = [], []
+            self.ledgers, self.rows, self.received = [], [], self.start
         self.calls = 0  # of the train function in this epoch
         self.begun_epoch: tuple[int, list[np.ndarray]] | None = None
         self.passed_by = 0  # of these calls, how many only stood for steps of an earlier fit
@@ -180,6 +187,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
             "calls": self.calls,
             "entering": self.entering,
             "best": self.best,
+            "received": self.received,
             "waited": self.waited,
             "rows": self.rows,
             "ledgers": [table.to_dict("records") for table in self.ledgers],
@@ -237,6 +245,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
             record[name] for name in ("index", "stage_epoch", "entering")
         )
         self.best, self.waited = record["best"], record["waited"]
+        self.received = record.get("received", math.inf)
         self.before, self.best_weights = values["before"], values["best"] or None
         self.rows = record["rows"]
         self.ledgers = [pd.DataFrame(rows) for rows in record["ledgers"]]
@@ -332,6 +341,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
                 stage_epoch=self.stage_epoch,
                 learning_rate=rate,
                 **{name: float(value) for name, value in logs.items()},
+                handed_on=False,
             )
         )
         value = self.sign * float(logs.get(self.monitor, math.nan))
@@ -345,11 +355,25 @@ class StagedUnfreezing(keras.callbacks.Callback):
             self._leave()
 
     def _leave(self) -> None:
-        if self.best_weights is not None:
+        """Hand on the best epoch, or what was received where no epoch was better on validation than that.
+
+        The ledger tells what the stage moved, also where that is not handed on.
+        """
+        rows, keeps_best = self.rows[-self.stage_epoch :], self.best_weights is not None
+        if keeps_best:
             ledger.restore(self.network, self.best_weights)
         self.ledgers.append(
             ledger.entries(self.network, self.blocks, self.before, self.to_train, self.stage.name)
         )
+        values = [self.sign * row.get(self.monitor, math.nan) for row in rows]
+        if keeps_best and self.received <= self.best:
+            ledger.restore(self.network, self.before)
+        elif keeps_best:
+            rows[values.index(self.best)]["handed_on"] = True
+            self.received = self.best
+        else:
+            rows[-1]["handed_on"] = True
+            self.received = values[-1]
         self.before, self.best_weights = [], None
         self.entering = self.index + 1 < len(self.stages)
         if not self.entering or self.only is not None:
