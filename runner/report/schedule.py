@@ -84,8 +84,10 @@ def setbacks(stages: Sequence[Stage], history: pd.DataFrame | None) -> list[str]
 
     `history` has columns stage and handed_on, as `fit_stages` gives it.
     """
-    said = []
-    for stage in stages if history is not None and "handed_on" in history else ():
+    said: list[str] = []
+    if history is None or "stage" not in history:
+        return said
+    for stage in stages:
         setback = _setback(stage, history[history["stage"] == stage.name])
         if setback:
             said.append(f"Stage {stage.name}: {setback}")

@@ -34,7 +34,7 @@ from runner.errors import InputError
 from runner.training.stages import StagedUnfreezing
 
 KEPT = 2
-VERSION = 1
+VERSION = 2
 MINUTES = 10.0
 """Minutes of an epoch after which a checkpoint is written within it."""
 TERMINATED = 143

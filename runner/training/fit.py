@@ -1,7 +1,6 @@
 """Put the parts together: `fit_stages` runs the stages in one `model.fit`."""
 
 import contextlib
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -164,13 +163,13 @@ def fit_stages(
     return Fit(staged.history.assign(seconds=clock.seconds), staged.ledger, seconds)
 
 
-def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -> float:
-    """What `monitor` says of the network as it is; infinity where it says nothing."""
+def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -> tuple[float, float]:
+    """The `StagedUnfreezing.value` of the network as it is."""
     multi_worker.prepare(model, 1)
     logs = model.evaluate(
         multi_worker.distribute(validation.epoch(), model.distribute_strategy), verbose=0, return_dict=True
     )
-    return staged.sign * logs.get(staged.monitor.removeprefix("val_"), math.inf)
+    return staged.value({f"val_{name}": value for name, value in logs.items()})
 
 
 def _check_place(augment_on: str, train: Batches) -> None:

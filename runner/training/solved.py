@@ -8,6 +8,7 @@ begin: no rate, no epochs, one right answer for each strength of its regularisat
 import time
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,9 +61,10 @@ def solve(network: keras.Model, layer: str, train: tf.data.Dataset, validation: 
         known, inputs = zip(
             *(inference.outputs({"below": below}, split) for split in (train, validation)), strict=True
         )
-        kernel, bias, strength, loss = _regression(
-            *(one["below"].astype("float64") for one in inputs), *(one["label"] for one in known), head.units
+        features, labels = (
+            [one[name] for one in found] for found, name in ((inputs, "below"), (known, "label"))
         )
+        kernel, bias, strength, loss = _regression(features, labels, head.units)
         return {"kernel": kernel.tolist(), "bias": bias.tolist(), "strength": strength, "loss": loss}
 
     found = multi_worker.from_chief(on_chief, network.distribute_strategy)
@@ -71,21 +73,28 @@ def solve(network: keras.Model, layer: str, train: tf.data.Dataset, validation: 
     return Solved(found["strength"], found["loss"], time.perf_counter() - started)
 
 
-def _regression(train, validation, label, validation_label, classes):
-    """The kernel (d, classes), the bias (classes,), C and validation loss of the best of `STRENGTHS`."""
+def _regression(
+    features: list[np.ndarray], labels: list[np.ndarray], classes: int
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """The kernel (d, classes), the bias (classes,), C and validation loss of the best of `STRENGTHS`.
+
+    features, labels: (n, d) and codes (n,), of training and of validation.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    train, validation = (one.astype("float64") for one in features)
     mean, spread = train.mean(0), train.std(0)
     spread[spread == 0] = 1.0  # a feature that is always the same says nothing
     model = LogisticRegression(max_iter=1000, warm_start=True)
-    best, losses = None, []
+    best: Any = None
+    losses: list[float] = []
     for strength in STRENGTHS:
         model.C = strength
         with warnings.catch_warnings():
             # Weak regularisation of classes that can be parted: the best on validation lies before that.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit((train - mean) / spread, label)
+            model.fit((train - mean) / spread, labels[0])
         coefficients, intercept = model.coef_, model.intercept_
         if len(coefficients) == 1:  # of two classes scikit-learn gives the log-odds of the second
             coefficients, intercept = (
@@ -98,7 +107,7 @@ def _regression(train, validation, label, validation_label, classes):
         logits = validation @ kernel + bias
         logits -= logits.max(1, keepdims=True)
         chances = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        loss = float(-chances[np.arange(len(logits)), validation_label].mean())
+        loss = float(-chances[np.arange(len(logits)), labels[1]].mean())
         losses.append(loss)
         if loss == min(losses):
             best = kernel, bias, strength, loss

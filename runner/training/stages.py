@@ -15,7 +15,8 @@ stage (a test holds that, with one replica and with two).
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,6 +26,9 @@ from runner.errors import DivergenceError, InputError
 from runner.networks.backbones import Block
 from runner.stage import Stage, check_stages
 from runner.training import ledger, rates, trainable
+
+UNKNOWN = (math.inf, math.inf)
+"""The `StagedUnfreezing.value` of weights that nobody judged: any other is better."""
 
 
 class StagedUnfreezing(keras.callbacks.Callback):
@@ -82,9 +86,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.ledgers: list[pd.DataFrame] = []
         self.rows: list[dict] = []
         self.before: list[np.ndarray] = []  # the weights that the stage began with
-        # What `monitor` said of them, signed so that lower is better.
-        self.received = math.inf
-        self.start = math.inf  # the same of what the first stage begins with, where it was judged
+        self.received = UNKNOWN  # their `value`
+        self.start = UNKNOWN  # the same of what the first stage begins with, where it was judged
         self.best_weights: list[np.ndarray] | None = None
         self.saved: tuple[dict, dict[str, np.ndarray]] | None = None
 
@@ -160,7 +163,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
 
     def _enter(self, index: int) -> None:
         self.index, self.stage_epoch, self.entering = index, 0, False
-        self.best, self.best_weights, self.waited = math.inf, None, 0
+        self.best, self.best_weights, self.waited = UNKNOWN, None, 0
         stage, optimizer = self.stage, self.model.optimizer
         self.to_train = trainable.set_trainable(self.network, self.blocks, stage.train, stage.batch_norm)
         self.before = ledger.snapshot(self.network)
@@ -244,8 +247,11 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.index, self.stage_epoch, self.entering = (
             record[name] for name in ("index", "stage_epoch", "entering")
         )
-        self.best, self.waited = record["best"], record["waited"]
-        self.received = record.get("received", math.inf)
+        self.best, self.received, self.waited = (
+            tuple(record["best"]),
+            tuple(record["received"]),
+            record["waited"],
+        )
         self.before, self.best_weights = values["before"], values["best"] or None
         self.rows = record["rows"]
         self.ledgers = [pd.DataFrame(rows) for rows in record["ledgers"]]
@@ -344,7 +350,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
                 handed_on=False,
             )
         )
-        value = self.sign * float(logs.get(self.monitor, math.nan))
+        value = self.value(logs)
         if value < self.best:
             self.best, self.waited = value, 0
             if stage.keep == "best":
@@ -354,21 +360,28 @@ class StagedUnfreezing(keras.callbacks.Callback):
         if self.stage_epoch == stage.epochs or (stage.patience and self.waited >= stage.patience):
             self._leave()
 
+    def value(self, logs: Mapping[str, Any]) -> tuple[float, float]:
+        """What decides which weights are best, lower first: `monitor`, of equals the validation loss.
+
+        A hundred validation examples give a hundred accuracies, which many epochs share.
+        """
+        return self.sign * float(logs.get(self.monitor, math.nan)), float(logs.get("val_loss", 0.0))
+
     def _leave(self) -> None:
         """Hand on the best epoch, or what was received where no epoch was better on validation than that.
 
         The ledger tells what the stage moved, also where that is not handed on.
         """
-        rows, keeps_best = self.rows[-self.stage_epoch :], self.best_weights is not None
-        if keeps_best:
-            ledger.restore(self.network, self.best_weights)
+        rows, best_weights = self.rows[-self.stage_epoch :], self.best_weights
+        if best_weights is not None:
+            ledger.restore(self.network, best_weights)
         self.ledgers.append(
             ledger.entries(self.network, self.blocks, self.before, self.to_train, self.stage.name)
         )
-        values = [self.sign * row.get(self.monitor, math.nan) for row in rows]
-        if keeps_best and self.received <= self.best:
+        values = [self.value(row) for row in rows]
+        if best_weights is not None and self.received <= self.best:
             ledger.restore(self.network, self.before)
-        elif keeps_best:
+        elif best_weights is not None:
             rows[values.index(self.best)]["handed_on"] = True
             self.received = self.best
         else:
