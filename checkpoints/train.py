@@ -115,6 +115,7 @@ def main(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "learning_rates": {"head": 1e-2, "backbone": 3e-3},  # of a training from here on, see docs/stages.md
         "seed": seed,
         "parameters": body.count_params(),
         "minutes": round((time.time() - began) / 60, 1),

@@ -22,8 +22,8 @@ class Stage:
     train: str = "head"
     """head | top:N (head and last N blocks) | above:NAME (head and all above a block) | all | norm | bias"""
     epochs: int = 10
-    learning_rate: float = 1e-3
-    """Peak learning rate of the stage."""
+    learning_rate: float | None = 1e-3
+    """Peak learning rate of the stage; None takes the one that suits the weights it starts from."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
     warmup: float = 0.0
     """Share of the stage's steps over which the rate climbs from 0 (cosine) or to its peak (one_cycle; 0
@@ -51,7 +51,11 @@ class Stage:
         for field, fine, rule in (
             ("name", bool(self.name.strip()), "a name that is not empty"),
             ("epochs", self.epochs >= 1, "a whole number of at least 1"),
-            ("learning_rate", 0 < self.learning_rate < float("inf"), "a number above 0"),
+            (
+                "learning_rate",
+                self.learning_rate is None or 0 < self.learning_rate < float("inf"),
+                "a number above 0, or None",
+            ),
             ("warmup", 0 <= self.warmup < 1, "a share of the stage's steps, from 0 to below 1"),
             ("layer_decay", 0 < self.layer_decay <= 1, "a factor above 0 and at most 1"),
             ("patience", self.patience is None or self.patience >= 1, "None or a whole number of at least 1"),
@@ -65,6 +69,16 @@ class Stage:
                 f"stage {self.name!r}: warmup={self.warmup} has no effect with schedule='constant'; "
                 "set schedule to 'cosine' or 'one_cycle', or warmup to 0."
             )
+
+    @property
+    def rate(self) -> float:
+        """The learning rate as a number; InputError where the stage leaves it to the weights."""
+        if self.learning_rate is None:
+            raise InputError(
+                f"stage {self.name!r}: learning_rate=None leaves the rate to the weights, which nothing here "
+                "knows; give a number, or take the stages from `rates.suited(config)`."
+            )
+        return self.learning_rate
 
 
 def check_stages(stages: Sequence[Stage]) -> None:

@@ -159,9 +159,7 @@ def for_all_devices(config: ConfigType, chosen: tf.distribute.Strategy) -> Confi
         return config
     devices = chosen.num_replicas_in_sync
     factor = devices if rule == "linear" else devices**0.5
-    stages = tuple(
-        dataclasses.replace(stage, learning_rate=stage.learning_rate * factor) for stage in config.stages
-    )
+    stages = tuple(dataclasses.replace(stage, learning_rate=stage.rate * factor) for stage in config.stages)
     changes: dict[str, Any] = {"batch_size": config.batch_size * devices, "stages": stages}
     if hasattr(config, "scratch_learning_rate"):
         changes["scratch_learning_rate"] = config.scratch_learning_rate * factor

@@ -29,6 +29,11 @@ class Family:
     """Whether the network can be cut at each boundary (NASNet's cells also read the cell before the last)."""
 
     @property
+    def batch_norm(self) -> bool:
+        """Whether the network has BatchNorm layers."""
+        return not self.name.startswith(("VGG", "ConvNeXt"))
+
+    @property
     def has_width(self) -> bool:
         """Whether the constructor takes a width (`alpha`)."""
         return len(self.parameters) > 1

@@ -16,6 +16,7 @@ from runner.networks.families import (
     Family,
     canonical,
     canonical_name,
+    find,
     names_with_weights,
     weights_file,
 )
@@ -62,6 +63,24 @@ def resolve(weights: str | Path, family: Family, width: float) -> str | Path:
         f"imagenet, none, a name in checkpoints/ ({_listed(_checkpoints())}), or the path of a "
         ".weights.h5, .h5 or .keras file or of a run folder."
     )
+
+
+def learning_rates(backbone: str, weights: str | Path) -> tuple[float, float]:
+    """Peak rates of Adam that suit weights: of a new head on them, and of the weights themselves.
+
+    A checkpoint says its own in `card.json` ("learning_rates"). Weights of large photo collections bear less:
+    at 3e-3 most of their units die within the first steps (docs/stages.md has the measurements). Networks
+    without BatchNorm bear a tenth of that.
+    """
+    family, _ = find(backbone)
+    if str(weights).lower() == "none":
+        return 1e-2, 3e-3
+    card = CHECKPOINTS / str(weights) / "card.json"
+    if card.is_file():
+        rates = json.loads(card.read_text(encoding="utf-8")).get("learning_rates")
+        if rates:
+            return rates["head"], rates["backbone"]
+    return (2e-3, 3e-4) if family.batch_norm else (2e-3, 3e-5)
 
 
 def _checkpoint(folder: Path, full_name: str) -> Path:

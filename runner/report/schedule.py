@@ -23,7 +23,7 @@ def stage_in_words(stage: Stage) -> str:
         "norm": "The head and the scales and offsets of the normalisation layers learn",
         "bias": "The head and the biases learn",
     }.get(word, f"{stage.train} learns")
-    rate = np.format_float_positional(stage.learning_rate, trim="-")
+    rate = np.format_float_positional(stage.rate, trim="-")
     parts = [f"{what} for {words.times(stage.epochs, 'epoch', 'epochs')} at a learning rate of {rate}"]
     if stage.schedule != "constant":
         warm_up = f" after a warm-up over {100 * stage.warmup:.0f} % of the steps" if stage.warmup else ""
@@ -99,7 +99,7 @@ def _setback(stage: Stage, ran: pd.DataFrame) -> str:
         return ""
     return (
         "none of its epochs was better on validation than what it received, which it handed on. "
-        f"Give it a lower learning rate, such as {stage.learning_rate / 10:.2g}, or leave it out."
+        f"Give it a lower learning rate, such as {stage.rate / 10:.2g}, or leave it out."
     )
 
 

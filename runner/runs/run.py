@@ -38,7 +38,7 @@ from runner.report import card, page
 from runner.runs import folder
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
-from runner.training import batch_norm, trainable
+from runner.training import batch_norm, rates, trainable
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit
 
@@ -121,7 +121,7 @@ class Run(Generic[ConfigType]):
         self.template = package.rpartition(".")[2]
         self.strategy = chosen
         self.is_chief = multi_worker.is_chief(chosen)
-        self.config = strategy.for_all_devices(config, chosen)
+        self.config = strategy.for_all_devices(rates.suited(config), chosen)
         """The Config with the batch size and learning rates of all devices together."""
         self._record = fields.to_dict(config)
         place = config.machine.run_dir

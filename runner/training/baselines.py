@@ -17,10 +17,10 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
     """A Config for each method: "staged", as it is, and two baselines with as many epochs in all.
 
     config: a template's Config, with stages, weights, scratch_learning_rate and baselines (False: no others).
-    "frozen backbone" trains the head alone, as a first stage does. "from scratch" has every weight and
-    BatchNorm statistic free from the start and no validation pick of its epoch: early in training its
-    statistics say little about its weights. They are to be estimated anew before it is judged
-    (`batch_norm.reestimate`).
+    "frozen backbone" trains the head alone, as a first stage does; where the template can solve a head, it
+    begins with the solved one, and ends with it where training betters nothing. "from scratch" has every
+    weight and BatchNorm statistic free from the start and no validation pick of its epoch: early in training
+    its statistics say little about its weights. `fit_stages` estimates them anew at its end.
     """
     if not config.baselines:
         return {"staged": config}
@@ -38,9 +38,14 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
     head = dataclasses.replace(
         config.stages[0], name="head", train="head", epochs=epochs, schedule="cosine", batch_norm="frozen"
     )
+    from_scratch = dataclasses.replace(config, weights="none", stages=(scratch,))
+    frozen = dataclasses.replace(config, stages=(head,))
+    if hasattr(config, "solve_head"):
+        from_scratch = dataclasses.replace(from_scratch, solve_head=False)
+        frozen = dataclasses.replace(frozen, solve_head=True)
     return {
-        "from scratch": dataclasses.replace(config, weights="none", stages=(scratch,)),
-        "frozen backbone": dataclasses.replace(config, stages=(head,)),
+        "from scratch": from_scratch,
+        "frozen backbone": frozen,
         "staged": config,
     }
 

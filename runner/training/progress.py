@@ -89,7 +89,7 @@ class EpochLines(keras.callbacks.Callback):
             count = sum(int(variable.value.shape.num_elements()) for variable in self.staged.to_train)
             self._line(
                 f"  stage [bold]{stage.name}[/bold]: trains {stage.train} ({count:,} weights), "
-                f"up to {stage.epochs} epochs, learning rate {stage.learning_rate:g} ({stage.schedule})"
+                f"up to {stage.epochs} epochs, learning rate {stage.rate:g} ({stage.schedule})"
             )
             self._print_remark()
 
@@ -140,7 +140,7 @@ class EpochLines(keras.callbacks.Callback):
         if ended and not any(one["handed_on"] for one in self.staged.rows[-row["stage_epoch"] :]):
             self._line(
                 f"    [bold]stage {row['stage']} bettered nothing on validation[/bold]; what it received is "
-                f"handed on. A lower learning rate ({self.staged.stage.learning_rate / 10:.2g}) may help."
+                f"handed on. A lower learning rate ({self.staged.stage.rate / 10:.2g}) may help."
             )
 
     def _line(self, text: str) -> None:

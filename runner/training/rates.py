@@ -1,11 +1,32 @@
-"""Learning rates: that of each step of a stage, and each variable's own share of it."""
+"""Learning rates: those that suit the weights, that of each step, and each variable's share of it."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import keras
 
+from runner.fields import ConfigType
+from runner.networks import pretrained
 from runner.stage import Stage
+
+
+def suited(config: ConfigType) -> ConfigType:
+    """The Config with a number in the place of every `learning_rate=None` of its stages.
+
+    config: with stages, backbone and weights. A stage of the head alone takes the rate for a new head, any
+    other that for pretrained weights; see `pretrained.learning_rates`.
+    """
+    if all(stage.learning_rate is not None for stage in config.stages):
+        return config
+    head, backbone = pretrained.learning_rates(config.backbone, config.weights)
+    stages = tuple(
+        dataclasses.replace(stage, learning_rate=head if stage.train == "head" else backbone)
+        if stage.learning_rate is None
+        else stage
+        for stage in config.stages
+    )
+    return dataclasses.replace(config, stages=stages)
 
 
 def at(stage: Stage, step: int, steps: int) -> float:
@@ -17,17 +38,17 @@ def at(stage: Stage, step: int, steps: int) -> float:
     2018, arXiv:1708.07120, with cosine sides).
     """
     if stage.schedule == "constant":
-        return stage.learning_rate
+        return stage.rate
     share = stage.warmup if stage.schedule == "cosine" else stage.warmup or 0.3
     climb = int(round(share * steps))
     if step < climb:
         if stage.schedule == "cosine":
-            return stage.learning_rate * (step + 1) / (climb + 1)
-        low, progress = stage.learning_rate / 25, step / climb
-        return low + (stage.learning_rate - low) * (1 - math.cos(math.pi * progress)) / 2
-    end = 0.0 if stage.schedule == "cosine" else stage.learning_rate * 1e-5
+            return stage.rate * (step + 1) / (climb + 1)
+        low, progress = stage.rate / 25, step / climb
+        return low + (stage.rate - low) * (1 - math.cos(math.pi * progress)) / 2
+    end = 0.0 if stage.schedule == "cosine" else stage.rate * 1e-5
     progress = (step - climb) / max(1, steps - climb)
-    return end + (stage.learning_rate - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    return end + (stage.rate - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
 def inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -71,6 +71,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
     ):
         super().__init__()
         check_stages(stages)
+        for stage in stages:
+            assert stage.rate  # a number, or an answer to whoever left it open
         if mode not in ("auto", "min", "max"):
             raise InputError(f"mode='{mode}' is not one of auto, min, max.")
         self.stages, self.blocks = tuple(stages), tuple(blocks)
@@ -170,7 +172,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         if index == 0 or self.reset_optimizer:
             for variable, start in zip(optimizer.variables, self.optimizer_start, strict=True):
                 variable.assign(start)
-        optimizer.learning_rate = stage.learning_rate
+        optimizer.learning_rate = stage.rate
         rates.scale(optimizer, self._factors(stage))
         self.model.make_train_function(force=True)
 
@@ -325,7 +327,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         raise DivergenceError(
             f"stage '{self.stage.name}', epoch {self.stage_epoch + 1}, {when}: {name} became {value} at "
             f"learning rate {rate:.3g}. Give this stage a learning_rate of "
-            f"{self.stage.learning_rate / 10:.3g} or a longer warmup. {precision}If it happens in the first "
+            f"{self.stage.rate / 10:.3g} or a longer warmup. {precision}If it happens in the first "
             "steps at any rate, look for NaN or huge values in the data."
         )
 

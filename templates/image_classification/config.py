@@ -55,16 +55,20 @@ class Config:
     """Share of each label's mass that is spread over all classes."""
 
     stages: tuple[Stage, ...] = (
-        Stage("head", train="head", epochs=10, learning_rate=1e-2, schedule="cosine"),
-        Stage("top", train="top:4", epochs=20, learning_rate=3e-3, schedule="cosine", warmup=0.1),
-        Stage("all", train="all", epochs=40, learning_rate=3e-3, schedule="cosine", warmup=0.1),
+        Stage("head", train="head", epochs=10, learning_rate=None, schedule="cosine"),
+        Stage("top", train="top:4", epochs=20, learning_rate=None, schedule="cosine", warmup=0.1),
+        Stage("all", train="all", epochs=40, learning_rate=None, schedule="cosine", warmup=0.1),
     )
+    solve_head: bool = False
+    """Begin with the head that logistic regression finds on what the backbone gives, its regularisation
+    chosen on validation. The frozen backbone of the baselines always does.
+    """
     keep_frozen: bool = True
     """Compute once what lies below the weights that a stage trains, and keep it. Not with MixUp or CutMix."""
     views: int = 16
     """Of each training picture so many augmented views are kept for that, and taken in turn."""
-    monitor: str = "val_loss"
-    """The number, measured on validation, that decides which epoch of a stage is best."""
+    monitor: str = "val_accuracy"
+    """The number, measured on validation, that decides which epoch of a stage is best, and which stage."""
     batch_size: int = 32
     """Pictures per step, over all devices together (but see scale_learning_rate)."""
     accumulate: int = 1

@@ -34,7 +34,7 @@ from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
 from runner.scores import assessment, classification
-from runner.training import baselines
+from runner.training import baselines, rates, solved
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 from runner.training.frozen import FrozenPrefix
@@ -68,6 +68,7 @@ def fit(
     config: Config, examples: Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
+    config = rates.suited(config)
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(
@@ -78,6 +79,8 @@ def fit(
             metrics=["accuracy"],
             **strategy.compile_options(config.machine),
         )
+    if config.solve_head:
+        solved.solve(network, "head", examples.train, examples.val)
     train = batches(
         examples,
         "train",
@@ -101,6 +104,7 @@ def fit(
         frozen=FrozenPrefix(views=config.views) if config.keep_frozen else None,
         augment_on=config.augment_on,
         accumulate=config.accumulate,
+        keep_start=config.solve_head,
     )
     return network, fitted
 

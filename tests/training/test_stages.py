@@ -126,6 +126,30 @@ def test_best_epoch_of_a_stage_is_restored_before_the_next(small_model, small_da
     assert last == pytest.approx(history["val_loss"][5], rel=1e-6)
 
 
+def test_a_stage_hands_on_what_it_received_where_nothing_is_better(small_model, small_data):
+    model, blocks = small_model()
+    data = batches(small_data)
+    stages = [
+        Stage("head", epochs=2, learning_rate=1e-3),
+        Stage("wreck", train="all", epochs=2, learning_rate=1.0),
+        Stage("calm", epochs=1, learning_rate=1e-6),
+    ]
+    staged, history = staged_fit(model, blocks, data, stages)
+    assert min(history["val_loss"][2:4]) > history["val_loss"][1]
+    assert history["val_loss"][4] == pytest.approx(history["val_loss"][1], rel=1e-4)
+    rows = staged.history
+    assert rows[rows["stage"] == "wreck"]["handed_on"].sum() == 0
+    assert rows[rows["stage"] == "head"]["handed_on"].tolist() == [False, True]
+    assert (staged.ledger.query("stage == 'wreck'")["moved"] > 0).all()  # the ledger tells what it did
+
+
+def test_of_equal_accuracies_the_lower_loss_is_better(small_model):
+    staged = StagedUnfreezing(STAGES, small_model()[1], monitor="val_accuracy")
+    better, worse = {"val_accuracy": 0.5, "val_loss": 1.0}, {"val_accuracy": 0.5, "val_loss": 2.0}
+    assert staged.value(better) < staged.value(worse)
+    assert staged.value({"val_accuracy": 0.6, "val_loss": 9.0}) < staged.value(better)
+
+
 def test_keep_last_hands_on_the_last_epoch(small_model, small_data):
     model, blocks = small_model()
     data = batches(small_data)

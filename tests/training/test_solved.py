@@ -1,0 +1,81 @@
+"""A solved head is scikit-learn's logistic regression, put into the network to the last digits."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
+
+from runner.errors import InputError
+from runner.stage import Stage
+from runner.training import solved
+from runner.training.fit import fit_stages
+
+
+def splits(small_data, classes=4):
+    images, labels = small_data[0], small_data[1].argmax(1) % classes
+
+    def rows(chosen):
+        elements = {"input": images[chosen], "label": labels[chosen].astype("int64")}
+        return tf.data.Dataset.from_tensor_slices(elements)
+
+    return rows(slice(0, 28)), rows(slice(28, 40))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_it_is_logistic_regression_on_the_frozen_features(small_model, small_data, classes):
+    model, _ = small_model()
+    head = keras.layers.Dense(classes, name="classes")
+    model = keras.Model(model.input, head(model.get_layer("pool").output))
+    before = [variable.numpy() for variable in model.weights[:-2]]
+    train, validation = splits(small_data, classes)
+    found = solved.solve(model, "classes", train, validation)
+    assert found.strength in solved.STRENGTHS
+    for variable, old in zip(model.weights[:-2], before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+
+    below = keras.Model(model.input, head.input)
+    (x, y), (new, truth) = (
+        (below.predict(np.stack([e["input"] for e in rows]), verbose=0), np.stack([e["label"] for e in rows]))
+        for rows in (list(one.as_numpy_iterator()) for one in (train, validation))
+    )
+    mean, spread = x.mean(0), x.std(0) + (x.std(0) == 0)
+    regression = LogisticRegression(C=found.strength, max_iter=5000).fit((x - mean) / spread, y)
+    images = np.stack([element["input"] for element in validation.as_numpy_iterator()])
+    chances = keras.ops.softmax(model.predict(images, verbose=0)).numpy()
+    np.testing.assert_allclose(chances, regression.predict_proba((new - mean) / spread), atol=2e-3)
+    loss = -np.log(chances[np.arange(len(truth)), truth]).mean()
+    assert found.loss == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_class_without_examples_is_never_answered(small_model, small_data):
+    model, _ = small_model()
+    train, validation = (
+        one.filter(lambda element: element["label"] != 2).cache() for one in splits(small_data)
+    )
+    solved.solve(model, "head", train, validation)
+    images = np.stack([element["input"] for element in validation.as_numpy_iterator()])
+    chances = keras.ops.softmax(model.predict(images, verbose=0)).numpy()
+    assert chances[:, 2].max() < 1e-6 and np.isfinite(chances).all()
+
+
+def test_what_is_no_head_is_refused(small_model, small_data):
+    model, _ = small_model()
+    with pytest.raises(InputError, match="which is a GlobalAveragePooling2D; give a Dense"):
+        solved.solve(model, "pool", *splits(small_data))
+
+
+def test_a_start_that_nothing_betters_is_handed_on(small_model, small_data):
+    model, blocks = small_model()
+    solved.solve(model, "head", *splits(small_data))
+    start = model.get_weights()
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    data = tf.data.Dataset.from_tensor_slices(small_data).batch(10)
+    wrecks = [
+        Stage("head", epochs=2, learning_rate=50.0),
+        Stage("all", train="all", epochs=1, learning_rate=9.0),
+    ]
+    fitted = fit_stages(model, data, data, wrecks, blocks, keep_start=True, monitor="val_accuracy")
+    for ours, theirs in zip(model.get_weights(), start, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not fitted.history["handed_on"].any() and fitted.ledger["moved"].sum() > 0
