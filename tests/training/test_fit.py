@@ -36,7 +36,7 @@ def test_two_runs_with_one_seed_give_the_same_history(small_model, small_data):
         model, blocks = small_model(dropout=0.5)
         model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
         data = tf.data.Dataset.from_tensor_slices(small_data)
-        # Not the shuffled data to validate on: two readers of one shuffle take its orders in turn, as they come.
+        # Not the shuffled data to validate on: two readers of one shuffle race for its orders.
         return training.fit_stages(
             model,
             data.shuffle(40, seed=1).batch(20),
