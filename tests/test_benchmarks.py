@@ -67,6 +67,7 @@ def test_a_row_that_fails_ends_the_comparison_with_its_reason(capsys):
         keras_guide.compare(job(), "Net", {"gone": ["benchmarks.no_such_thing"]})
 
 
+@pytest.mark.slow
 def test_both_loops_report_every_stage_and_epoch(weights):
     for side, epochs in ((keras_guide.guide, [2, 0, 0]), (keras_guide.ours, [1, 1, 0])):
         found = side(job(weights=weights, epochs=epochs), "")
@@ -90,6 +91,7 @@ def test_overhead_gives_a_pair_per_round(weights, capsys):
     assert shown.out == "" and "stage head" in shown.err  # the output is for the table
 
 
+@pytest.mark.slow
 def test_floor_trains_the_same_upper_part_on_both_sides(weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(floor, "HEAD_EPOCHS", 2)
     monkeypatch.setattr(floor, "TOP_EPOCHS", 2)

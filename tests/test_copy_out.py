@@ -405,6 +405,7 @@ def test_a_copys_own_tests_pass(application, tmp_path):
     assert result.returncode == 0, result.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_the_short_ones_of_a_copys_own_tests_pass(tmp_path):
     """All but the one that trains from end to end; the fast set trains a copy above."""
     made = new.new("object_detection", tmp_path / "mine")

@@ -59,6 +59,7 @@ def small_config(folders, **changes) -> Config:
     return fields.replace(config, **changes)
 
 
+@pytest.mark.slow
 def test_two_replicas_train_dann_as_one_does(folders):
     """Its loss is a mean over pictures, BatchNorm sees the whole batch: the same weights but for rounding."""
     config = small_config(folders)

@@ -9,6 +9,11 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "templates").glob("*/explore.ipynb")])
 
+# In the fast set the one that a newcomer opens; the templates' own cost half a minute each.
+RUN = [
+    one if one.parent.name == "notebooks" else pytest.param(one, marks=pytest.mark.slow) for one in NOTEBOOKS
+]
+
 # Put in after the cell that makes `config`: the same work, fewer epochs.
 SHORTEN = """
 import dataclasses
@@ -18,7 +23,7 @@ for stage in config.stages))
 """
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.parent.name + "/" + path.name)
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.parent.name + "/" + path.name)
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
     makes_config = [

@@ -37,6 +37,7 @@ def batch(random, pictures: int):
     return {"input": images, "boxes": boxes, "classes": numbers}
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one():
     """The loss is divided by the points with a box of the whole batch, however it is divided."""
 

@@ -60,13 +60,13 @@ def test_a_run_leaves_what_every_run_leaves(run):
     assert "pictures" not in (run / "MODEL_CARD.md").read_text().split("## Limits")[0]
 
 
-def test_a_run_that_was_cut_goes_on_to_the_bit(tmp_path, monkeypatch):
+def test_a_run_that_was_cut_goes_on_to_the_bit(run, tmp_path, monkeypatch):
     def weights(folder):
         model = train.keras.models.load_model(folder / "model.keras", compile=False)
         history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
         return [*model.get_weights(), history.select_dtypes("number").to_numpy()]
 
-    whole = weights(train.main(config(tmp_path / "whole", baselines=False)))
+    whole = weights(run)
     original = StagedUnfreezing.on_epoch_end
 
     def cut(self, epoch, logs=None):

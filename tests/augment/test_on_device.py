@@ -68,7 +68,7 @@ def fit(examples, augment_on, replicas=1, **options):
     return model, fitted
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_device_trains_on_the_views_that_the_input_would_make(examples, replicas):
     (model, fitted), (reference, expected) = (fit(examples, place, replicas) for place in ("device", "input"))
     for name in ("loss", "val_loss", "accuracy"):

@@ -100,6 +100,7 @@ def test_two_training_workers_get_from_two_input_workers_what_they_would_make_th
             np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_fit_on_what_input_workers_make_is_the_same_to_the_bit(tmp_path):
     found = {}
     for count in (0, 2):

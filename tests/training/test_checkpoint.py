@@ -57,7 +57,7 @@ class CutAt(keras.callbacks.Callback):
             raise Cut
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def picture_model():
     """uint8 pictures in; dropout without a seed of its own and a random layer: both keep a seed state."""
     from runner.networks.backbones import Block
@@ -80,7 +80,7 @@ def picture_model():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def examples():
     """40 pictures (8, 8, 3) of 4 classes, as a `Data` holds them."""
     random = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def fit(
     **options,
 ):
     """What a fresh process would do: everything is made anew from the seed."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
     train = batches(examples, 9 if replicas == 1 else 8)
     with choose("mirrored" if replicas == 2 else "auto").scope():
@@ -131,6 +131,12 @@ def fit(
     return model, fitted
 
 
+@pytest.fixture(scope="module")
+def whole(picture_model, examples):
+    """A fit that was left alone."""
+    return fit(picture_model, examples)
+
+
 def assert_same(received, expected):
     (model, fitted), (reference, whole) = received, expected
     assert fitted.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
@@ -143,17 +149,22 @@ def assert_same(received, expected):
 
 
 @pytest.mark.parametrize(
-    "named",
-    [True, pytest.param(False, marks=pytest.mark.slow)],
-    ids=["from-the-step", "input-replayed"],
+    ("named", "which"),
+    [
+        (True, slice(2, 7, 2)),
+        pytest.param(True, slice(None), marks=pytest.mark.slow),
+        pytest.param(False, slice(1, 4), marks=pytest.mark.slow),
+    ],
+    ids=["from-the-step", "from-the-step-more-often", "input-replayed"],
 )
-def test_cut_again_and_again_a_fit_ends_as_one_that_was_never_cut(picture_model, examples, tmp_path, named):
-    whole = fit(picture_model, examples)
+def test_cut_again_and_again_a_fit_ends_as_one_that_was_never_cut(
+    picture_model, examples, whole, tmp_path, named, which
+):
     epochs = len(whole[1].history)
     assert 6 <= epochs <= 8 and whole[1].history["stage"].nunique() == 3
     # After an epoch; within one, before and after the checkpoint of its second step; at its last step.
     cuts = [(0, None), (1, 1), (1, 3), (2, 2), (3, None), (epochs - 2, 3), (epochs - 1, STEPS)]
-    for epoch, calls in cuts if named else cuts[1:4]:
+    for epoch, calls in cuts[which]:
         with pytest.raises(Cut):
             fit(
                 picture_model,
@@ -173,6 +184,7 @@ def test_cut_again_and_again_a_fit_ends_as_one_that_was_never_cut(picture_model,
         fit(picture_model, examples, tmp_path, callbacks=callbacks * 2)
 
 
+@pytest.mark.slow
 def test_two_replicas_resume_to_the_bit(picture_model, examples, tmp_path):
     whole = fit(picture_model, examples, replicas=2)
     with pytest.raises(Cut):
@@ -231,8 +243,7 @@ def test_minutes_within_an_epoch_also_write(picture_model, examples, tmp_path):
     "damage",
     ["one bit", *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("cut short", "empty"))],
 )
-def test_a_torn_newest_file_falls_back_on_the_one_before(picture_model, examples, tmp_path, damage):
-    whole = fit(picture_model, examples)
+def test_a_torn_newest_file_falls_back_on_the_one_before(picture_model, examples, whole, tmp_path, damage):
     with pytest.raises(Cut):
         fit(picture_model, examples, tmp_path, callbacks=[CutAt(3, 1)])
     newest = max(tmp_path.iterdir())
@@ -255,7 +266,7 @@ def test_where_no_file_is_whole_nothing_is_trained_over_it(picture_model, exampl
 
 
 def test_a_full_disk_keeps_the_last_good_file_and_the_training_goes_on(
-    picture_model, examples, tmp_path, capsys
+    picture_model, examples, whole, tmp_path, capsys
 ):
     class FillDisk(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -268,7 +279,7 @@ def test_a_full_disk_keeps_the_last_good_file_and_the_training_goes_on(
         received = fit(picture_model, examples, tmp_path, callbacks=[FillDisk()])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert_same(received, fit(picture_model, examples, callbacks=[CutAt(99, None)]))
+    assert_same(received, whole)
     assert capsys.readouterr().out.count("no checkpoint written") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "epoch-00001-step-0000000.npz",
@@ -293,9 +304,8 @@ def test_other_stages_other_weights_and_other_versions_are_refused(picture_model
 
 
 def test_sigterm_writes_the_state_between_two_steps_and_leaves_with_143(
-    picture_model, examples, tmp_path, capsys
+    picture_model, examples, whole, tmp_path, capsys
 ):
-    whole = fit(picture_model, examples)
 
     class Terminate(CutAt):
         def on_train_batch_end(self, batch, logs=None):
@@ -427,6 +437,7 @@ def kill_and_compare(tmp_path: Path, kills: int, seed: int) -> None:
     print(f"killed {len(killed_in)} times, in {agree} runs: {killed_in}")
 
 
+@pytest.mark.slow
 def test_killed_processes_end_as_one_that_was_left_alone(tmp_path):
     kill_and_compare(tmp_path, kills=2, seed=0)
 

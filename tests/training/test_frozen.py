@@ -42,7 +42,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network():
     """Builds (network, blocks): two blocks on uint8 pictures, dropout within the first and in the head."""
 
@@ -64,7 +64,7 @@ def network():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def examples():
     """A `Data` of 40 pictures to train and 12 to validate on, of 4 classes."""
     random = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def examples():
 
 
 def compiled(build, replicas=1):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
     with choose("mirrored" if replicas == 2 else "auto").scope():
         model, blocks = build()
@@ -140,6 +140,14 @@ def fit(
         **options,
     )
     return model, fitted
+
+
+@pytest.fixture(scope="module")
+def whole(network, examples, tmp_path_factory):
+    """A fit with kept views that was left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THAW_CACHE", str(tmp_path_factory.mktemp("kept")))
+        return fit(network, examples, True, strength="light")
 
 
 def assert_same(received, expected, exact=True):
@@ -270,6 +278,7 @@ def test_folded_it_changes_rounding_only(network, examples):
     assert_same(folded, whole, exact=False)
 
 
+@pytest.mark.slow
 def test_on_two_replicas_too(network, examples):
     kept = fit(network, examples, True, replicas=2, fold=False)
     assert_same(kept, fit(network, examples, False, replicas=2), exact=False)
@@ -292,7 +301,7 @@ def test_each_replica_computes_its_share(network, examples, tmp_path, monkeypatc
     np.testing.assert_allclose(parts[1], parts[2], atol=1e-5)
 
 
-def test_a_cut_fit_goes_on_to_the_bit(network, examples, tmp_path):
+def test_a_cut_fit_goes_on_to_the_bit(network, examples, whole, tmp_path):
     class Stop(BaseException):
         pass
 
@@ -304,7 +313,6 @@ def test_a_cut_fit_goes_on_to_the_bit(network, examples, tmp_path):
                 raise Stop
             return super().part(model, train, validation, blocks, stage, later)
 
-    whole = fit(network, examples, True, strength="light")
     for stop_at in ("top", "all"):
         Stopping.stop_at = stop_at
         frozen_prefix, frozen.FrozenPrefix = frozen.FrozenPrefix, Stopping
@@ -320,10 +328,11 @@ def test_a_cut_fit_goes_on_to_the_bit(network, examples, tmp_path):
 
 @pytest.mark.parametrize(
     "step",
-    [2, 22, pytest.param(12, marks=pytest.mark.slow), pytest.param(31, marks=pytest.mark.slow)],
+    [22, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 12, 31))],
 )
-def test_a_fit_killed_within_a_kept_stage_goes_on_to_the_bit(network, examples, tmp_path, step, monkeypatch):
-    whole = fit(network, examples, True, strength="light")
+def test_a_fit_killed_within_a_kept_stage_goes_on_to_the_bit(
+    network, examples, whole, tmp_path, step, monkeypatch
+):
     from runner.training import stages
 
     taken = iter(range(1, 1000))
@@ -346,6 +355,7 @@ def test_a_fit_killed_within_a_kept_stage_goes_on_to_the_bit(network, examples, 
     assert_same(fit(network, examples, True, **options), whole)
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_call_train_the_same_and_go_on_to_the_bit(
     network, examples, tmp_path, monkeypatch
 ):
@@ -378,7 +388,7 @@ def test_several_steps_in_one_call_train_the_same_and_go_on_to_the_bit(
 
 
 def test_sigterm_while_a_part_is_computed_leaves_at_once_and_goes_on(
-    network, examples, tmp_path, cache, monkeypatch
+    network, examples, whole, tmp_path, cache, monkeypatch
 ):
     options = dict(strength="light", checkpoints=kept_in(tmp_path))
     function = frozen._Level.function
@@ -401,7 +411,7 @@ def test_sigterm_while_a_part_is_computed_leaves_at_once_and_goes_on(
     assert left.value.code == 143 and len(batches) == 2 and list(cache.iterdir()) == []
     monkeypatch.undo()
     monkeypatch.setenv("THAW_CACHE", str(cache))
-    assert_same(fit(network, examples, True, **options), fit(network, examples, True, strength="light"))
+    assert_same(fit(network, examples, True, **options), whole)
 
 
 # ---------------------------------------------------------------- views

@@ -36,7 +36,7 @@ def staged_fit(model, blocks, data, stages, optimizer=None, **options):
     "replicas, optimizer",
     [
         (1, lambda: keras.optimizers.Adam()),
-        (2, lambda: keras.optimizers.Adam()),
+        pytest.param(2, lambda: keras.optimizers.Adam(), marks=pytest.mark.slow),
         (1, lambda: keras.optimizers.Nadam()),  # starts with a state that is not all zeros
         pytest.param(2, lambda: keras.optimizers.AdamW(weight_decay=0.1), marks=pytest.mark.slow),
     ],
@@ -203,7 +203,7 @@ def test_layer_decay_scales_each_block_and_its_weight_decay(small_model, small_d
         np.testing.assert_allclose(decayed[path], plain[path] * 0.5**depth, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_layer_decay_also_under_replicas_and_a_second_stage_without_it(small_model, small_data, replicas):
     strategy = choose("mirrored" if replicas == 2 else "auto")
     with strategy.scope():
