@@ -165,7 +165,6 @@ def _headline(metrics, comparison, score):
         "value": metrics[key],
         "interval": words.interval((low, high)),
         "examples": metrics["examples"],
-        "gains": [],
     }
     if low == high == 1 and key == "accuracy":
         # The bootstrap sees nothing beyond a faultless sample; the rule of three does (Hanley and
@@ -177,17 +176,16 @@ def _headline(metrics, comparison, score):
     if comparison is not None and len(comparison) > 1:
         place = _subject(comparison, metrics, key)
         own = comparison[f"test_{key}"].iloc[place]
-        for row, (method, value) in enumerate(
-            zip(comparison["method"], comparison[f"test_{key}"], strict=True)
-        ):
-            if row != place:
-                headline["gains"].append(
-                    {
-                        "method": method,
-                        "points": f"{100 * abs(own - value):.1f}",
-                        "direction": "above" if own >= value else "below",
-                    }
-                )
+        # Of the others the strongest: a gain over a straw man is none.
+        others = comparison.drop(comparison.index[place])
+        rival = others.loc[others[f"test_{key}"].idxmax()]
+        value = rival[f"test_{key}"]
+        headline["rival"] = {
+            "method": rival["method"],
+            "points": f"{100 * abs(own - value):.1f}",
+            "direction": "above" if own >= value else "below",
+            "of": len(others),
+        }
         headline["method"] = comparison["method"].iloc[place]
     return headline
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.networks import inference
+from runner.training.fit import Fit
 
 STRENGTHS = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, -0.5, 0, 1))
 """Tried in this order: scikit-learn's C, of standardised features. Each begins where the last one ended."""
@@ -71,6 +73,14 @@ def solve(network: keras.Model, layer: str, train: tf.data.Dataset, validation: 
     head.kernel.assign(np.array(found["kernel"], "float32"))
     head.bias.assign(np.array(found["bias"], "float32"))
     return Solved(found["strength"], found["loss"], time.perf_counter() - started)
+
+
+def fit(network: keras.Model, layer: str, train: tf.data.Dataset, validation: tf.data.Dataset) -> Fit:
+    """`solve` as all there is of a training: a `Fit` without epochs. Nothing but the layer is trainable then."""
+    for one in network.layers:
+        one.trainable = one.name == layer
+    found = solve(network, layer, train, validation)
+    return Fit(pd.DataFrame(), pd.DataFrame(), found.seconds)
 
 
 def _regression(

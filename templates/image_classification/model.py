@@ -8,6 +8,11 @@ from runner.networks.backbones import Block
 
 from .config import Config
 
+PIXELS = "logistic regression on pixels"
+"""The method that needs neither a network nor other data; what it reaches comes for nothing."""
+RIVAL_SIDE = 16
+"""Pixels a side of the pictures that it sees: 768 numbers, as many as some backbones give features."""
+
 
 def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
     """The classifier and its backbone's blocks, bottom first.
@@ -21,3 +26,12 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
     x = keras.layers.Dropout(config.dropout, name="dropout")(x)
     logits = keras.layers.Dense(len(data.classes), dtype="float32", name="head")(x)
     return keras.Model(backbone.input, logits, name=backbone.name), backbones.blocks(backbone)
+
+
+def build_rival(config: Config, data: Data) -> keras.Model:
+    """The network of `PIXELS`: uint8 pictures as `build` takes them, made small, straight to float32 logits."""
+    image = keras.Input((config.image_size, config.image_size, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.AveragePooling2D(max(1, config.image_size // RIVAL_SIDE))(x)
+    x = keras.layers.Flatten()(x)
+    return keras.Model(image, keras.layers.Dense(len(data.classes), dtype="float32", name="head")(x))

@@ -66,7 +66,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, basel
     assert len(readings) == 1 and readings["pictures"].tolist() == [len(tested)]
     assert metrics["test"]["examples"] == len(tested) == (manifest["split"] == "test").sum()
     assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
-    assert set(metrics["baselines"]) == ({"from scratch", "frozen backbone"} if baselines else set())
+    rivals = {"from scratch", "frozen backbone", "logistic regression on pixels"}
+    assert set(metrics["baselines"]) == (rivals if baselines else set())
     ledger = pd.read_csv(run / "ledger.csv")
     frozen = ledger.query("stage == 'head' and block != 'head'")
     assert len(frozen) and frozen[["moved", "relative_change", "statistics_moved"]].to_numpy().sum() == 0

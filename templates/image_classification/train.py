@@ -149,6 +149,9 @@ def main(config: Config) -> Path:
         networks, fits = {}, {}
         for name, arm in baselines.methods(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
+        if run.config.baselines:
+            rival = networks[model.PIXELS] = model.build_rival(run.config, examples)
+            fits[model.PIXELS] = solved.fit(rival, "head", examples.train, examples.val)
         if run.is_chief:
             judge_and_report(run, examples, networks, fits, blocks)
         return run.folder
