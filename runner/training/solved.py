@@ -76,7 +76,7 @@ def solve(network: keras.Model, layer: str, train: tf.data.Dataset, validation: 
 
 
 def fit(network: keras.Model, layer: str, train: tf.data.Dataset, validation: tf.data.Dataset) -> Fit:
-    """`solve` as all there is of a training: a `Fit` without epochs. Nothing but the layer is trainable then."""
+    """`solve` as all there is of a training: a `Fit` without epochs; nothing but the layer is trainable."""
     for one in network.layers:
         one.trainable = one.name == layer
     found = solve(network, layer, train, validation)

@@ -29,7 +29,7 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
 
 
 def build_rival(config: Config, data: Data) -> keras.Model:
-    """The network of `PIXELS`: uint8 pictures as `build` takes them, made small, straight to float32 logits."""
+    """The network of `PIXELS`: uint8 pictures as `build` takes them, made small, straight to logits."""
     image = keras.Input((config.image_size, config.image_size, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.AveragePooling2D(max(1, config.image_size // RIVAL_SIDE))(x)
