@@ -9,7 +9,7 @@ not depend on what else was built in the process. Keras is imported only when a 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runner.errors import InputError
@@ -28,6 +28,11 @@ class Block:
 
     name: str
     layers: tuple[str, ...]
+    """Their names, bottom first."""
+    objects: tuple = field(default=(), repr=False, compare=False)
+    """The layers themselves, in the same order, where they are known: another network that is a part of the
+    same model may have layers of the same names.
+    """
 
 
 def build(name: str, image_size: int, weights: str = "imagenet", channels: int = 3) -> "keras.Model":
@@ -115,11 +120,14 @@ def blocks(backbone: "keras.Model", name: str | None = None) -> tuple[Block, ...
     members = defaultdict(list)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Layer) and layer.name in owners:
-            members[owners[layer.name]].append(layer.name)
+            members[owners[layer.name]].append(layer)
     if family.output not in boundaries:
         members[family.output] = members.pop(boundaries[-1]) + members[family.output]
         boundaries[-1] = family.output
-    return tuple(Block(boundary, tuple(members[boundary])) for boundary in boundaries)
+    return tuple(
+        Block(boundary, tuple(layer.name for layer in members[boundary]), tuple(members[boundary]))
+        for boundary in boundaries
+    )
 
 
 def parents_of(operations: "Iterable[keras.Operation]") -> dict[str, list[str]]:

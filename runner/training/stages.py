@@ -24,7 +24,8 @@ import pandas as pd
 from runner.errors import DivergenceError, InputError
 from runner.networks.backbones import Block
 from runner.stage import Stage, check_stages
-from runner.training import ledger, rates, trainable
+from runner.training import ledger, optimizers, rates, trainable
+from runner.training import monitor as monitoring
 
 
 class StagedUnfreezing(keras.callbacks.Callback):
@@ -39,19 +40,21 @@ class StagedUnfreezing(keras.callbacks.Callback):
             the head.
         monitor: the entry of the epoch's logs that says which epoch of a stage is best and when its
             patience ends.
-        mode: "min" or "max"; "auto" takes "max" for names that end in accuracy, auc, f1_score, precision,
-            recall or iou.
+        mode: "min" or "max"; "auto" asks the metric itself (`monitor.sign`).
         reset_optimizer: start each stage with a fresh optimizer state; False carries moments and step count
             on.
         steps_per_epoch: needed only for a schedule on data of unknown length.
         whole: the network that stages and blocks speak of, where `fit` trains a part of it that shares its
             layers (`frozen.cut`).
 
-    With `only` set to a stage's number, the next `fit` runs that stage alone, after those before it.
+    With `only` set to a stage's number, the next `fit` runs that stage alone, after those before it. Stages
+    that never ran, since something else ended `fit`, are named at its end and in `never_ran`; the one that it
+    ended in hands on what it was to hand on.
 
-    Raises InputError at the start of `fit` for an unknown block, too few epochs or an optimizer that brings
-    a schedule of its own, LedgerError at the end of a stage that moved something else than it was to move,
-    and DivergenceError after the step whose loss is NaN or infinite.
+    Raises InputError at the start of `fit` for an unknown block, too few epochs, an optimizer that brings a
+    schedule of its own or cannot be made anew, and a monitor that nobody knows the better side of,
+    LedgerError at the end of a stage that moved something else than it was to move, and DivergenceError after
+    the step whose loss is NaN or infinite.
     """
 
     def __init__(
@@ -69,13 +72,12 @@ class StagedUnfreezing(keras.callbacks.Callback):
         if mode not in ("auto", "min", "max"):
             raise InputError(f"mode='{mode}' is not one of auto, min, max.")
         self.stages, self.blocks = tuple(stages), tuple(blocks)
-        self.monitor = monitor
-        higher = monitor.endswith(("accuracy", "acc", "auc", "f1_score", "precision", "recall", "iou"))
-        self.sign = -1 if mode == "max" or (mode == "auto" and higher) else 1
+        self.monitor, self.mode = monitor, mode
         self.reset_optimizer = reset_optimizer
         self.steps_per_epoch = steps_per_epoch
         self.whole = whole
         self.only: int | None = None
+        self.never_ran: list[str] = []
         self.index = self.stage_epoch = 0
         self.epochs = sum(stage.epochs for stage in self.stages)
         self.ledgers: list[pd.DataFrame] = []
@@ -125,6 +127,9 @@ class StagedUnfreezing(keras.callbacks.Callback):
                 f"stage '{scheduled[0]}' has a schedule, but the length of the training data is unknown; "
                 "pass steps_per_epoch to StagedUnfreezing, or give the dataset one (assert_cardinality)."
             )
+        picks = any(stage.keep == "best" or stage.patience for stage in self.stages)
+        self.sign = monitoring.sign(self.model, self.monitor, self.mode) if picks else 1
+        self.begun = False
         with self.model.distribute_strategy.scope():
             self._rebuild_optimizer()
         if self.saved is None:
@@ -135,18 +140,19 @@ class StagedUnfreezing(keras.callbacks.Callback):
     def _rebuild_optimizer(self) -> None:
         """A fresh optimizer of the same configuration, built for every weight that some stage trains."""
         old = self.model.optimizer
-        if not isinstance(getattr(rates.inner(old), "_learning_rate", None), keras.Variable):
+        if not isinstance(getattr(optimizers.inner(old), "_learning_rate", None), keras.Variable):
             raise InputError(
                 "the optimizer was compiled with a learning-rate schedule, but each stage sets the rate; "
                 "compile with a number and give the stage schedule='cosine' or 'one_cycle'."
             )
-        wanted = set()
-        for stage in self.stages if self.only is None else [self.stages[self.only]]:
-            wanted.update(
-                id(v) for v in trainable.select(self.network, self.blocks, stage.train, stage.batch_norm)
-            )
-        optimizer = type(old).from_config(old.get_config())
-        optimizer.build([variable for variable in self.model.weights if id(variable) in wanted])
+        chosen = [
+            trainable.select(self.network, self.blocks, stage.train, stage.batch_norm)
+            for stage in self.stages
+        ]
+        optimizers.check_averages(old, self.stages, chosen)
+        here = chosen if self.only is None else [chosen[self.only]]
+        wanted = {id(variable) for variables in here for variable in variables}
+        optimizer = optimizers.renewed(old, [one for one in self.model.weights if id(one) in wanted])
         self.model.optimizer = optimizer
         # Some optimizers do not start at zero (Adagrad's accumulator, Nadam's product, a dynamic loss scale).
         self.optimizer_start = [variable.numpy() for variable in optimizer.variables]
@@ -161,7 +167,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
             for variable, start in zip(optimizer.variables, self.optimizer_start, strict=True):
                 variable.assign(start)
         optimizer.learning_rate = stage.learning_rate
-        rates.scale(optimizer, self._factors(stage))
+        rates.scale(optimizer, rates.factors(self.network, self.blocks, stage))
         self.model.make_train_function(force=True)
 
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
@@ -242,7 +248,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.ledgers = [pd.DataFrame(rows) for rows in record["ledgers"]]
         stage = self.stage
         self.to_train = trainable.set_trainable(self.network, self.blocks, stage.train, stage.batch_norm)
-        rates.scale(self.model.optimizer, self._factors(stage))
+        rates.scale(self.model.optimizer, rates.factors(self.network, self.blocks, stage))
         self.model.make_train_function(force=True)
         if record["calls"]:
             self.begun_epoch = record["calls"], values["metric"]
@@ -272,21 +278,28 @@ class StagedUnfreezing(keras.callbacks.Callback):
 
         model.train_function = pass_by
 
-    def _factors(self, stage: Stage) -> list[tuple[keras.Variable, float]]:
-        """Each variable's share of the rate: layer_decay to the power of its block's depth below the head."""
-        factors = []
-        by_block = trainable.layers_by_block(self.network, self.blocks)
-        for depth, layers in enumerate(reversed(by_block.values())):
-            factors += [(v, stage.layer_decay**depth) for layer in layers for v in layer._trainable_variables]
-        return factors
-
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if not self.begun:
+            self._check_room(epoch)
         if self.entering:
             self._enter(self.index + 1)
         self.calls = self.passed_by = 0
         if self.begun_epoch:
             self._go_on_in_epoch(*self.begun_epoch)
             self.begun_epoch = None
+
+    def _check_room(self, epoch: int) -> None:
+        """Raise InputError where `fit` begins at an epoch after which the stages to come have no room."""
+        self.begun = True
+        left = self.params.get("epochs", self.epochs) - epoch
+        done = self.stage.epochs if self.entering else self.stage_epoch
+        needed = self.epochs - sum(stage.epochs for stage in self.stages[: self.index]) - done
+        if self.only is None and left < needed:
+            raise InputError(
+                f"fit begins at epoch {epoch + 1} of {epoch + left}, and the stages need {needed} more: some "
+                "would never run. Give initial_epoch=0; to go on with an interrupted training use "
+                "runner.training.fit.fit_stages with checkpoints, for BackupAndRestore knows of no stages."
+            )
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         # With steps_per_execution = k this runs, and the rate changes, every k steps.
@@ -344,7 +357,24 @@ class StagedUnfreezing(keras.callbacks.Callback):
         if self.stage_epoch == stage.epochs or (stage.patience and self.waited >= stage.patience):
             self._leave()
 
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self.entering and self.only is not None:
+            return
+        ended = len(self.ledgers)  # so many stages
+        within = bool(self.before and self.stage_epoch)
+        self.never_ran = [stage.name for stage in self.stages[ended + within :]]
+        if within:
+            self._leave()
+        if self.never_ran:
+            print(
+                f"warning: fit ended in stage '{self.stage.name}' after {len(self.rows)} of {self.epochs} "
+                f"epochs, by another callback or for want of epochs; never ran: {', '.join(self.never_ran)}."
+            )
+
     def _leave(self) -> None:
+        optimizer = optimizers.inner(self.model.optimizer)
+        if optimizer.use_ema:  # as Keras does when fit ends, but before the ledger
+            optimizer.finalize_variable_values(self.model.trainable_weights)
         if self.best_weights is not None:
             ledger.restore(self.network, self.best_weights)
         self.ledgers.append(
