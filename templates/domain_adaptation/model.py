@@ -113,11 +113,11 @@ class Adapting(keras.Model):
         return self.features_and_logits(images, training=training)[1]
 
     def train_step(self, data):
-        images, labels = data[:2]
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         replicas = self.distribute_strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
             source = self.features_and_logits(images["source"], training=True)
-            loss = self.compute_loss(images, labels, source[1])
+            loss = self.compute_loss(images, labels, source[1], weights)
             if self.weight:
                 target = self.features_and_logits(images["target"], training=True)
                 # Of several replicas each gives its share, as the loss above is.
@@ -126,7 +126,7 @@ class Adapting(keras.Model):
         gradients = tape.gradient(scaled, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         self._loss_tracker.update_state(loss * replicas, sample_weight=tf.shape(labels)[0])
-        return self.compute_metrics(images, labels, source[1])
+        return self.compute_metrics(images, labels, source[1], weights)
 
     def ramp(self):
         """The share of its weight that the method's term has at this step of a stage, 0 to 1."""
@@ -166,5 +166,5 @@ class Adapting(keras.Model):
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Keras builds loss and metrics from a first batch under a strategy, which it takes for images."""
         if data_batch is not None and isinstance(data_batch[0], dict):
-            data_batch = data_batch[0]["source"], data_batch[1]
+            data_batch = data_batch[0]["source"], *data_batch[1:]
         super()._symbolic_build(iterator, data_batch)
