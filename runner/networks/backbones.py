@@ -1,6 +1,6 @@
 """Any `keras.applications` backbone as one flat graph (`build`), and its named `blocks`.
 
-What `build` gives is a flat functional graph: raw uint8 pixels in, preprocessing inside, the last feature map
+What `build` gives is a flat functional graph: raw pixels in, preprocessing inside, the last feature map
 out, and no model nested in it, so that it can be cut at any block boundary. Every layer has a name that does
 not depend on what else was built in the process. Keras is imported only when a model is built: the table
 (`BACKBONES`) costs nothing.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runner.errors import InputError
-from runner.networks import pretrained
+from runner.networks import pixels, pretrained
 from runner.networks.families import BACKBONES, Family, canonical, find, table
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
         channels: 3 for RGB; 1 for grayscale, which is repeated three times inside the graph.
 
     Returns:
-        A `keras.Model` called after the backbone: uint8 (batch, image_size, image_size, channels), input name
-        "image", to the last feature map (batch, h, w, c) in the compute dtype of the Keras dtype policy.
-        Preprocessing is float32 under every policy.
+        A `keras.Model` called after the backbone: pixels of 0..255, uint8 or floats, (batch, image_size,
+        image_size, channels), input name "image", to the last feature map (batch, h, w, c) in the compute
+        dtype of the Keras dtype policy. Preprocessing is float32 under every policy. Floats that were scaled
+        to 0..1 or -1..1 are refused: see `pixels`.
 
     Raises:
         InputError: for a name, width, size or number of channels that is not allowed, and for weights that
@@ -73,7 +74,7 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
     arguments["input_shape"] = (image_size, image_size, 3)
     # The skeleton has no values: its variables would be thrown away with it.
     with keras.StatelessScope(initialize_variables=False):
-        image = keras.Input((image_size, image_size, channels), dtype="uint8", name="image")
+        image = keras.Input((image_size, image_size, channels), dtype="float32", name="image")
         x = keras.ops.cast(image, "float32")
         if channels == 1:
             x = keras.ops.repeat(x, 3, axis=-1)
@@ -81,6 +82,7 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
             x = keras.applications.imagenet_utils.preprocess_input(x, mode=family.pixels)
         skeleton = constructor(include_top=False, weights=None, input_tensor=x, **arguments)
     backbone = _flat_copy(skeleton, family, full_name)
+    pixels.guard(backbone)
 
     def plain(weights):
         return constructor(include_top=False, weights=weights, **arguments)

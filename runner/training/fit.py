@@ -15,6 +15,7 @@ from runner import quiet
 from runner.data.batches import Batches, SplitBatches, pair
 from runner.devices import multi_worker
 from runner.errors import DivergenceError, InputError, OutOfMemory
+from runner.networks import pixels
 from runner.networks.backbones import Block
 from runner.stage import Stage
 from runner.training import batch_norm, checkpoint, speeds
@@ -93,6 +94,9 @@ def fit_stages(
     clock, lines = EpochSeconds(), EpochLines(staged, title=title, console=silent)
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
+    for given in (train, validation) if pixels.guarded(model) else ():
+        if given.named().element_spec["input"].dtype.is_floating:
+            pixels.check(next(iter(given.named()))["input"])
     steps = train.steps
     made = steps if isinstance(train, SplitBatches) else int(train.named().cardinality())
     if steps > 0 and made >= 0 and made != steps:

@@ -255,7 +255,8 @@ class FrozenPrefix:
                     self.between_batches()
             if done == views:
                 return
-            compute = level.function(level.network.input, self.fold)
+            dtype = batches.examples.element_spec["input"].dtype
+            compute = level.function(level.network.input, self.fold, dtype)
             steps = -(-len(ids) // size)
             for step, batch in batches.passes(done, views, worker, workers):
                 rows = np.searchsorted(ids, batch["id"].numpy())
@@ -319,14 +320,20 @@ class _Level:
             weights.append(keras.ops.convert_to_numpy(below(first, training=False)))
         return cache.fingerprint(below.to_json(), *weights)
 
-    def function(self, start: keras.KerasTensor, fold: bool) -> Callable[[np.ndarray], np.ndarray]:
-        """Compiled, from batches at an earlier place to the activations here; replicas share the rows."""
+    def function(
+        self, start: keras.KerasTensor, fold: bool, dtype: tf.DType | None = None
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Compiled, from batches at an earlier place to the activations here; replicas share the rows.
+
+        dtype: of the batches, where it is not that of the place.
+        """
         if start.name not in self.functions:
             strategy = self.network.distribute_strategy
             with strategy.scope():
                 part = keras.Model(start, self.tensor)
                 part = folding.fold(part) if fold else part
-            batch = tf.TensorSpec(start.shape, start.dtype)
+            dtype = dtype or tf.as_dtype(start.dtype)
+            batch = tf.TensorSpec(start.shape, dtype)
             infer = lambda x: part(x, training=False)  # noqa: E731
             step = tf.function(infer, input_signature=[batch], autograph=False)
             together = tf.function(
@@ -334,7 +341,7 @@ class _Level:
             )
 
             def compute(batch: np.ndarray | tf.Tensor) -> np.ndarray:
-                batch = tf.convert_to_tensor(batch, start.dtype)
+                batch = tf.convert_to_tensor(batch, dtype)
                 replicas = strategy.num_replicas_in_sync
                 if multi_worker.number_of_workers(strategy) > 1:
                     replicas = 1  # each worker computes other batches, on its first device

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from runner.data.examples import Data
-from runner.networks import backbones
+from runner.networks import backbones, pixels
 from runner.networks.backbones import Block
 from runner.pictures import reference
 
@@ -39,14 +39,14 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
 
 
 def small_cnn(name: str, image_size: int) -> tuple[keras.Model, tuple[Block, ...]]:
-    """Two convolutions for small pictures such as digits, and its blocks: uint8 (batch, size, size, 3) in,
+    """Two convolutions for small pictures such as digits, and its blocks: pixels (batch, size, size, 3) in,
     (batch, size / 4, size / 4, 32) out.
 
     Its weights are random, so the BatchNorm layers of "small_cnn" must train (`batch_norm="train"`);
     "small_cnn_plain" has none.
     """
     normalise = name == "small_cnn"
-    image = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+    image = keras.Input((image_size, image_size, 3), dtype="float32", name="image")
     x = ops.cast(image, "float32")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="rescaling")(x)
     blocks = []
@@ -57,7 +57,9 @@ def small_cnn(name: str, image_size: int) -> tuple[keras.Model, tuple[Block, ...
         x = keras.layers.MaxPooling2D(name=f"{block}_pool")(x)
         parts = ("conv", "bn", "relu", "pool") if normalise else ("conv", "relu", "pool")
         blocks.append(Block(f"{block}_pool", tuple(f"{block}_{part}" for part in parts)))
-    return keras.Model(image, x, name=name), tuple(blocks)
+    network = keras.Model(image, x, name=name)
+    pixels.guard(network)
+    return network, tuple(blocks)
 
 
 def _normalised(x, block: str):
