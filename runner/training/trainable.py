@@ -34,8 +34,9 @@ def owners(model: keras.Model, blocks: Sequence[Block]) -> dict[int, str]:
 
     A layer is the very object that the block was made with (`backbones.blocks`), where the model has it; of a
     model that was copied or loaded, and for blocks of names alone, it is the one of that name. A name may
-    stand for a layer made of layers, such as one of a transformer. Raises InputError for a block none of
-    whose layers the model has, and for a name that several layers bear.
+    stand for a layer made of layers, such as one of a transformer. Raises InputError for a block of names
+    none of which the model has, and for a name that several layers bear. Of a backbone's own blocks the upper
+    ones may be missing, where the model was built on a lower one.
     """
     layers = model._flatten_layers(include_self=False)
     present = {id(layer) for layer in layers}
@@ -64,14 +65,16 @@ def owners(model: keras.Model, blocks: Sequence[Block]) -> dict[int, str]:
     for block in blocks:
         own = [layer for place in range(len(block.layers)) if (layer := find(block, place)) is not None]
         if not own:
-            empty.append(block.name)
+            empty.append(block)
         for layer in own:
             for part in layer._flatten_layers():
                 owner.setdefault(id(part), block.name)
+    none = bool(empty) and len(empty) == len(blocks)
+    empty = [block.name for block in empty if none or not block.objects]
     if empty:
         which = (
             f"of the blocks {blocks[0].name} to {blocks[-1].name}"
-            if len(empty) == len(blocks)
+            if none
             else f"of the block{'s' * (len(empty) > 1)} {', '.join(empty)}"
         )
         raise InputError(

@@ -288,6 +288,17 @@ def test_a_block_without_a_layer_is_refused(small_model):
         trainable.select(model, [*blocks, Block("block9", ("block9_conv",))], "head")
 
 
+def test_a_model_may_stand_on_a_lower_block_of_its_backbone(small_model):
+    whole, names_only = small_model()
+    blocks = [
+        dataclasses.replace(block, objects=tuple(map(whole.get_layer, block.layers))) for block in names_only
+    ]
+    x = keras.layers.Flatten()(whole.get_layer("block2_relu").output)
+    model = keras.Model(whole.input, keras.layers.Dense(2, name="new")(x))
+    assert names(trainable.set_trainable(model, blocks, "top:1")) == ["new/kernel", "new/bias"]
+    assert "block2_conv/kernel" in names(trainable.set_trainable(model, blocks, "top:2"))
+
+
 def test_statistics_weigh_each_batch_by_its_rows(small_model, small_data):
     model, blocks = small_model()
     images, _ = small_data
