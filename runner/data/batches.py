@@ -8,6 +8,7 @@ worker makes only the rows that it trains on, and input workers (`input_service`
 batches are the same to the byte.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,6 +142,8 @@ class SplitBatches(Batches):
             becomes float32 (batch, classes), one-hot, any other label stays.
         whole_batches: `target` looks at more than one row at a time, so that it needs all rows of a batch.
         drop_remainder: leave out the last batch of an epoch where it is smaller.
+        weights: how much each row of the manifest counts, float32 (rows,) (`data.weights`): becomes "weight".
+            Not with `target`, which makes those of its own.
         dataset: in the place of the split's own.
     """
 
@@ -156,11 +159,14 @@ class SplitBatches(Batches):
         target: Callable[[dict], dict] | None = None,
         whole_batches: bool = False,
         drop_remainder: bool = False,
+        weights: np.ndarray | None = None,
         dataset: tf.data.Dataset | None = None,
     ):
         self.data, self.split, self.batch_size = data, split, batch_size
         self.shuffle, self.seed, self.views, self.target = shuffle, seed, views, target
-        self.whole_batches, self.drop_remainder = whole_batches, drop_remainder
+        self.whole_batches, self.drop_remainder, self.weights = whole_batches, drop_remainder, weights
+        if weights is not None and target is not None:
+            raise InputError('weights go with labels; with a target give them as the "weight" that it makes.')
         self.examples = getattr(data, split) if dataset is None else dataset
         self.count = int(self.examples.cardinality())
         self._files, self._decode = getattr(self.examples, "undecoded", (self.examples, None))
@@ -198,8 +204,19 @@ class SplitBatches(Batches):
         @tf.autograph.experimental.do_not_convert
         def make(batch: dict) -> dict:
             batch = self._decode(batch) if self._decode else batch
-            batch = view(batch if self.target else self.label(batch))
-            return self.target(batch) if self.target else batch
+            if self.target:
+                return self.target(view(batch))
+            batch = self.label(batch)
+            if "weight" not in batch or self.views is None or not self.views.mixes:
+                return view(batch)
+            # What is mixed is the loss of each label, which its weight is a factor of.
+            weight = tf.cast(batch.pop("weight"), tf.float32)
+            batch = view(batch | {"label": batch["label"] * weight[:, None]})
+            weight = tf.reduce_sum(batch["label"], axis=-1)
+            return batch | {
+                "label": tf.math.divide_no_nan(batch["label"], weight[:, None]),
+                "weight": weight,
+            }
 
         # A whole batch takes long to decode: left to tf.data, the cores would be found one after another.
         at_once = min(8, os.cpu_count() or 1) if self._decode else tf.data.AUTOTUNE
@@ -226,10 +243,14 @@ class SplitBatches(Batches):
         return share.split(made) if share and together else made
 
     def label(self, batch: dict) -> dict:
-        """The batch with its label as the loss takes it where there is no `target`."""
-        if not batch["label"].dtype.is_integer:
-            return batch
-        return batch | {"label": tf.one_hot(batch["label"], len(self.data.classes))}
+        """The batch with its label as the loss takes it where there is no `target`, and its weights."""
+        batch = dict(batch)
+        if batch["label"].dtype.is_integer:
+            batch["label"] = tf.one_hot(batch["label"], len(self.data.classes))
+        if self.weights is not None:
+            weight = tf.gather(tf.constant(self.weights, tf.float32), batch["id"])
+            batch["weight"] = weight * tf.cast(batch["weight"], tf.float32) if "weight" in batch else weight
+        return batch
 
     def _check_can_be_sent(self) -> None:
         """Raise InputError for inputs that the input workers cannot make, where there are some."""
@@ -273,20 +294,35 @@ class SplitBatches(Batches):
         """Why nothing that was computed from single inputs can stand for them, in words; "" where it can."""
         if self.target is not None:
             return "what the loss compares with goes along with the input's views"
-        return "inputs are mixed with each other" if self.views and self.views.mixes else ""
+        if self.views and self.views.mixes:
+            return "inputs are mixed with each other"
+        if "weight" in self.examples.element_spec:
+            return "the examples bring weights of their own"
+        return "" if len(np.unique(self.ids)) == self.count else "an example stands in an epoch twice"
+
+    @functools.cached_property
+    def _of_dataset(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids that the dataset has, ascending, and their labels.
+
+        Not from the manifest: the dataset is what is trained on, and may be some of the split, or have other
+        labels. What is still to be decoded has those of the manifest.
+        """
+        if self._decode:
+            ids = np.flatnonzero(self.data.manifest["split"] == self.split).astype(np.int64)
+            return ids, self.data.manifest["label"].cat.codes.to_numpy(np.int64)[ids]
+        both = self.examples.map(lambda one: (one["id"], one["label"])).batch(1024)
+        ids, labels = (np.concatenate(parts) for parts in zip(*both.as_numpy_iterator(), strict=True))
+        order = np.argsort(ids, kind="stable")
+        return ids[order].astype(np.int64), labels[order]
 
     @property
     def ids(self) -> np.ndarray:
         """The examples' rows in the manifest, int64 (count,), ascending."""
-        return np.flatnonzero(self.data.manifest["split"] == self.split).astype(np.int64)
+        return self._of_dataset[0]
 
     def labels(self) -> np.ndarray:
-        """The label of each of `ids`, as the split has it: (count, ...)."""
-        spec = self.examples.element_spec["label"]
-        if spec.dtype.is_integer:
-            return self.data.manifest["label"].cat.codes.to_numpy(np.int64)[self.ids]
-        both = list(self.examples.map(lambda one: (one["id"], one["label"])).as_numpy_iterator())
-        return np.stack([label for _, label in sorted(both, key=lambda one: one[0])])
+        """The label of each of `ids`, as the dataset has it: (count, ...)."""
+        return self._of_dataset[1]
 
     def fingerprint(self, views: int) -> list:
         """What decides the inputs of `passes`: hashes of their contents, how they are made, a few of them as

@@ -76,7 +76,11 @@ class Data:
         counted = (
             f", {self.amounts.sum()} {self.counted}" if self.amounts is not None and self.counted else ""
         )
-        return f"{len(self.classes)} classes{counted}; {self.unit}: {splits_in_words(self.manifest)}"
+        words = f"{len(self.classes)} classes{counted}; {self.unit}: {splits_in_words(self.manifest)}"
+        if "weight" not in self.manifest:
+            return words
+        low, high = self.manifest["weight"].min(), self.manifest["weight"].max()
+        return f"{words}; each counts by its weight ({low:g} to {high:g})"
 
 
 def splits_in_words(manifest: pd.DataFrame) -> str:
@@ -180,10 +184,12 @@ def check_source(
 
 
 def begin_manifest(found: Source) -> pd.DataFrame:
-    """The first columns of `Data.manifest`: path, split as the source gives it, label, group, subgroup."""
-    manifest = found.examples.reindex(
-        columns=["path", "split", "label", "group", "subgroup"], fill_value=""
-    ).reset_index(drop=True)
+    """The first columns of `Data.manifest`: path, split as the source gives it, label, group, subgroup, and
+    weight where it gives that.
+    """
+    columns = ["path", "split", "label", "group", "subgroup"]
+    columns += [name for name in ("weight",) if name in found.examples]
+    manifest = found.examples.reindex(columns=columns, fill_value="").reset_index(drop=True)
     return manifest.assign(label=labels_of(manifest["label"], found.classes))
 
 

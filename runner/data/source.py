@@ -29,7 +29,7 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
-COLUMNS = "path,label[,split][,group][,subgroup]"
+COLUMNS = "path,label[,split][,group][,subgroup][,weight]"
 _NOT_DATA = {
     "thumbs.db",
     "desktop.ini",
@@ -57,7 +57,8 @@ class Source:
 
     examples: DataFrame, a row per example: path (as a person would look it up), label (class name), split
     ("train", "val", "test", or "" in every row where the source has no splits), group ("" = on its own); of a
-    CSV file also subgroup ("" = none).
+    CSV file also subgroup ("" = none) and, where it has them, weight (float, how much the example counts in
+    training).
     classes: names, in the order of the codes that a label becomes.
     read: gives the inputs in row order, each as the path of a file or the bytes of one; as often as called.
     problems: rows (path, kind, message) for what was left out already.
@@ -191,8 +192,21 @@ def table(path: Path) -> Source:
             f"{where}, of whose {len(files)} files {len(missing)} are missing, such as {first!r} "
             f"({_lines([numbers[i] for i in missing])}); paths are relative to the folder of the file.{hint}"
         )
-    examples = cells[["path", "label", "split", "group", "subgroup"]]
+    if "weight" in header:
+        cells["weight"] = _weights(cells["weight"], numbers, where)
+    examples = cells[[*("path", "label", "split", "group", "subgroup"), *(["weight"] * ("weight" in header))]]
     return Source(examples, ordered(set(examples["label"])), lambda: iter(files))
+
+
+def _weights(cells: pd.Series, numbers: list[int], where: str) -> pd.Series:
+    weights = pd.to_numeric(cells, errors="coerce").astype("float64")
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(wrong):
+        raise InputError(
+            f"{where} with weight {cells.iloc[wrong[0]]!r} in {_lines([numbers[i] for i in wrong])}; give a "
+            "number from 0, how much each example counts in training, or call the column otherwise."
+        )
+    return weights
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -1,6 +1,6 @@
 """Any `keras.applications` backbone as one flat graph (`build`), and its named `blocks`.
 
-What `build` gives is a flat functional graph: raw uint8 pixels in, preprocessing inside, the last feature map
+What `build` gives is a flat functional graph: raw pixels in, preprocessing inside, the last feature map
 out, and no model nested in it, so that it can be cut at any block boundary. Every layer has a name that does
 not depend on what else was built in the process. Keras is imported only when a model is built: the table
 (`BACKBONES`) costs nothing.
@@ -9,11 +9,11 @@ not depend on what else was built in the process. Keras is imported only when a 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runner.errors import InputError
-from runner.networks import pretrained
+from runner.networks import pixels, pretrained
 from runner.networks.families import BACKBONES, Family, canonical, find, table
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ class Block:
 
     name: str
     layers: tuple[str, ...]
+    """Their names, bottom first."""
+    objects: tuple = field(default=(), repr=False, compare=False)
+    """The layers themselves, in the same order, where they are known: another network that is a part of the
+    same model may have layers of the same names.
+    """
 
 
 def build(name: str, image_size: int, weights: str = "imagenet", channels: int = 3) -> "keras.Model":
@@ -42,9 +47,10 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
         channels: 3 for RGB; 1 for grayscale, which is repeated three times inside the graph.
 
     Returns:
-        A `keras.Model` called after the backbone: uint8 (batch, image_size, image_size, channels), input name
-        "image", to the last feature map (batch, h, w, c) in the compute dtype of the Keras dtype policy.
-        Preprocessing is float32 under every policy.
+        A `keras.Model` called after the backbone: pixels of 0..255, uint8 or floats, (batch, image_size,
+        image_size, channels), input name "image", to the last feature map (batch, h, w, c) in the compute
+        dtype of the Keras dtype policy. Preprocessing is float32 under every policy. Floats that were scaled
+        to 0..1 or -1..1 are refused: see `pixels`.
 
     Raises:
         InputError: for a name, width, size or number of channels that is not allowed, and for weights that
@@ -68,7 +74,7 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
     arguments["input_shape"] = (image_size, image_size, 3)
     # The skeleton has no values: its variables would be thrown away with it.
     with keras.StatelessScope(initialize_variables=False):
-        image = keras.Input((image_size, image_size, channels), dtype="uint8", name="image")
+        image = keras.Input((image_size, image_size, channels), dtype="float32", name="image")
         x = keras.ops.cast(image, "float32")
         if channels == 1:
             x = keras.ops.repeat(x, 3, axis=-1)
@@ -76,6 +82,7 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
             x = keras.applications.imagenet_utils.preprocess_input(x, mode=family.pixels)
         skeleton = constructor(include_top=False, weights=None, input_tensor=x, **arguments)
     backbone = _flat_copy(skeleton, family, full_name)
+    pixels.guard(backbone)
 
     def plain(weights):
         return constructor(include_top=False, weights=weights, **arguments)
@@ -115,11 +122,14 @@ def blocks(backbone: "keras.Model", name: str | None = None) -> tuple[Block, ...
     members = defaultdict(list)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Layer) and layer.name in owners:
-            members[owners[layer.name]].append(layer.name)
+            members[owners[layer.name]].append(layer)
     if family.output not in boundaries:
         members[family.output] = members.pop(boundaries[-1]) + members[family.output]
         boundaries[-1] = family.output
-    return tuple(Block(boundary, tuple(members[boundary])) for boundary in boundaries)
+    return tuple(
+        Block(boundary, tuple(layer.name for layer in members[boundary]), tuple(members[boundary]))
+        for boundary in boundaries
+    )
 
 
 def parents_of(operations: "Iterable[keras.Operation]") -> dict[str, list[str]]:

@@ -18,12 +18,15 @@ from runner.networks import backbones
 def fold(model: keras.Model) -> keras.Model:
     """Copy a functional model of one input tensor with its weights, for inference.
 
+    Layers of classes that are not Keras' are shared: only they themselves know what their config may lack.
     The copy agrees with `model(x, training=False)` up to rounding: about 1e-6 of the largest activation in
     float32. BatchNorm that follows anything but a convolution without activation stays as it is.
     """
     norms = _folded(model)
 
     def copy(operation):
+        if is_foreign(operation):
+            return operation
         config = operation.get_config()
         # All weights come from the original; drawing random ones first takes a second in a deep network.
         config |= {name: "zeros" for name in config if name.endswith("_initializer")}
@@ -39,10 +42,16 @@ def fold(model: keras.Model) -> keras.Model:
     originals = {layer.name: layer for layer in model.layers}
     for layer in faster.layers:
         original = originals.get(layer.name)  # none for an input layer that the copy has anew
-        if original is not None and original.weights:
+        if original is not None and original is not layer and original.weights:
             norm = norms.get(layer.name)
             layer.set_weights(_with_norm(original, norm) if norm else original.get_weights())
     return faster
+
+
+def is_foreign(operation: keras.Operation) -> bool:
+    """Whether an operation, or a layer that it is made of, is of a class that is not Keras'."""
+    parts = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else [operation]
+    return any(type(part).__module__.split(".")[0] != "keras" for part in parts)
 
 
 def _folded(model: keras.Model) -> dict[str, keras.layers.BatchNormalization]:

@@ -16,10 +16,10 @@ def forward(
     """Compile a network for inference: a function of a batch of any number of inputs, tensors in and out.
 
     then: what becomes of the network's output, in the same graph (detections from the answers of a detector).
-    spec: of a batch, where it is not the network's own input (whose dtype the data may not have).
+    spec: of a batch; None: of the network's own shape, and of the dtypes that come.
     Floating-point results are float32, also where the network computes in half precision.
     """
-    taken = keras.tree.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), network.input)
+    compiled: dict[tuple, Callable[[Any], Any]] = {}
 
     def step(batch: Any) -> Any:
         found = network(batch, training=False)
@@ -31,8 +31,23 @@ def forward(
     # Not `predict_on_batch`: with several replicas that runs each of them on the whole batch. For any number
     # of inputs, so that the short last batch retraces nothing. Concrete, or TensorFlow counts the networks of
     # a comparison as one function that is traced over and over, and warns.
-    compiled = tf.function(step, input_signature=[taken if spec is None else spec], autograph=False)
-    return compiled.get_concrete_function()
+    def concrete(spec: Any) -> Callable[[Any], Any]:
+        return tf.function(step, input_signature=[spec], autograph=False).get_concrete_function()
+
+    if spec is not None:
+        return concrete(spec)
+
+    def call(batch: Any) -> Any:
+        dtypes = tuple(tf.as_dtype(one.dtype) for one in keras.tree.flatten(batch))
+        if dtypes not in compiled:
+            compiled[dtypes] = concrete(
+                keras.tree.map_structure(
+                    lambda one, own: tf.TensorSpec(own.shape, one.dtype), batch, network.input
+                )
+            )
+        return compiled[dtypes](keras.tree.map_structure(tf.convert_to_tensor, batch))
+
+    return call
 
 
 def batches(

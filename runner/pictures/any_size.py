@@ -17,12 +17,12 @@ from runner.pictures import square
 def build(network: keras.Model, how: str = "crop") -> keras.Model:
     """Return the same network on pictures of any size, with its layers and weights shared.
 
-    network: a flat functional model, uint8 (batch, size, size, channels) in, whose first operation casts to
-        float32 (as `backbones.build` makes them).
+    network: a flat functional model, pixels of 0..255 (batch, size, size, channels) in, whose first operation
+        casts to float32 (as `backbones.build` makes them).
     how: as the training pictures were made square, see `square.resize`.
 
-    The result takes uint8 (batch, height, width, channels) and gives the logits of `network` on the resized
-    pictures; on pictures of `size` x `size` the very same logits.
+    The result takes uint8 or floats (batch, height, width, channels) and gives the logits of `network` on the
+    resized pictures; on pictures of `size` x `size` the very same logits.
     """
     if how not in square.RESIZES:
         raise InputError(f"Received resize={how!r}; allowed: {', '.join(square.RESIZES)}.")
@@ -39,14 +39,15 @@ def portable(model: keras.Model, size: int, how: str) -> tuple[keras.Model, kera
     """Return a model of `build` with `PortableResize` for its Resizing, and one in Keras to compare it with.
 
     model: of `build` with this `size` (pixels a side) and `how`, perhaps loaded from a file. Both results are
-    in float32, also where `model` is in mixed precision, and share weights with `model` where it is not.
+    in float32, also where `model` is in mixed precision, and share weights with `model` where it is not. The
+    first takes uint8: what it is made for states in the file which numbers it takes.
     """
     inner = _without_resizing(model, size)
     if all(layer.compute_dtype == "float32" for layer in model.layers if layer.weights):
-        return _resized(inner, PortableResize(size, how), _same), model
+        return _resized(inner, PortableResize(size, how), _same, "uint8"), model
     whole = keras.models.clone_model(inner, clone_function=_in_float32)
     whole.set_weights(inner.get_weights())
-    return _resized(whole, PortableResize(size, how), _same), build(whole, how)
+    return _resized(whole, PortableResize(size, how), _same, "uint8"), build(whole, how)
 
 
 class PortableResize(keras.layers.Layer):
@@ -114,10 +115,10 @@ def _in_float32(operation):
     return type(operation).from_config({**operation.get_config(), "dtype": "float32"})
 
 
-def _resized(network: keras.Model, resize: Callable, copy: Callable) -> keras.Model:
+def _resized(network: keras.Model, resize: Callable, copy: Callable, dtype: str | None = None) -> keras.Model:
     """Copy the graph of `network` for any height and width, with `resize` after its first cast to float32."""
-    channels = network.input.shape[3]
-    picture = keras.Input((None, None, channels), dtype=network.input.dtype, name=network.input.name)
+    channels, dtype = network.input.shape[3], dtype or network.input.dtype
+    picture = keras.Input((None, None, channels), dtype=dtype, name=network.input.name)
 
     def call(operation, *inputs, **arguments):
         output = operation(*inputs, **arguments)

@@ -7,17 +7,18 @@ import keras
 from runner.errors import InputError
 from runner.networks.backbones import Block
 from runner.stage import Stage
+from runner.training import trainable
 
 
 def check(model: keras.Model, blocks: Sequence[Block], weights: str, stages: Sequence[Stage]) -> None:
     """Raise InputError where BatchNorm layers of the blocks start from random weights (weights "none") and
     never learn; those above them always do.
     """
-    of_blocks = {name for block in blocks for name in block.layers}
+    of_blocks = trainable.owners(model, blocks)
     normalised = any(
         isinstance(layer, keras.layers.BatchNormalization)
-        for layer in model.layers
-        if layer.name in of_blocks
+        for layer in model._flatten_layers(include_self=False)
+        if id(layer) in of_blocks
     )
     if weights == "none" and normalised and all(stage.batch_norm == "frozen" for stage in stages):
         raise InputError(
@@ -33,8 +34,8 @@ def reestimate(model: keras.Model, batches: Iterable) -> None:
     The moving averages of a short training from scratch lag behind the weights (momentum 0.99 needs some
     500 steps, 0.999 ten times that), so that it would be judged on statistics of an earlier network; this
     is the recalculation of Izmailov et al. 2018 (arXiv:1803.05407, section 3.2). Frozen layers keep theirs.
-    `batches` yields float or uint8 arrays (batch, height, width, channels); an empty one leaves everything
-    as it was.
+    `batches` yields what the model takes, such as uint8 (batch, height, width, channels); each counts by its
+    rows, since the last may have few. None at all leaves everything as it was.
     """
     layers = [
         layer
@@ -42,13 +43,15 @@ def reestimate(model: keras.Model, batches: Iterable) -> None:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
     momenta = [layer.momentum for layer in layers]
+    seen = 0
     try:
-        for count, images in enumerate(batches):
+        for images in batches:
+            rows = len(keras.tree.flatten(images)[0])
             for layer in layers:
-                layer.momentum = count / (
-                    count + 1
-                )  # a running mean: the first batch counts fully, the n-th 1/n
+                # A running mean: the first batch counts fully, each by its share of the rows so far.
+                layer.momentum = seen / (seen + rows)
             model(images, training=True)
+            seen += rows
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

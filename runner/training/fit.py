@@ -12,14 +12,16 @@ import tensorflow as tf
 from rich.console import Console
 
 from runner import quiet
-from runner.data.batches import Batches, pair
+from runner.data.batches import Batches, SplitBatches, pair
 from runner.devices import multi_worker
 from runner.errors import DivergenceError, InputError, OutOfMemory
+from runner.networks import pixels
 from runner.networks.backbones import Block
 from runner.stage import Stage
 from runner.training import batch_norm, checkpoint, speeds
+from runner.training import monitor as monitoring
 from runner.training.checkpoint import Checkpointing
-from runner.training.frozen import FrozenPrefix
+from runner.training.frozen import FrozenPrefix, has_own_step
 from runner.training.progress import EpochLines
 from runner.training.stages import StagedUnfreezing
 
@@ -47,6 +49,7 @@ def fit_stages(
     blocks: Sequence[Block],
     *,
     monitor: str = "val_loss",
+    mode: str = "auto",
     title: str = "",
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: Checkpointing | None = None,
@@ -67,6 +70,7 @@ def fit_stages(
         stages: run in order, each on what the one before left.
         blocks: the backbone's blocks (`backbones.blocks(backbone)`).
         monitor: which entry of the logs decides the best epoch of a stage, always measured on validation.
+        mode: "min" or "max", where the metric itself does not say which of them is better (`monitor.sign`).
         title: printed above the progress.
         callbacks: more Keras callbacks, run after the stages' own; checkpoints keep what they count.
         checkpoints: where the state is kept, and how often. None writes nothing. Within an epoch needs
@@ -87,14 +91,23 @@ def fit_stages(
     step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
     """
     train, validation = (one if isinstance(one, Batches) else Batches.of(one) for one in (train, validation))
-    _check_place(augment_on, train)
+    _check_place(augment_on, train, model)
     strategy = model.distribute_strategy
-    staged = StagedUnfreezing(stages, blocks, monitor=monitor, whole=model)
+    staged = StagedUnfreezing(stages, blocks, monitor=monitor, mode=mode, whole=model)
     silent = None if multi_worker.is_chief(strategy) else Console(quiet=True)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title, console=silent)
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
+    for given in (train, validation) if pixels.guarded(model) else ():
+        if given.named().element_spec["input"].dtype.is_floating:
+            pixels.check(next(iter(given.named()))["input"])
     steps = train.steps
+    made = steps if isinstance(train, SplitBatches) else int(train.named().cardinality())
+    if steps > 0 and made >= 0 and made != steps:
+        raise InputError(
+            f"the training batches are said to have {steps} steps an epoch and make {made}; give `Batches` "
+            "the number that it makes."
+        )
     if steps > 0 and steps % model.steps_per_execution:
         fitting = [str(number) for number in range(1, steps + 1) if not steps % number]
         raise InputError(
@@ -165,6 +178,7 @@ def fit_stages(
 
 def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -> tuple[float, float]:
     """The `StagedUnfreezing.value` of the network as it is."""
+    staged.sign = monitoring.sign(model, staged.monitor, staged.mode)
     multi_worker.prepare(model, 1)
     logs = model.evaluate(
         multi_worker.distribute(validation.epoch(), model.distribute_strategy), verbose=0, return_dict=True
@@ -172,9 +186,14 @@ def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -
     return staged.value({f"val_{name}": value for name, value in logs.items()})
 
 
-def _check_place(augment_on: str, train: Batches) -> None:
+def _check_place(augment_on: str, train: Batches, model: keras.Model) -> None:
     """Raise InputError for a place where views cannot be made; batches without views have none to make."""
     nowhere = augment_on == "device" and getattr(train, "views", None) and train.on_device() is None
+    if augment_on == "device" and getattr(train, "views", None) and has_own_step(model):
+        raise InputError(
+            "augment_on='device' makes the views in Keras' own training step, and the network has one of its "
+            "own; give augment_on='input'."
+        )
     if augment_on not in PLACES or nowhere:
         raise InputError(
             f"augment_on={augment_on!r} cannot be done; give one of {', '.join(PLACES)}, and 'device' only "
@@ -218,7 +237,7 @@ def _whole(in_input: Segment, augment_on: str, accumulate: int) -> Segment:
     if augment_on == "auto" and not tf.config.list_logical_devices("GPU"):
         return in_input
     on_device = in_input.train.on_device()
-    if on_device is None:
+    if on_device is None or has_own_step(in_input.model):
         return in_input
     if augment_on == "auto":
         found = speeds.Speeds(

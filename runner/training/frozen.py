@@ -19,9 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from runner.data import kept
 from runner.data.batches import Batches, SplitBatches
 from runner.devices import multi_worker
-from runner.devices.multi_worker import Share
 from runner.errors import InputError
 from runner.networks import backbones, folding
 from runner.networks.backbones import Block
@@ -71,7 +71,7 @@ def cut(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> Cut | No
 def _place(network: keras.Model, blocks: Sequence[Block], stage: Stage) -> keras.Operation | None:
     """The operation after which `cut` divides."""
     trainable.set_trainable(network, blocks, stage.train, stage.batch_norm)
-    of_backbone = {name for block in blocks for name in block.layers}
+    of_backbone = trainable.owners(network, blocks)
     parents = backbones.parents_of(network.operations)
     consumers = {name: 0 for name in parents}
     for names in parents.values():
@@ -158,18 +158,24 @@ class FrozenPrefix:
         """
         train, validation = self._taken(train), self._taken(validation)
         with network.distribute_strategy.scope():
-            own = ("train_step", "test_step", "compute_loss", "compute_metrics")
-            if any(getattr(type(network), name) is not getattr(keras.Model, name) for name in own):
+            if has_own_step(network):
                 return "the network has a training step of its own, which its upper part would not"
+            if not hasattr(network, "operations"):
+                return "the network is no graph of layers, which could be divided"
             levels = self._lower_levels(network, train, blocks, stage, later)
             divided = cut(network, blocks, stage)
             if divided is None:
                 return "too little of the network lies below what trains"
+            if type(network).call is not type(divided.above).call:
+                return "the network computes more than its layers do, which its upper part would not"
             try:
-                divided.above.compile_from_config(network.get_compile_config())
-                divided.above.steps_per_execution = network.steps_per_execution
-            except (TypeError, ValueError, AttributeError) as error:
-                return f"its loss or metrics cannot be copied ({' '.join(str(error).split())[:100]})"
+                divided.below.to_json()  # by which what is kept is known
+            except (TypeError, ValueError, NotImplementedError) as error:
+                return f"a layer below has no config ({' '.join(str(error).split())[:100]})"
+            # The very loss, metrics and optimizer, not new ones from their configs, which may lack something.
+            settings = network._compile_config.config | {"optimizer": network.optimizer}
+            divided.above.compile(**settings, auto_scale_loss=False)
+            divided.above.steps_per_execution = network.steps_per_execution
         started = time.perf_counter()
         here = _Level(network, divided.below.output, divided.layer, self._views(train, stage))
         levels = [here, *levels]
@@ -187,8 +193,8 @@ class FrozenPrefix:
         )
         return Part(
             divided.above,
-            kept_batches(of_train.array, train),
-            kept_batches(of_validation.array, validation),
+            kept.batches(of_train.array, train),
+            kept.batches(of_validation.array, validation),
             note,
         )
 
@@ -226,18 +232,18 @@ class FrozenPrefix:
             Path(folding.__file__).read_bytes(),
             [keras.__version__, tf.__version__, self.fold],
             *batches.fingerprint(views),
-            level.fingerprint(),
+            level.fingerprint(batches),
         )
 
         workers, worker = multi_worker.number_of_workers(strategy), multi_worker.index(strategy)
         size = batches.batch_size
 
         def fill(array: np.ndarray) -> None:
-            kept = self._keep(lower, batches) if lower else None
+            below = self._keep(lower, batches) if lower else None
             done = 0
-            if kept is not None:
+            if below is not None:
                 lower[0].used = True
-                done = min(views, len(kept.array))
+                done = min(views, len(below.array))
                 compute = level.function(lower[0].tensor, self.fold)
                 parts = [
                     (view, slice(first, first + size))
@@ -245,11 +251,12 @@ class FrozenPrefix:
                     for first in range(0, len(ids), size)
                 ]
                 for place in parts[worker::workers]:
-                    array[place] = compute(kept.array[place])
+                    array[place] = compute(below.array[place])
                     self.between_batches()
             if done == views:
                 return
-            compute = level.function(level.network.input, self.fold)
+            dtype = batches.examples.element_spec["input"].dtype
+            compute = level.function(level.network.input, self.fold, dtype)
             steps = -(-len(ids) // size)
             for step, batch in batches.passes(done, views, worker, workers):
                 rows = np.searchsorted(ids, batch["id"].numpy())
@@ -262,46 +269,10 @@ class FrozenPrefix:
         return cache.keep(key, shape, level.dtype, fill, **self.budgets)
 
 
-def kept_batches(array: np.ndarray, batches: SplitBatches) -> Batches:
-    """Those batches with a kept array for their inputs: (views, examples in the order of `batches.ids`, ...).
-
-    Where the batches are shuffled, so are these; each mixes all views.
-    """
-    views, count = array.shape[:2]
-    ids, labels, size = batches.ids, batches.labels(), batches.batch_size
-    # tf.data hands half-precision numbers of NumPy's to Python as bits only.
-    bits = array.view(f"u{array.dtype.itemsize}")
-    dtype = tf.as_dtype(array.dtype)
-
-    def taken(view: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return bits[view, rows]
-
-    def gather(epochs: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-        view = (epochs + rows) % views
-        found = tf.numpy_function(taken, [view, rows], tf.as_dtype(bits.dtype), stateful=False)
-        found = tf.bitcast(tf.ensure_shape(found, (None, *array.shape[2:])), dtype)
-        return batches.label({"id": tf.gather(ids, rows), "input": found, "label": tf.gather(labels, rows)})
-
-    def make(start: int | None, share: Share | None) -> tf.data.Dataset:
-        def order() -> tf.data.Dataset:
-            rows = tf.data.Dataset.range(count)
-            rows = rows.shuffle(count, seed=batches.seed) if batches.shuffle else rows
-            ordered = rows.batch(size, drop_remainder=batches.drop_remainder)
-            return ordered if start is None else ordered.repeat().skip(start)
-
-        # Made inside a function, so that each iterator begins with the same batch (see `SplitBatches`).
-        ordered = tf.data.Dataset.range(1).flat_map(lambda _: order())
-        if start is None:
-            ordered = ordered.apply(tf.data.experimental.assert_cardinality(batches.steps))
-        numbered = ordered.enumerate(start or 0).map(
-            lambda step, rows: (tf.fill(tf.shape(rows), step // batches.steps), rows)
-        )
-        if share:
-            numbered = share.split(numbered)
-        made = numbered.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return made.prefetch(tf.data.AUTOTUNE)
-
-    return Batches(make, batches.steps)
+def has_own_step(network: keras.Model) -> bool:
+    """Whether a network trains, or is compiled, otherwise than Keras' models are."""
+    own = ("train_step", "test_step", "compute_loss", "compute_metrics", "compile")
+    return any(getattr(type(network), name) is not getattr(keras.Model, name) for name in own)
 
 
 def _keep_together(key, shape, dtype, fill, strategy, budgets) -> Kept | None:
@@ -336,20 +307,33 @@ class _Level:
         """Whether the level above was computed from it."""
         self.functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
 
-    def fingerprint(self) -> str:
-        """Of all that decides the activations here, beside the pictures."""
+    def fingerprint(self, batches: SplitBatches) -> str:
+        """Of all that decides the activations here, beside the pictures.
+
+        A layer that is not Keras' may do more than its config says, and be changed from run to run: what
+        comes of two of the examples stands for it.
+        """
         below = keras.Model(self.network.input, self.tensor, name=f"below_{self.layer}")
         weights = [keras.ops.convert_to_numpy(weight) for weight in below.weights]
+        if any(folding.is_foreign(one) or isinstance(one, keras.layers.Lambda) for one in below.operations):
+            first = next(iter(batches.examples.batch(2)))["input"]
+            weights.append(keras.ops.convert_to_numpy(below(first, training=False)))
         return cache.fingerprint(below.to_json(), *weights)
 
-    def function(self, start: keras.KerasTensor, fold: bool) -> Callable[[np.ndarray], np.ndarray]:
-        """Compiled, from batches at an earlier place to the activations here; replicas share the rows."""
+    def function(
+        self, start: keras.KerasTensor, fold: bool, dtype: tf.DType | None = None
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Compiled, from batches at an earlier place to the activations here; replicas share the rows.
+
+        dtype: of the batches, where it is not that of the place.
+        """
         if start.name not in self.functions:
             strategy = self.network.distribute_strategy
             with strategy.scope():
                 part = keras.Model(start, self.tensor)
                 part = folding.fold(part) if fold else part
-            batch = tf.TensorSpec(start.shape, start.dtype)
+            dtype = dtype or tf.as_dtype(start.dtype)
+            batch = tf.TensorSpec(start.shape, dtype)
             infer = lambda x: part(x, training=False)  # noqa: E731
             step = tf.function(infer, input_signature=[batch], autograph=False)
             together = tf.function(
@@ -357,7 +341,7 @@ class _Level:
             )
 
             def compute(batch: np.ndarray | tf.Tensor) -> np.ndarray:
-                batch = tf.convert_to_tensor(batch, start.dtype)
+                batch = tf.convert_to_tensor(batch, dtype)
                 replicas = strategy.num_replicas_in_sync
                 if multi_worker.number_of_workers(strategy) > 1:
                     replicas = 1  # each worker computes other batches, on its first device
@@ -377,7 +361,7 @@ class _Level:
         return self.functions[start.name]
 
 
-def _moves(operation, of_backbone: set[str]) -> bool:
+def _moves(operation, of_backbone: dict[int, str]) -> bool:
     if not isinstance(operation, keras.layers.Layer):
         return False
     for layer in operation._flatten_layers():  # itself, and what it is made of (attention, a nested model)
@@ -388,6 +372,6 @@ def _moves(operation, of_backbone: set[str]) -> bool:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             return True
         draws = any("seed_generator" in variable.path for variable in layer.variables)
-        if draws and operation.name not in of_backbone:
+        if draws and id(operation) not in of_backbone:
             return True
     return False

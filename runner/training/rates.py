@@ -8,7 +8,10 @@ import keras
 
 from runner.fields import ConfigType
 from runner.networks import pretrained
+from runner.networks.backbones import Block
 from runner.stage import Stage
+from runner.training import trainable
+from runner.training.optimizers import inner
 
 
 def suited(config: ConfigType) -> ConfigType:
@@ -51,9 +54,12 @@ def at(stage: Stage, step: int, steps: int) -> float:
     return end + (stage.rate - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """The optimizer that updates the weights: under mixed_float16 Keras wraps it in a LossScaleOptimizer."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+def factors(model: keras.Model, blocks: Sequence[Block], stage: Stage) -> list[tuple[keras.Variable, float]]:
+    """Each variable's share of the rate: layer_decay to the power of its block's depth below the head."""
+    found = []
+    for depth, layers in enumerate(reversed(trainable.layers_by_block(model, blocks).values())):
+        found += [(v, stage.layer_decay**depth) for layer in layers for v in layer._trainable_variables]
+    return found
 
 
 def scale(optimizer: keras.optimizers.Optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:

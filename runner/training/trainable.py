@@ -5,8 +5,12 @@ and offsets of a BatchNorm layer whose statistics stay still, `bias` trains a co
 kernel. A BatchNorm layer of the backbone keeps `layer.trainable = False` unless it is asked to train: that
 alone holds its statistics still inside `fit` in every Keras 3 release (calling the backbone with
 `training=False` does not: keras #20285).
+
+A stage decides over the blocks alone. Outside them what was frozen before stays so: a second backbone, a
+teacher. So does, everywhere, the kernel below a LoRA.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import keras
@@ -25,28 +29,74 @@ NORMALISATIONS = (
 )
 
 
+def owners(model: keras.Model, blocks: Sequence[Block]) -> dict[int, str]:
+    """Map the id of each layer of the model that belongs to a block, parts of layers included, to its name.
+
+    A layer is the very object that the block was made with (`backbones.blocks`), where the model has it; of a
+    model that was copied or loaded, and for blocks of names alone, it is the one of that name. A name may
+    stand for a layer made of layers, such as one of a transformer. Raises InputError for a block of names
+    none of which the model has, and for a name that several layers bear. Of a backbone's own blocks the upper
+    ones may be missing, where the model was built on a lower one.
+    """
+    layers = model._flatten_layers(include_self=False)
+    present = {id(layer) for layer in layers}
+    named = defaultdict(list)
+    for layer in layers:
+        named[layer.name].append(layer)
+    wanted = {name for block in blocks for name in block.layers if name in named}
+    homes = [one for one in (model, *layers) if wanted <= {part.name for part in one._layers}]
+    home = {id(part) for part in homes[0]._layers} if model in homes or len(homes) == 1 else set()
+
+    def find(block: Block, place: int) -> keras.layers.Layer | None:
+        if place < len(block.objects) and id(block.objects[place]) in present:
+            return block.objects[place]
+        found = named.get(block.layers[place], [])
+        if len(found) > 1:
+            found = [layer for layer in found if id(layer) in home]
+            if len(found) != 1:
+                raise InputError(
+                    f"block '{block.name}': {len(named[block.layers[place]])} layers of the model "
+                    f"'{model.name}' are called '{block.layers[place]}'; pass the blocks that "
+                    "backbones.blocks gives of the very backbone that the model was built on."
+                )
+        return found[0] if found else None
+
+    owner, empty = {}, []
+    for block in blocks:
+        own = [layer for place in range(len(block.layers)) if (layer := find(block, place)) is not None]
+        if not own:
+            empty.append(block)
+        for layer in own:
+            for part in layer._flatten_layers():
+                owner.setdefault(id(part), block.name)
+    none = bool(empty) and len(empty) == len(blocks)
+    empty = [block.name for block in empty if none or not block.objects]
+    if empty:
+        which = (
+            f"of the blocks {blocks[0].name} to {blocks[-1].name}"
+            if none
+            else f"of the block{'s' * (len(empty) > 1)} {', '.join(empty)}"
+        )
+        raise InputError(
+            f"the model '{model.name}' has none of the layers {which}; pass the blocks of the backbone this "
+            "model was built on."
+        )
+    return owner
+
+
 def layers_by_block(model: keras.Model, blocks: Sequence[Block]) -> dict[str, list[keras.layers.Layer]]:
     """Map each block's name, bottom first, and last "head", to the layers of the model that belong to it.
 
     Everything that no block claims is the head: what was added on top of the backbone. Works for flat
-    models and for models that hold their backbone as one nested layer. Raises InputError when the model
-    lacks a block's layers.
+    models and for models that hold their backbone as one nested layer. Raises InputError as `owners`.
     """
-    # Only layers that hold variables of their own matter; a nested model or wrapper is covered by its parts.
-    layers = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if layer._trainable_variables or layer._non_trainable_variables
-    ]
-    owner = {name: block.name for block in blocks for name in block.layers}
+    owner = owners(model, blocks)
     found = {block.name: [] for block in blocks} | {"head": []}
-    for layer in layers:
-        found[owner.get(layer.name, "head")].append(layer)
-    if blocks and not any(found[block.name] for block in blocks):
-        raise InputError(
-            f"the model '{model.name}' has none of the layers of the blocks {blocks[0].name} to "
-            f"{blocks[-1].name}; pass the blocks of the backbone this model was built on."
-        )
+    for layer in model._flatten_layers(include_self=False):
+        # Only layers that hold variables of their own matter; a nested model or wrapper is covered by its
+        # parts.
+        if layer._trainable_variables or layer._non_trainable_variables:
+            found[owner.get(id(layer), "head")].append(layer)
     return found
 
 
@@ -56,20 +106,30 @@ def select(
     """The variables that train under a policy value, in the order of `model.weights`; sets no flag.
 
     `train` is "head", "top:N", "above:NAME", "all", "norm" or "bias"; `batch_norm="train"` lets the
-    BatchNorm layers of the blocks that train learn as well. Raises InputError for a block that does not
-    exist, naming those that do.
+    BatchNorm layers of the blocks that train learn as well. Of what belongs to no block those that are not
+    frozen now train always. Raises InputError for a block that does not exist, naming those that do, and
+    where nothing would train.
     """
     chosen = set()
     for name, layers in layers_by_block(model, blocks).items():
         for layer in layers:
             chosen.update(id(variable) for variable in _chosen_of(layer, name, blocks, train, batch_norm))
-    return [variable for variable in model.weights if id(variable) in chosen]
+    found = [variable for variable in model.weights if id(variable) in chosen]
+    if not found:
+        raise InputError(
+            f"train='{train}' would train nothing: the model '{model.name}' has no weight outside the blocks "
+            "that is not frozen; set `trainable = True` on the layers that are to learn, before fit."
+        )
+    return found
 
 
 def _chosen_of(layer, block: str, blocks, train: str, batch_norm: str) -> list[keras.Variable]:
     learnable = layer._trainable_variables
     if block == "head":
-        return learnable
+        return [variable for variable in learnable if variable.trainable] if layer.trainable else []
+    if getattr(layer, "lora_enabled", False):  # what it adds to stays as it is: that is the point of it
+        below = [getattr(layer, name, None) for name in ("_kernel", "_embeddings")]
+        learnable = [variable for variable in learnable if not any(variable is one for one in below)]
     if train == "norm":
         return learnable if isinstance(layer, NORMALISATIONS) else []
     if (
@@ -117,15 +177,21 @@ def set_trainable(
     """
     chosen = select(model, blocks, train, batch_norm)
     ids = {id(variable) for variable in chosen}
-    model.trainable = True
+    owner = owners(model, blocks)
+    for layer in model._flatten_layers():
+        # What holds layers of a block must not hide their variables. Not by its setter, which would set the
+        # flags of all that it holds, also of what the user froze.
+        if layer is model or any(id(part) in owner for part in layer._flatten_layers(include_self=False)):
+            layer._trainable = True
     for name, layers in layers_by_block(model, blocks).items():
         for layer in layers:
-            statistics_move = name == "head" or (
-                batch_norm == "train" and (train == "norm" or name in trained_blocks(blocks, train))
-            )
-            frozen = not any(id(variable) in ids for variable in layer._trainable_variables)
-            still = isinstance(layer, keras.layers.BatchNormalization) and not statistics_move
-            layer.trainable = not (frozen or still)
+            if name != "head":
+                statistics_move = batch_norm == "train" and (
+                    train == "norm" or name in trained_blocks(blocks, train)
+                )
+                frozen = not any(id(variable) in ids for variable in layer._trainable_variables)
+                still = isinstance(layer, keras.layers.BatchNormalization) and not statistics_move
+                layer.trainable = not (frozen or still)
             # Setting the layer's flag set all its variables'; the stage may want only some of them.
             for variable in layer._trainable_variables:
                 variable.trainable = id(variable) in ids

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from runner.data.examples import Data
-from runner.networks import backbones
+from runner.networks import backbones, pixels
 from runner.networks.backbones import Block
 from runner.pictures import reference
 
@@ -39,14 +39,14 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
 
 
 def small_cnn(name: str, image_size: int) -> tuple[keras.Model, tuple[Block, ...]]:
-    """Two convolutions for small pictures such as digits, and its blocks: uint8 (batch, size, size, 3) in,
+    """Two convolutions for small pictures such as digits, and its blocks: pixels (batch, size, size, 3) in,
     (batch, size / 4, size / 4, 32) out.
 
     Its weights are random, so the BatchNorm layers of "small_cnn" must train (`batch_norm="train"`);
     "small_cnn_plain" has none.
     """
     normalise = name == "small_cnn"
-    image = keras.Input((image_size, image_size, 3), dtype="uint8", name="image")
+    image = keras.Input((image_size, image_size, 3), dtype="float32", name="image")
     x = ops.cast(image, "float32")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="rescaling")(x)
     blocks = []
@@ -57,7 +57,9 @@ def small_cnn(name: str, image_size: int) -> tuple[keras.Model, tuple[Block, ...
         x = keras.layers.MaxPooling2D(name=f"{block}_pool")(x)
         parts = ("conv", "bn", "relu", "pool") if normalise else ("conv", "relu", "pool")
         blocks.append(Block(f"{block}_pool", tuple(f"{block}_{part}" for part in parts)))
-    return keras.Model(image, x, name=name), tuple(blocks)
+    network = keras.Model(image, x, name=name)
+    pixels.guard(network)
+    return network, tuple(blocks)
 
 
 def _normalised(x, block: str):
@@ -113,11 +115,11 @@ class Adapting(keras.Model):
         return self.features_and_logits(images, training=training)[1]
 
     def train_step(self, data):
-        images, labels = data[:2]
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         replicas = self.distribute_strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
             source = self.features_and_logits(images["source"], training=True)
-            loss = self.compute_loss(images, labels, source[1])
+            loss = self.compute_loss(images, labels, source[1], weights)
             if self.weight:
                 target = self.features_and_logits(images["target"], training=True)
                 # Of several replicas each gives its share, as the loss above is.
@@ -126,7 +128,7 @@ class Adapting(keras.Model):
         gradients = tape.gradient(scaled, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         self._loss_tracker.update_state(loss * replicas, sample_weight=tf.shape(labels)[0])
-        return self.compute_metrics(images, labels, source[1])
+        return self.compute_metrics(images, labels, source[1], weights)
 
     def ramp(self):
         """The share of its weight that the method's term has at this step of a stage, 0 to 1."""
@@ -166,5 +168,5 @@ class Adapting(keras.Model):
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Keras builds loss and metrics from a first batch under a strategy, which it takes for images."""
         if data_batch is not None and isinstance(data_batch[0], dict):
-            data_batch = data_batch[0]["source"], data_batch[1]
+            data_batch = data_batch[0]["source"], *data_batch[1:]
         super()._symbolic_build(iterator, data_batch)

@@ -75,7 +75,7 @@ def card(config: Config, domains: Domains, pick: str) -> cards.Task:
         title=title(config),
         what="A classifier of pictures of the target into",
         prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side",
-        takes="uint8 RGB pictures (batch, height, width, 3) of any size",
+        takes="RGB pictures (batch, height, width, 3) of any size, pixels of 0..255, not scaled",
         gives=f"float32 logits (batch, {len(domains.classes)})",
         meant="Meant for pictures like those of the target. It answers one of its classes for any picture at "
         "all, also for one that shows none of them.",

@@ -343,6 +343,20 @@ def test_a_weight_of_0_is_source_only_to_the_bit_and_any_other_is_not(random):
         assert np.any(after_two_steps(name, 0.5) != plain), name
 
 
+def test_weights_of_the_source_weigh_its_loss(random):
+    images = {name: random.integers(0, 255, (8, 16, 16, 3)).astype("uint8") for name in ("source", "target")}
+    labels = np.eye(2, dtype="float32")[random.integers(0, 2, 8)]
+    losses = []
+    for weights in (None, np.full(8, 3.0, "float32"), np.zeros(8, "float32")):
+        keras.utils.set_random_seed(0)
+        network, _ = small_network()
+        adapting = model.Adapting(network, "source only", Config(), steps=2)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        adapting.compile("sgd", loss, weighted_metrics=["accuracy"], run_eagerly=True)
+        losses.append(adapting.train_on_batch(images, labels, sample_weight=weights)[0])
+    assert losses[1] == pytest.approx(3 * losses[0], rel=1e-5) and losses[2] == 0
+
+
 def test_mistakes_are_found_before_anything_is_written(domains):
     with pytest.raises(InputError, match="image_size=8"):
         small_config(domains, image_size=8)

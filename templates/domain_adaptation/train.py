@@ -24,6 +24,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
+from runner.data import weights as example_weights
 from runner.data.examples import Data
 from runner.devices import strategy
 from runner.errors import InputError
@@ -73,7 +74,12 @@ def fit(
     fitted = fit_stages(
         adapting,
         both_domains(config, domains, name),
-        batches(domains.source, "val", config.batch_size),
+        batches(
+            domains.source,
+            "val",
+            config.batch_size,
+            weights=example_weights.of_examples(domains.source),
+        ),
         config.stages,
         blocks,
         monitor=config.monitor,

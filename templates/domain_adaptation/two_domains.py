@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from runner.data import weights as example_weights
 from runner.data.batches import Batches
 from runner.data.examples import Data, labels_of, splits_in_words
 from runner.devices import multi_worker
@@ -137,7 +138,7 @@ def unlabelled(
 
 
 def both_domains(config: Config, domains: Domains, name: str) -> Batches:
-    """What a method trains on: dicts of "id", "input" and "label".
+    """What a method trains on: dicts of "id", "input" and "label", and "weight" where the source has weights.
 
     "input": {"source", "target"}, uint8 (batch_size, size, size, 3) each, and for pseudo-labels "strong", a
     second view of the same target pictures (moved as the first is, and further). "label": float32
@@ -145,7 +146,7 @@ def both_domains(config: Config, domains: Domains, name: str) -> Batches:
     Each domain goes through its own epochs, of full batches only; an epoch is one pass over the source.
     """
 
-    def part(examples: Data, seed: int, strength: str) -> Batches:
+    def part(examples: Data, seed: int, strength: str, weights: np.ndarray | None = None) -> Batches:
         return batches(
             examples,
             "train",
@@ -155,10 +156,16 @@ def both_domains(config: Config, domains: Domains, name: str) -> Batches:
             strength=strength,
             flip=config.flip,
             drop_remainder=True,
+            weights=weights,
         )
 
     parts = {
-        "source": part(domains.source, config.machine.seed, config.augment),
+        "source": part(
+            domains.source,
+            config.machine.seed,
+            config.augment,
+            example_weights.of_examples(domains.source),
+        ),
         "target": part(domains.target, config.machine.seed + 1, config.augment),
     }
     if name == "pseudo-labels":
@@ -166,10 +173,10 @@ def both_domains(config: Config, domains: Domains, name: str) -> Batches:
     first_source_id, steps = len(domains.target.manifest), parts["source"].steps
 
     def together(parts: dict) -> dict:
-        return {
+        given = {name: parts["source"][name] for name in ("label", "weight") if name in parts["source"]}
+        return given | {
             "id": tf.concat([parts["target"]["id"], parts["source"]["id"] + first_source_id], axis=0),
             "input": {name: batch["input"] for name, batch in parts.items()},
-            "label": parts["source"]["label"],
         }
 
     def make(start: int | None, share: multi_worker.Share | None) -> tf.data.Dataset:

@@ -54,6 +54,11 @@ class Config:
     label_smoothing: float = 0.1
     """Share of each label's mass that is spread over all classes."""
 
+    class_weight: Literal["none", "balanced"] = "none"
+    """balanced lets all classes count alike in the loss, however many pictures each has, also in that on
+    validation. A column weight of a CSV file says how much each picture counts, with either.
+    """
+
     stages: tuple[Stage, ...] = (
         Stage("head", train="head", epochs=10, learning_rate=None, schedule="cosine"),
         Stage("top", train="top:4", epochs=20, learning_rate=None, schedule="cosine", warmup=0.1),

@@ -67,7 +67,7 @@ def card(config: Config, examples: Data) -> cards.Task:
         title=Path(config.data).name,
         what="A classifier of pictures into",
         prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side",
-        takes="uint8 RGB pictures (batch, height, width, 3) of any size",
+        takes="RGB pictures (batch, height, width, 3) of any size, pixels of 0..255, not scaled",
         gives=f"float32 logits (batch, {len(examples.classes)})",
         meant="Meant for pictures like those it was trained on. It answers one of its classes for any "
         "picture at all, also for one that shows none of them.",

@@ -92,3 +92,23 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, folder_of_pictu
     with pytest.raises(InputError):
         train.main(small_config(tmp_path, tmp_path / "nowhere"))
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_and_pictures_count_as_they_are_told_to(tmp_path, folder_of_pictures, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "fit_stages", lambda model, *given, **options: seen.extend(given[:2]))
+    lines = [f"pictures/{name}/{n}.png,{name},{1 + n % 2}" for name in ("red", "blue") for n in range(12)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,weight", *lines[:18]]) + "\n")
+    for class_weight in ("none", "balanced"):
+        config = small_config(tmp_path, tmp_path / "list.csv", class_weight=class_weight)
+        examples = train.load(config)
+        train.fit(config, examples)
+        own = examples.manifest["weight"].to_numpy()
+        for split in seen[-2:]:
+            for batch in split.named():
+                label, weight = (batch[name].numpy() for name in ("label", "weight"))
+                factor = weight / own[batch["id"]]
+                assert factor.max() > 1 > factor.min() if class_weight == "balanced" else (factor == 1).all()
+                assert (
+                    len({(one, round(two, 5)) for one, two in zip(label.argmax(1), factor, strict=True)}) <= 2
+                )

@@ -24,6 +24,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
+from runner.data import weights as example_weights
 from runner.data.examples import Data, compared_groups
 from runner.devices import strategy
 from runner.errors import InputError, suggest
@@ -81,6 +82,7 @@ def fit(
         )
     if config.solve_head:
         solved.solve(network, "head", examples.train, examples.val)
+    weights = example_weights.of_examples(examples, config.class_weight)
     train = batches(
         examples,
         "train",
@@ -91,11 +93,12 @@ def fit(
         flip=config.flip,
         mixup=config.mixup,
         cutmix=config.cutmix,
+        weights=weights,
     )
     fitted = fit_stages(
         network,
         train,
-        batches(examples, "val", config.batch_size),
+        batches(examples, "val", config.batch_size, weights=weights),
         config.stages,
         blocks,
         monitor=config.monitor,

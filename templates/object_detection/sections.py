@@ -77,7 +77,7 @@ def card(config: Config, examples: Data) -> cards.Task:
         title=Path(config.data).name,
         what="A detector of objects, each with a box and one of",
         prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side",
-        takes="uint8 RGB pictures (batch, height, width, 3) of any size",
+        takes="RGB pictures (batch, height, width, 3) of any size, pixels of 0..255, not scaled",
         gives=f"float32 (batch, points, {len(examples.classes) + 5}): the box of each point in pixels of the "
         "square, the logit of its centre-ness (`method.decode` makes detections of all) and logits",
         meant="Meant for pictures like those it was trained on. Objects of other classes are not found, or "

@@ -71,7 +71,7 @@ def card(config: Config, examples: Data) -> cards.Task:
         what="A network that gives every pixel of a picture one of",
         prepared=f"pictures are made square ({config.resize}) at {size} pixels a side; the decoder is "
         f"{config.decoder}",
-        takes="uint8 RGB pictures (batch, height, width, 3) of any size",
+        takes="RGB pictures (batch, height, width, 3) of any size, pixels of 0..255, not scaled",
         gives=f"float32 logits (batch, {size}, {size}, {len(examples.classes)}) for the pixels of the square",
         meant="Meant for pictures like those it was trained on. Every pixel gets one of its classes, also "
         "where a picture shows none of them.",

@@ -77,6 +77,44 @@ def test_the_device_trains_on_the_views_that_the_input_would_make(examples, repl
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_the_device_weighs_examples_as_the_input_does(examples):
+    weights = np.linspace(0, 9, 20).astype("float32")
+    (_, fitted), (_, expected), (_, plain) = (
+        fit(examples, place, weights=given)
+        for place, given in (("device", weights), ("input", weights), ("input", None))
+    )
+    np.testing.assert_allclose(fitted.history["loss"], expected.history["loss"], rtol=1e-5)
+    assert fitted.history["loss"][0] > 2 * plain.history["loss"][0]
+
+
+def test_the_device_trains_with_what_the_model_was_compiled_with(examples):
+    class Times(keras.losses.CategoricalCrossentropy):
+        def __init__(self, times=1.0, **options):
+            super().__init__(from_logits=True, **options)
+            self.times = times
+
+        def call(self, truth, logits):
+            return self.times * super().call(truth, logits)
+
+    model, _ = compiled(1)
+    model.compile(keras.optimizers.SGD(), Times(50.0))
+    wrapped = on_device.wrap(model)
+    assert wrapped.loss is model.loss and wrapped.optimizer is model.optimizer
+
+
+def test_a_training_step_of_ones_own_is_not_left_to_the_device(examples):
+    class Own(keras.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    model, blocks = compiled(1)
+    own = Own(model.input, model.output)
+    own.compile("sgd", "categorical_crossentropy")
+    train = batches_of(examples, "train", 8, strength="light")
+    with pytest.raises(InputError, match="give augment_on='input'"):
+        training.fit_stages(own, train, train, STAGES, blocks, augment_on="device")
+
+
 def test_it_goes_on_where_it_stopped(examples, tmp_path, monkeypatch):
     whole, _ = fit(examples, "device")
     original = training.StagedUnfreezing.on_train_batch_end

@@ -138,7 +138,7 @@ def test_a_build_is_keras_own_network_flat_and_in_named_blocks(name):
     size = max(64, family.minimum_size)
     backbone = backbones.build(name, size, "none")
     assert backbone.name == backbones.canonical(name)
-    assert (backbone.input.name, backbone.input.dtype) == ("image", "uint8")
+    assert (backbone.input.name, backbone.input.dtype) == ("image", "float32")
     assert backbone.count_params() == family.parameters[width]
 
     plain, preprocess_input = plain_keras(name, size)

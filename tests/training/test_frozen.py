@@ -414,6 +414,78 @@ def test_sigterm_while_a_part_is_computed_leaves_at_once_and_goes_on(
     assert_same(fit(network, examples, True, **options), whole)
 
 
+# ---------------------------------------------------------------- nothing is made from its config
+
+
+@keras.saving.register_keras_serializable("tests")
+class Times(keras.losses.Loss):
+    """A loss that is so many times larger, of which its config says nothing."""
+
+    def __init__(self, times=1.0, **options):
+        super().__init__(**options)
+        self.times = times
+
+    def call(self, truth, logits):
+        return self.times * keras.ops.categorical_crossentropy(truth, logits, from_logits=True)
+
+
+class Scaled(keras.layers.Layer):
+    """The same of a layer."""
+
+    def __init__(self, times=1.0, **options):
+        super().__init__(**options)
+        self.times = times
+
+    def call(self, x):
+        return self.times * x
+
+    def get_config(self):
+        return keras.layers.Layer.get_config(Scaled())
+
+
+def weighted(network, examples, keep, loss, weights):
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1)
+    model, blocks = network()
+    optimizer = keras.optimizers.AdamW(weight_decay=5.0)
+    optimizer.exclude_from_weight_decay(var_names=["kernel"])
+    model.compile(optimizer, loss, weighted_metrics=["accuracy"])
+    train, validation = (
+        batches_of(examples, split, 9, shuffle=split == "train", seed=3, weights=weights)
+        for split in ("train", "val")
+    )
+    stages = (Stage("head", epochs=1), Stage("again", epochs=1))
+    prefix = frozen.FrozenPrefix(fold=False) if keep else None
+    return model, fit_stages(model, train, validation, stages, blocks, frozen=prefix)
+
+
+def test_kept_stages_train_with_the_loss_the_weights_and_the_optimizer_that_were_given(network, examples):
+    weights = np.linspace(0.0, 9.0, 52).astype("float32")
+    given = Times(50.0), weights
+    received = weighted(network, examples, True, *given)
+    assert_same(received, weighted(network, examples, False, *given))
+    plain = weighted(network, examples, True, Times(), None)[1].history["loss"].iloc[0]
+    assert received[1].history["loss"].iloc[0] > 50 * plain
+
+
+def test_layers_of_ones_own_are_the_very_layers_also_folded_and_kept(network, examples, cache):
+    def part(times):
+        built, blocks = network()
+        layer = Scaled(times, name="scaled")
+        x = keras.layers.Dense(4, name="last")(layer(built.get_layer("pool").output))
+        model = keras.Model(built.input, x)
+        model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
+        found = frozen.FrozenPrefix().part(model, *splits(examples), blocks, Stage("head", epochs=1))
+        (batch,) = found.validation.epoch().take(1)
+        known = next(iter(batches_of(examples, "val", 9).epoch()))
+        assert "below scaled computed once" in found.note and len(model.weights) == 14
+        np.testing.assert_allclose(found.model(batch[0]), model(known[0]), rtol=1e-4, atol=1e-4)
+
+    part(3.0)
+    part(7.0)  # what the first kept is of another layer, whose config is the same
+    assert len(list(cache.iterdir())) == 4
+
+
 # ---------------------------------------------------------------- views
 
 

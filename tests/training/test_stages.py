@@ -402,3 +402,82 @@ def test_keras_moves_batch_norm_called_with_training_false_unless_frozen(small_d
         return bool(np.any(layer.moving_mean.numpy()))
 
     assert not moved(frozen=True)
+
+
+# ---------------------------------------------------------------- stages that never ran
+
+
+def test_stages_that_another_callback_left_no_time_for_are_named(small_model, small_data, capsys):
+    model, blocks = small_model()
+    model.compile("adam", LOSS)
+    staged = StagedUnfreezing(
+        [Stage("head", epochs=3, learning_rate=1e-9), *STAGES[1:]], blocks, monitor="val_loss"
+    )
+    never = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=10.0)
+    data = batches(small_data)
+    model.fit(data, validation_data=data, epochs=staged.epochs, callbacks=[staged, never], verbose=0)
+    assert staged.never_ran == ["top", "all"] and len(staged.rows) == 2
+    line = "warning: fit ended in stage 'head' after 2 of 7 epochs"
+    said = capsys.readouterr().out
+    assert line in said and "never ran: top, all." in said
+    assert staged.ledger["stage"].unique().tolist() == ["head"]  # what it moved is told all the same
+
+
+def test_a_stage_that_was_cut_short_hands_on_its_best_epoch(small_model, small_data, capsys):
+    model, blocks = small_model()
+    model.compile("adam", LOSS)
+    staged = StagedUnfreezing([Stage("calm", epochs=9, learning_rate=1e-4)], blocks)
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.get_layer("head").kernel.assign(100 * np.ones((4, 4)) * np.eye(4)[0])
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 2
+
+    data = batches(small_data)
+    losses = model.fit(data, validation_data=data, epochs=9, callbacks=[staged, Spoil()], verbose=0).history[
+        "val_loss"
+    ]
+    assert len(losses) == 3 and min(losses) < losses[-1]
+    assert model.evaluate(data, verbose=0) == pytest.approx(min(losses), rel=1e-5)
+    assert staged.never_ran == [] and "warning" not in capsys.readouterr().out
+
+
+def test_a_fit_without_an_epoch_says_so(small_model, small_data, capsys):
+    model, blocks = small_model()
+    model.compile("adam", LOSS)
+    staged = StagedUnfreezing(STAGES, blocks)
+    model.fit(batches(small_data), epochs=6, initial_epoch=6, callbacks=[staged], verbose=0)
+    assert staged.never_ran == ["head", "top", "all"]
+    assert "after 0 of 6 epochs" in capsys.readouterr().out
+
+
+def test_a_fit_that_begins_too_late_is_refused(small_model, small_data, tmp_path):
+    model, blocks = small_model()
+    model.compile("adam", LOSS)
+    staged = StagedUnfreezing(STAGES, blocks)
+    with pytest.raises(InputError, match="begins at epoch 4 of 6, and the stages need 6 more"):
+        model.fit(batches(small_data), epochs=6, initial_epoch=3, callbacks=[staged], verbose=0)
+    model.fit(batches(small_data), epochs=9, initial_epoch=3, callbacks=[staged], verbose=0)
+    assert staged.never_ran == [] and len(staged.rows) == 6
+
+
+def test_an_interruption_that_keras_goes_on_from_is_refused(small_model, small_data, tmp_path):
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                raise ZeroDivisionError
+
+    def fit(*others):
+        model, blocks = small_model()
+        model.compile("adam", LOSS)
+        kept = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+        staged = StagedUnfreezing(STAGES, blocks)
+        model.fit(batches(small_data), epochs=6, callbacks=[kept, staged, *others], verbose=0)
+
+    with pytest.raises(ZeroDivisionError):
+        fit(Crash())
+    with pytest.raises(InputError, match="BackupAndRestore knows of no stages"):
+        fit()

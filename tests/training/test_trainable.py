@@ -1,12 +1,16 @@
 """The policy words choose the right variables, and the ledger tells the truth."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from runner.errors import InputError, LedgerError
+from runner.networks.backbones import Block
 from runner.stage import Stage
 from runner.training import batch_norm, ledger, trainable
+from runner.training.stages import StagedUnfreezing
 
 
 def names(variables):
@@ -169,3 +173,139 @@ def test_plan_counts_what_each_stage_would_train(small_model):
     assert table["blocks"].tolist() == [0, 1, 3, 3]
     assert table["variables"].tolist() == [2, 4, 8, 14]
     assert table.loc["a", "weights"] == 4 * 4 + 4 and table.loc["b", "weights"] == 20 + 4 * 4 * 9 + 4
+
+
+# ---------------------------------------------------------------- what is frozen outside the blocks
+
+
+def with_second(small_model, frozen=True):
+    """A network on two nested backbones whose layers have the same names, and the blocks of the first."""
+    (first, blocks), (second, _) = small_model(), small_model()
+    backbone, other = (
+        keras.Model(one.input, one.get_layer("pool").output, name=name)
+        for one, name in ((first, "backbone"), (second, "other"))
+    )
+    other.trainable = not frozen
+    inputs = keras.Input((8, 8, 3))
+    both = keras.layers.Concatenate()([backbone(inputs), other(inputs)])
+    model = keras.Model(inputs, keras.layers.Dense(4, name="top")(both))
+    known = [
+        dataclasses.replace(block, objects=tuple(map(backbone.get_layer, block.layers))) for block in blocks
+    ]
+    return model, other, known, blocks
+
+
+def test_layers_are_told_apart_by_what_they_are_and_not_by_name(small_model):
+    model, other, known, by_name = with_second(small_model, frozen=False)
+    chosen = {id(variable) for variable in trainable.select(model, known, "top:1")}
+    blocks = trainable.layers_by_block(model, known)
+    assert [len(layers) for layers in blocks.values()] == [2, 2, 2, 7]
+    assert {id(layer) for layer in other.layers if layer.weights} < {id(layer) for layer in blocks["head"]}
+    assert {id(variable) for variable in other.trainable_weights} < chosen  # nobody froze it
+    with pytest.raises(InputError, match="2 layers of the model .* are called 'block1_conv'"):
+        trainable.select(model, by_name, "head")
+
+
+def test_a_second_backbone_that_was_frozen_stays_so_in_every_stage(small_model, small_data):
+    model, other, blocks, _ = with_second(small_model)
+    before = [weight.numpy() for weight in other.weights]
+    model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
+    stages = [Stage("head", epochs=1), Stage("all", train="all", epochs=1, batch_norm="train")]
+    staged = StagedUnfreezing(stages, blocks)
+    model.fit(*small_data, validation_data=small_data, epochs=2, callbacks=[staged], verbose=0)
+    for old, new in zip(before, other.weights, strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+    heads = staged.ledger.query("block == 'head'")
+    assert heads["variables"].tolist() == [14, 14] and heads["to_train"].tolist() == [2, 2]
+    assert heads["moved"].tolist() == [2, 2] and heads["statistics_moved"].tolist() == [0, 0]
+    assert not other.trainable and staged.ledger.query("block != 'head' and stage == 'all'")["moved"].all()
+
+
+def test_single_weights_and_new_layers_of_the_head_that_were_frozen_stay_so(small_model):
+    model, blocks = small_model()
+    x = keras.layers.Dense(5, trainable=False, name="still")(model.output)
+    x = keras.layers.BatchNormalization(scale=False, center=False, name="statistics")(x)
+    model = keras.Model(model.input, keras.layers.Dense(2, name="last")(x))
+    model.get_layer("last").bias.trainable = False
+    for train in ("head", "all", "bias", "head"):
+        chosen = names(trainable.set_trainable(model, blocks, train))
+        assert [path for path in chosen if not path.startswith("block")] == [
+            "head/kernel",
+            "head/bias",
+            "last/kernel",
+        ]
+        assert names(model.trainable_variables) == chosen
+    assert model.get_layer("statistics").trainable  # it has no weight to train, and was not frozen
+
+
+@pytest.mark.parametrize("layer", ["head", "block3_conv"])
+def test_the_kernel_below_a_lora_stays_and_what_it_adds_trains(small_model, layer):
+    model, blocks = small_model()
+    model.get_layer(layer).enable_lora(2)
+    for train in ("top:1", "all", "top:1"):
+        chosen = names(trainable.set_trainable(model, blocks, train))
+        assert f"{layer}/kernel" not in chosen
+        assert {f"{layer}/lora_kernel_a", f"{layer}/lora_kernel_b", f"{layer}/bias"} <= set(chosen)
+        assert names(model.trainable_variables) == chosen
+
+
+def test_a_stage_that_would_train_nothing_is_refused(small_model):
+    model, blocks = small_model()
+    model.trainable = False
+    with pytest.raises(InputError, match="train='head' would train nothing"):
+        trainable.plan(model, blocks, [Stage("a")])
+    assert len(trainable.select(model, blocks, "top:1")) == 2  # a stage that names a block thaws it
+
+
+class Encoder(keras.layers.Layer):
+    """A layer made of layers whose names repeat from one to the next, as in a transformer."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.inside = keras.layers.Dense(3, name="inside")
+
+    def call(self, x):
+        return self.inside(x)
+
+
+def test_a_block_may_be_a_layer_made_of_layers(small_model):
+    inputs = keras.Input((3,))
+    x = Encoder(name="layer_1")(Encoder(name="layer_0")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(x))
+    blocks = [Block(f"layer_{i}", (f"layer_{i}",)) for i in (0, 1)]
+    assert names(trainable.set_trainable(model, blocks, "head")) == ["head/kernel", "head/bias"]
+    chosen = trainable.set_trainable(model, blocks, "top:1")
+    assert {id(one) for one in chosen} == {
+        id(one) for layer in ("layer_1", "head") for one in model.get_layer(layer).weights
+    }
+    with pytest.raises(InputError, match="2 layers of the model .* are called 'inside'"):
+        trainable.select(model, [Block("x", ("inside",))], "head")
+
+
+def test_a_block_without_a_layer_is_refused(small_model):
+    model, blocks = small_model()
+    with pytest.raises(InputError, match="none of the layers of the block block9; pass the blocks"):
+        trainable.select(model, [*blocks, Block("block9", ("block9_conv",))], "head")
+
+
+def test_a_model_may_stand_on_a_lower_block_of_its_backbone(small_model):
+    whole, names_only = small_model()
+    blocks = [
+        dataclasses.replace(block, objects=tuple(map(whole.get_layer, block.layers))) for block in names_only
+    ]
+    x = keras.layers.Flatten()(whole.get_layer("block2_relu").output)
+    model = keras.Model(whole.input, keras.layers.Dense(2, name="new")(x))
+    assert names(trainable.set_trainable(model, blocks, "top:1")) == ["new/kernel", "new/bias"]
+    assert "block2_conv/kernel" in names(trainable.set_trainable(model, blocks, "top:2"))
+
+
+def test_statistics_weigh_each_batch_by_its_rows(small_model, small_data):
+    model, blocks = small_model()
+    images, _ = small_data
+    trainable.set_trainable(model, blocks, "all", batch_norm="train")
+    batch_norm.reestimate(model, [images[:39], images[39:]])
+    features = model.get_layer("block1_conv")(images).numpy()
+    received = model.get_layer("block1_bn").moving_mean.numpy()
+    np.testing.assert_allclose(received, features.mean((0, 1, 2)), atol=1e-5)
+    halves = np.mean([features[:39].mean((0, 1, 2)), features[39:].mean((0, 1, 2))], axis=0)
+    assert np.abs(received - halves).max() > 1e-2
