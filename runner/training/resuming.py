@@ -1,7 +1,10 @@
-"""The state of a staged fit between two steps, and how a fit goes on from it."""
+"""The state of a staged fit between two steps, and how a fit goes on from it.
+
+`staged` is a `stages.StagedUnfreezing`, which imports this.
+"""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,11 +13,8 @@ import pandas as pd
 from runner.errors import InputError
 from runner.training import rates, trainable
 
-if TYPE_CHECKING:
-    from runner.training.stages import StagedUnfreezing
 
-
-def state(staged: "StagedUnfreezing") -> tuple[dict, dict[str, np.ndarray]]:
+def state(staged: Any) -> tuple[dict, dict[str, np.ndarray]]:
     """What `StagedUnfreezing.resume` needs, between two steps: plain JSON types, and arrays.
 
     The arrays are copies on the host: the weights and the seed states of random layers, the metrics'
@@ -47,7 +47,7 @@ def state(staged: "StagedUnfreezing") -> tuple[dict, dict[str, np.ndarray]]:
     }
 
 
-def go_on(staged: "StagedUnfreezing", record: dict, arrays: dict[str, np.ndarray]) -> None:
+def go_on(staged: Any, record: dict, arrays: dict[str, np.ndarray]) -> None:
     """Take up a saved state, in the place of entering a stage."""
     staged.saved = None
     variables = [*_state_variables(staged.network), *staged.model.optimizer.variables]
@@ -89,7 +89,7 @@ def go_on(staged: "StagedUnfreezing", record: dict, arrays: dict[str, np.ndarray
         staged.begun_epoch = record["calls"], values["metric"]
 
 
-def go_on_in_epoch(staged: "StagedUnfreezing", calls: int, sums: list[np.ndarray]) -> None:
+def go_on_in_epoch(staged: Any, calls: int, sums: list[np.ndarray]) -> None:
     """Let the first `calls` steps of this epoch pass without training, its metrics as they were after
     them.
 
