@@ -145,6 +145,7 @@ def test_a_stage_hands_on_what_it_received_where_nothing_is_better(small_model, 
 
 def test_of_equal_accuracies_the_lower_loss_is_better(small_model):
     staged = StagedUnfreezing(STAGES, small_model()[1], monitor="val_accuracy")
+    staged.sign = -1  # as `fit` finds out
     better, worse = {"val_accuracy": 0.5, "val_loss": 1.0}, {"val_accuracy": 0.5, "val_loss": 2.0}
     assert staged.value(better) < staged.value(worse)
     assert staged.value({"val_accuracy": 0.6, "val_loss": 9.0}) < staged.value(better)
