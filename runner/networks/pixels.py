@@ -20,14 +20,20 @@ _MESSAGE = (
 
 def check(pictures: Any) -> None:
     """Raise InputError for floats that all lie within -1..1 and are not all whole: they were scaled."""
-    import numpy as np
+    import tensorflow as tf
 
-    values = np.asarray(pictures)
-    if values.dtype.kind == "f" and values.size and np.abs(values).max() <= 1 and (values % 1).any():
+    pictures = tf.convert_to_tensor(pictures)
+    if pictures.dtype.is_floating and bool(_scaled(pictures)):
         error = InputError(_MESSAGE)
         # Keras would add half a page of arguments.
         error._keras_call_info_injected = True  # type: ignore[attr-defined]
         raise error
+
+
+def _scaled(x: Any) -> Any:
+    import tensorflow as tf
+
+    return (tf.reduce_max(tf.abs(x)) <= 1) & tf.reduce_any(tf.math.floor(x) != x)
 
 
 def guard(model: "keras.Model") -> None:
@@ -46,8 +52,7 @@ def guard(model: "keras.Model") -> None:
         if tf.executing_eagerly():
             check(x)
         elif x.dtype.is_floating and not _was_whole(x):
-            scaled = (tf.reduce_max(tf.abs(x)) <= 1) & tf.reduce_any(tf.math.floor(x) != x)
-            tf.debugging.Assert(~scaled, [_MESSAGE])
+            tf.debugging.Assert(~_scaled(x), [_MESSAGE])
         return plain(x)
 
     # On this one object, which its class knows nothing of: it is saved as what it is.

@@ -40,6 +40,7 @@ def owners(model: keras.Model, blocks: Sequence[Block]) -> dict[int, str]:
     """
     layers = model._flatten_layers(include_self=False)
     present = {id(layer) for layer in layers}
+    as_objects = any(id(layer) in present for block in blocks for layer in block.objects)
     named = defaultdict(list)
     for layer in layers:
         named[layer.name].append(layer)
@@ -48,8 +49,8 @@ def owners(model: keras.Model, blocks: Sequence[Block]) -> dict[int, str]:
     home = {id(part) for part in homes[0]._layers} if model in homes or len(homes) == 1 else set()
 
     def find(block: Block, place: int) -> keras.layers.Layer | None:
-        if place < len(block.objects) and id(block.objects[place]) in present:
-            return block.objects[place]
+        if block.objects and as_objects:
+            return block.objects[place] if id(block.objects[place]) in present else None
         found = named.get(block.layers[place], [])
         if len(found) > 1:
             found = [layer for layer in found if id(layer) in home]

@@ -449,7 +449,8 @@ def weighted(network, examples, keep, loss, weights):
     model, blocks = network()
     optimizer = keras.optimizers.AdamW(weight_decay=5.0)
     optimizer.exclude_from_weight_decay(var_names=["kernel"])
-    model.compile(optimizer, loss, weighted_metrics=["accuracy"])
+    area = keras.metrics.AUC(name="area", from_logits=True)
+    model.compile(optimizer, loss, weighted_metrics=["accuracy", area])
     train, validation = (
         batches_of(examples, split, 9, shuffle=split == "train", seed=3, weights=weights)
         for split in ("train", "val")

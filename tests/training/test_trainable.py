@@ -297,6 +297,13 @@ def test_a_model_may_stand_on_a_lower_block_of_its_backbone(small_model):
     model = keras.Model(whole.input, keras.layers.Dense(2, name="new")(x))
     assert names(trainable.set_trainable(model, blocks, "top:1")) == ["new/kernel", "new/bias"]
     assert "block2_conv/kernel" in names(trainable.set_trainable(model, blocks, "top:2"))
+    # Nor are layers of another network, which have the names of those that are missing, taken for them.
+    other = keras.Model(whole.input, whole.get_layer("pool").output, name="other")
+    other = keras.models.clone_model(other)
+    other.trainable = False
+    both = keras.layers.Concatenate()([x, other(whole.input)])
+    model = keras.Model(whole.input, keras.layers.Dense(2, name="newer")(both))
+    assert names(trainable.set_trainable(model, blocks, "top:1")) == ["newer/kernel", "newer/bias"]
 
 
 def test_statistics_weigh_each_batch_by_its_rows(small_model, small_data):
