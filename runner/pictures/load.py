@@ -99,6 +99,7 @@ def load(
         labels_per_class=labels_per_class,
         train_examples=train_examples,
         unit=UNIT,
+        amounts=amounts,
     )
     counts = count(manifest, found.classes, amounts)
     problems += checks.everything(manifest, counts, pairs, clusters, labelled=amounts is None)
