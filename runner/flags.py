@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from runner.errors import DivergenceError, InputError, LedgerError, OutOfMemory
+from runner.errors import DivergenceError, InputError, LedgerError, OutOfMemory, in_words
 from runner.fields import ConfigType, load
 
 
@@ -67,8 +67,8 @@ def run(
 
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """Print an InputError as one line on standard error and leave with exit code 2; a LedgerError, a
-    DivergenceError or OutOfMemory with 1.
+    """Print an InputError, or an OSError, as one line on standard error and leave with exit code 2; a
+    LedgerError, a DivergenceError or OutOfMemory with 1.
     """
     try:
         yield
@@ -76,6 +76,9 @@ def exit_on_input_error() -> Iterator[None]:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except OSError as error:  # a full disk, a pipe that nobody reads any more
+        print(f"error: {in_words(error)}.", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         raise SystemExit(130) from None  # 128 + SIGINT, as shells have it

@@ -40,6 +40,13 @@ def resolve(weights: str | Path, family: Family, width: float) -> str | Path:
             )
         return "imagenet"
     path = Path(os.path.expanduser(text))
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long, or holds what no name can
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"weights={text[:80]!r} is no path ({reason}). {_other_choices()}") from None
     if (CHECKPOINTS / text / "card.json").is_file():
         path = CHECKPOINTS / text
     if path.is_dir():

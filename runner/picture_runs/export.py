@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from runner import atomic
 from runner.errors import InputError
 from runner.pictures import any_size
 from runner.runs import folder
@@ -57,7 +58,7 @@ def run(
     if "onnx" in formats:
         _check_onnx()
     model, config = load(run_folder)
-    output = Path(os.path.expanduser(output)) if output else run_folder / "export"
+    output = atomic.place(output, "--output") if output else run_folder / "export"
     portable, expected = any_size.portable(model, config["image_size"], config["resize"])
     pictures = _probes(model.input.shape[3])
     wanted = [np.asarray(expected(one, training=False)) for one in pictures]

@@ -17,6 +17,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from runner import atomic
 from runner.errors import InputError
 from runner.report import compare as page
 from runner.report import words
@@ -62,9 +63,8 @@ def run(folders: Sequence[str | Path], output: str | Path | None = None) -> Path
     the first run. Raises InputError for fewer than two folders, one that is given twice or is no complete
     run, runs of other templates or scores, and where the page is there already.
     """
-    place = (
-        Path(os.path.expanduser(output)) if output else Path(os.path.expanduser(folders[0])).absolute().parent
-    )
+    first = Path(os.path.expanduser(folders[0]))
+    place = atomic.place(output, "--output") if output else first.absolute().parent
     target = place / "compare.html"
     if target.exists():
         raise InputError(f"{target} exists; give --output another folder, or move it away.")

@@ -182,7 +182,7 @@ def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFram
 def _place(run_folder: Path, data: str, output: str | Path | None) -> Path:
     if output is None:
         return folder.unused(run_folder / "evaluate" / (Path(data).name or "data").replace(":", "_"))
-    place = Path(os.path.expanduser(output))
+    place = atomic.place(output, "--output")
     if place.exists():
         raise InputError(f"--output {place} exists; give another name, or move it away.")
     return place

@@ -7,8 +7,8 @@ the same history and, where the arithmetic itself repeats, the same weights to t
 stopped. A file is a .npz: arrays (all weights, the seed states of dropout, the metrics' sums, the optimizer's
 variables, the weights at the start of the stage and those of its best epoch) and one JSON text for the rest.
 It is written beside its place, flushed to the disk and moved; the newest two are kept, so that a file torn
-by the disk itself leaves the one before. zip's checksums tell a torn file from a whole one; nothing is
-unpickled.
+by the disk itself leaves the one before. zip's checksums tell a torn file from a whole one, and the names and
+hashes of all arrays, which the JSON text holds, one with damage that zip does not see; nothing is unpickled.
 """
 
 import inspect
@@ -16,8 +16,6 @@ import json
 import signal
 import threading
 import time
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ import tensorflow as tf
 from runner import atomic
 from runner.devices import multi_worker
 from runner.errors import InputError
+from runner.training import cache
 from runner.training.stages import StagedUnfreezing
 
 KEPT = 2
@@ -252,10 +251,11 @@ def write(directory: Path, epoch: int, record: dict, arrays: dict[str, np.ndarra
     float32, which holds each of its values.
     Raises OSError when the disk does not take it.
     """
-    text = np.array(json.dumps(record | {"version": VERSION, "epochs_done": epoch}))
     arrays = {
         name: value.astype("float32") if value.dtype.kind == "V" else value for name, value in arrays.items()
     }
+    known = {"version": VERSION, "epochs_done": epoch, "arrays": _hashes(arrays)}
+    text = np.array(json.dumps(record | known))
 
     def save(temporary: Path) -> None:
         with open(temporary, "wb") as file:
@@ -277,21 +277,37 @@ def read(directory: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
         half.unlink()
     files = sorted(Path(directory).glob("epoch-*.npz"), reverse=True)
     for path in files:
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            record = json.loads(str(arrays.pop("record")))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        found = _read_whole(path)
+        if found is None:
             continue
+        record, _ = found
         if record.get("version") != VERSION:
             raise InputError(
                 f"{path}: a checkpoint of version {record.get('version')}, this code reads {VERSION}; finish "
                 "the run with the code that began it, or delete the folder to train anew."
             )
-        return record, arrays
+        return found
     if files:
         raise InputError(
             f"{directory}: none of {', '.join(path.name for path in reversed(files))} can be read whole; "
             "delete them to train anew."
         )
     return None
+
+
+def _read_whole(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
+    """What is in one file, or None where it is not as `write` left it."""
+    try:
+        atomic.check_archive(path)
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        record = json.loads(str(arrays.pop("record")))
+        # Files of before had no hashes.
+        whole = isinstance(record, dict) and record.get("arrays") in (None, _hashes(arrays))
+    except Exception:  # zipfile, zlib and NumPy raise almost anything on a damaged file
+        return None
+    return (record, arrays) if whole else None
+
+
+def _hashes(arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    return {name: cache.fingerprint(value) for name, value in arrays.items()}
