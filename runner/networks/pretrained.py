@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner import atomic
 from runner.errors import InputError, suggest
 from runner.networks.families import (
     FAMILIES,
@@ -167,6 +168,7 @@ def _load_file(backbone, path: Path, plain: Callable) -> None:
 
     try:
         if path.suffix == ".keras":
+            atomic.check_archive(path)
             _check_layers(backbone, path)
             backbone.load_weights(path)
             return
@@ -211,6 +213,7 @@ def _holds(path: Path) -> str:
 
     try:
         if path.suffix == ".keras":
+            atomic.check_archive(path)
             with zipfile.ZipFile(path) as archive:
                 layers = json.loads(archive.read("config.json"))["config"]["layers"]
                 names = {layer["config"]["name"] for layer in layers}

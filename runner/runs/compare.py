@@ -109,11 +109,13 @@ def read_all(folders: Sequence[str | Path]) -> list[Run]:
 
 
 def _read(path: Path, name: str, config: dict[str, Any]) -> Run:
-    metrics = folder.read_json(path / "metrics.json")
+    metrics = folder.read_metrics(path)
     environment = folder.read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
     table = pairing.read_csv(path / "comparison.csv")
     scores = [column for column in table if column.startswith("test_")]
-    if "method" not in table or not scores or table.empty:
+    numbers = [*scores, *(name for name in ("low", "high") if name in table)]
+    numeric = all(pd.api.types.is_numeric_dtype(table[name]) for name in numbers)
+    if "method" not in table or not scores or table.empty or not numeric:
         raise InputError(f"{path / 'comparison.csv'} names no method and its test score; give another run.")
     try:
         package = template.find(path, config)

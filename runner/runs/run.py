@@ -39,7 +39,7 @@ from runner.errors import InputError
 from runner.machine import Machine
 from runner.networks.backbones import Block
 from runner.report import card, page, parts
-from runner.runs import folder
+from runner.runs import folder, lock
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
 from runner.training import batch_norm, trainable
@@ -105,6 +105,7 @@ class Saved:
 @contextlib.contextmanager
 def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"]:
     """Choose the devices and the folder; within the block only the chief prints, and all leave it together.
+    The folder is this process's within the block; where no run began in it, it is removed.
 
     config: a template's Config, with machine, stages, batch_size, backbone and weights.
     package: the template's `__package__`, by whose last part runs/ is divided.
@@ -117,6 +118,7 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
         run = Run(config, package or "", chosen)
         try:
             yield run
+            multi_worker.wait(chosen)
         except InputError as error:
             raise InputError(f"{error}{run.in_words()}") from error
         except OSError as error:  # a full disk, a folder of somebody else's
@@ -126,7 +128,8 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
             if said := run.in_words():
                 print(said.strip(), file=sys.stderr)
             raise
-        multi_worker.wait(chosen)
+        finally:
+            lock.release(run.folder)
 
 
 class Run(Generic[ConfigType]):

@@ -5,7 +5,7 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import flags, quiet
+from runner import fields, flags, quiet
 
 from .config import Config
 
@@ -134,12 +134,14 @@ def predict(
     """
     network, config = export.load(Path(run))
     classes, _ = new_pictures.classes_of(run)
-    least = config["shown_score"] if least_score is None else least_score
+    known = {name: config[name] for name in ("shown_score", "overlap") if name in config}
+    kept = fields.from_dict(known, Config, str(run))  # checked as those of a training are
+    least = kept.shown_score if least_score is None else least_score
     for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
         found = None
         if len(batch.pictures):
             output = network.predict_on_batch(batch.pictures)
-            parts = method.decode(output, least_score=least, iou=config["overlap"])
+            parts = method.decode(output, least_score=least, iou=kept.overlap)
             found = tuple(part.numpy() for part in parts)
         yield answers.boxes(batch, found, classes, config, folder)
 
