@@ -22,6 +22,7 @@ only shows results (the card, parts of the report) costs a line where it fails, 
 """
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from runner import atomic, errors, fields
+from runner import atomic, errors, fields, interrupts
 from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.errors import InputError
@@ -117,10 +118,17 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
     with multi_worker.only_chief_prints(chosen):
         run = Run(config, package or "", chosen)
         try:
-            yield run
+            with interrupts.heard():
+                yield run
             multi_worker.wait(chosen)
         except InputError as error:
             raise InputError(f"{error}{run.in_words()}") from error
+        except tf.errors.OpError as error:  # what the system refused within TensorFlow, such as a lost file
+            found = re.search(r"Unreadable: .*|\[Errno \d+\] .*", str(error))
+            if found is None:
+                raise
+            said = f"{found[0]}: put it back; the same command goes on with {run.folder}.{run.in_words()}"
+            raise InputError(said) from error
         except OSError as error:  # a full disk, a folder of somebody else's
             said = f"{errors.in_words(error)}; the same command goes on with {run.folder}.{run.in_words()}"
             raise InputError(said) from error

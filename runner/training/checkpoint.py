@@ -14,7 +14,6 @@ hashes of all arrays, which the JSON text holds, one with damage that zip does n
 import inspect
 import json
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import atomic
+from runner import atomic, interrupts
 from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.training import cache
@@ -36,8 +35,6 @@ KEPT = 2
 VERSION = 1
 MINUTES = 10.0
 """Minutes of an epoch after which a checkpoint is written within it."""
-TERMINATED = 143
-"""The exit code after SIGTERM: 128 + 15, as shells have it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Checkpointing:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Save the state of a fit after each epoch, within it every so often, and on SIGTERM.
+    """Save the state of a fit after each epoch, within it every so often, and on SIGTERM and Ctrl-C.
 
     List it last: it also keeps what the callbacks before it count (`wait`, `best`, `best_weights`, ...).
 
@@ -71,7 +68,7 @@ class Checkpoints(keras.callbacks.Callback):
     A write that fails (a full disk) leaves the earlier files as they are, says so once, and the training goes
     on. A state whose weights are not all finite is not written: the next loss will stop the run.
 
-    Of several workers the chief writes; all of them save, or stop after a SIGTERM, at the same step.
+    Of several workers the chief writes; all of them save, or stop after a signal, at the same step.
     """
 
     def __init__(
@@ -87,30 +84,30 @@ class Checkpoints(keras.callbacks.Callback):
         self.directory, self.staged, self.clock = Path(directory), staged, clock
         self.others, self.steps, self.minutes = list(others), steps, minutes
         self.warned = False
-        self.signalled = self.terminated = False  # SIGTERM came here; all workers know that one came
+        self.asked = interrupts.Asked()  # whether a signal came here
+        self.terminated = False  # all workers know that one came
         self.restored: list[dict] = []
 
     def __enter__(self) -> "Checkpoints":
-        """From here on SIGTERM asks for a checkpoint and an orderly end (only the main thread hears it)."""
-        self.previous = None
-        if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGTERM, self._terminate)
+        """From here on SIGTERM and Ctrl-C ask for a checkpoint and an orderly end, between two steps, when
+        the state is whole (only the main thread hears them).
+        """
+        self.asked.__enter__()
         return self
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGTERM, self.previous)
-
-    def _terminate(self, number: int, frame) -> None:
-        self.signalled = True  # acted upon between two steps, when the state is whole
+        self.asked.__exit__(kind, error, traceback)
 
     def stop_if_terminated(self) -> None:
-        """Leave with TERMINATED after a SIGTERM between two stages: the last file says all there is."""
-        if self.signalled:
-            print("stopped by SIGTERM while frozen layers were computed. The same command begins that anew.")
-            raise SystemExit(TERMINATED)
+        """Leave after a signal between two stages: the last file says all there is."""
+        if self.asked.by:
+            print(f"{self._by()} while frozen layers were computed. The same command begins that anew.")
+            self.asked.leave()
+
+    def _by(self) -> str:
+        return "stopped by Ctrl-C" if self.asked.by == signal.SIGINT else "stopped by SIGTERM"
 
     def restore(self, record: dict, arrays: dict[str, np.ndarray]) -> None:
         """Give the other callbacks back what they had counted, once the next `fit` has begun."""
@@ -143,8 +140,8 @@ class Checkpoints(keras.callbacks.Callback):
             self._save(epoch + 1)
 
     def _agree(self, due: bool) -> bool:
-        """Whether any worker is to save now, or had a SIGTERM."""
-        flags = np.array([[bool(due), self.signalled]], dtype="float64")
+        """Whether any worker is to save now, or had a signal."""
+        flags = np.array([[bool(due), bool(self.asked.by)]], dtype="float64")
         due, self.terminated = multi_worker.gather(flags, self.model.distribute_strategy).max(axis=0) > 0
         return bool(due or self.terminated)
 
@@ -186,8 +183,8 @@ class Checkpoints(keras.callbacks.Callback):
             self.warned = True
         if self.terminated:
             multi_worker.wait(strategy)  # until the chief has written
-            print(f"stopped by SIGTERM: {said}. The same command goes on from there.")
-            raise SystemExit(TERMINATED)
+            print(f"{self._by()}: {said}. The same command goes on from there.")
+            self.asked.leave()
 
 
 def read_together(

@@ -366,6 +366,20 @@ def test_sigterm_writes_the_state_between_two_steps_and_leaves_with_143(
     assert_same(fit(picture_model, examples, tmp_path, callbacks=[CutAt(99, None)]), whole)
 
 
+def test_ctrl_c_writes_the_state_between_two_steps(picture_model, examples, tmp_path, capsys):
+    class Press(CutAt):
+        def on_train_batch_end(self, batch, logs=None):
+            if (self.here, batch + 1) == (self.epoch, self.calls):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(picture_model, examples, tmp_path, callbacks=[Press(0, 3)], stages=STAGES[:1])
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "stopped by Ctrl-C: state written after epoch 0 and 3 steps" in capsys.readouterr().out
+    assert (tmp_path / "epoch-00000-step-0000003.npz").is_file()
+
+
 def test_outside_the_main_thread_signals_are_left_alone(tmp_path):
     staged, before = StagedUnfreezing(STAGES, ()), signal.getsignal(signal.SIGTERM)
     seen = []
