@@ -253,12 +253,13 @@ def _check_same(path: Path, config: dict[str, Any]) -> None:
 def _check_same_data(run: Path, manifest: pd.DataFrame) -> None:
     try:
         with open_regular(run / "manifest.csv") as file:
-            began = pd.read_csv(file, dtype=str, keep_default_na=False)
+            began = atomic.neutral(pd.read_csv(file, dtype=str, keep_default_na=False))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{run / 'manifest.csv'} is damaged ({error}); delete {run} to train anew."
         ) from error
-    now = pd.read_csv(io.StringIO(manifest.to_csv(index=False)), dtype=str, keep_default_na=False)
+    text = io.StringIO(atomic.neutral(manifest).to_csv(index=False))
+    now = pd.read_csv(text, dtype=str, keep_default_na=False)
     if not began.equals(now):
         raise InputError(
             f"--run-dir {run} holds an unfinished run on other data: it began with {len(began)} pictures, "

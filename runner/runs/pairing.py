@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from runner import atomic
 from runner.errors import InputError
 from runner.runs import folder
 from runner.scores import paired
@@ -147,7 +148,7 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A table of a run; raises InputError where it cannot be read or lacks a column of `usecols`."""
     try:
         with folder.open_regular(path) as file:
-            return pd.read_csv(file, **options)
+            return atomic.neutral(pd.read_csv(file, **options))  # as runs of before did not write it
     except (OSError, ValueError) as error:  # ValueError: no CSV, or without a column that is needed
         raise InputError(
             f"{path} cannot be read ({' '.join(str(error).split())}); give another run."

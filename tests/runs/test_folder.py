@@ -126,6 +126,35 @@ def test_pipes_are_not_waited_for(tmp_path):
         pairing.read_csv(tmp_path / "manifest.csv")
 
 
+WORDS = ["=1+1", "+cmd", "-a/1.png", "@SUM(A1)", "\t=1"]
+STAY = ["-1", "+1.5e-3", "-", "+", "a=1", "'=1", "", ".5"]
+
+
+def test_what_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path):
+    table = pd.DataFrame({"path": WORDS + STAY, "number": -1.5, "both": [*range(12), "=x"]})
+    table["label"] = pd.Categorical(WORDS + STAY)
+    table["text"] = table["path"].astype("string")
+    atomic.write_csv(tmp_path / "t.csv", table)
+    read = pd.read_csv(tmp_path / "t.csv", dtype=str, keep_default_na=False)
+    for name in ("path", "label", "text"):
+        assert read[name].tolist() == [f"'{one}" for one in WORDS] + STAY
+    assert set(read["number"]) == {"-1.5"} and read["both"].tolist()[-2:] == ["11", "'=x"]
+    assert table["path"].tolist() == WORDS + STAY  # as it was
+    assert atomic.neutral(read.drop(columns="number")).equals(read.drop(columns="number"))
+    plain = pd.DataFrame({"path": STAY})
+    assert atomic.neutral(plain) is plain
+    # A run goes on with such names, also one that began before they were written so.
+    manifest = pd.DataFrame(
+        {"path": ["=1+1", "b"], "label": pd.Categorical(["-x", "-1"]), "sha256": ["a", "b"]}
+    )
+    assert not folder.begin(tmp_path / "run", {}, manifest)
+    assert folder.begin(tmp_path / "run", {}, manifest)
+    manifest.iloc[:1].to_csv(tmp_path / "run" / "manifest.csv", index=False)
+    assert folder.begin(tmp_path / "run", {}, manifest.iloc[:1])
+    with pytest.raises(InputError, match="on other data"):
+        folder.begin(tmp_path / "run", {}, manifest)
+
+
 def test_two_at_once_get_a_folder_each(tmp_path):
     names = [folder.make_unused(tmp_path / "deep" / "photos").name for _ in range(3)]
     assert names == ["photos", "photos-2", "photos-3"]
