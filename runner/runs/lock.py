@@ -50,6 +50,9 @@ def take(run: Path) -> bool:
                 file.close()
                 MADE.pop(key, None)
                 return False
+            except OSError:  # a disk that knows no locks, as some networks': as on Windows
+                LOCKS[key] = file
+                return True
             # Who held it before may have removed the file since it was opened here.
             if os.path.samestat(os.fstat(descriptor), os.lstat(run / LOCK)):
                 LOCKS[key] = file

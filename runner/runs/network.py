@@ -5,8 +5,8 @@ from pathlib import Path
 
 import keras
 
-from runner import atomic
 from runner.errors import InputError
+from runner.networks import pretrained
 
 
 def load(run: Path) -> keras.Model:
@@ -17,7 +17,7 @@ def load(run: Path) -> keras.Model:
     """
     path = run / "model.keras"
     try:
-        atomic.check_archive(path)
+        pretrained.check_size(path)
         with warnings.catch_warnings():  # of Keras about what it skips in a file that does not fit
             warnings.simplefilter("ignore")
             model = keras.models.load_model(path, compile=False)

@@ -116,7 +116,10 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
     """
     chosen = strategy.choose(config.machine.strategy)
     with multi_worker.only_chief_prints(chosen):
-        run = Run(config, package or "", chosen)
+        try:
+            run = Run(config, package or "", chosen)
+        except OSError as error:
+            raise InputError(f"there is no folder for the run: {errors.in_words(error)}.") from error
         try:
             with interrupts.heard():
                 yield run

@@ -5,6 +5,7 @@ import os
 import sys
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -77,6 +78,23 @@ def test_an_archive_that_unpacks_to_far_more_is_not_unpacked(tmp_path, saved):
     assert "would unpack to 314," in refused(tmp_path, path.read_bytes())
     with pytest.raises(InputError, match="does not hold the weights"):
         backbones.build("MobileNet-0.25", 32, path)
+
+
+def test_nor_is_an_array_that_was_packed(tmp_path, saved):
+    (tmp_path / "model.keras").write_bytes(saved)
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (tmp_path / "large.weights.h5").write_bytes(members["model.weights.h5"])
+    with h5py.File(tmp_path / "large.weights.h5", "a") as file:  # chunks that nothing was written to
+        file.create_dataset("more", (2**30,), "float32", chunks=(2**20,), compression="gzip")
+    members["model.weights.h5"] = (tmp_path / "large.weights.h5").read_bytes()
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "would unpack to 4,294," in refused(tmp_path, (tmp_path / "other.keras").read_bytes())
+    for name in ("other.keras", "large.weights.h5"):
+        with pytest.raises(InputError, match="does not hold the weights .*would unpack to"):
+            backbones.build("MobileNet-0.25", 32, tmp_path / name)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
