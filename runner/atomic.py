@@ -2,13 +2,66 @@
 
 import json
 import os
+import re
+import stat
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.errors import InputError
+
 if TYPE_CHECKING:
     import pandas as pd
+
+LONGEST_NAME, LONGEST_PATH = 255, 4096
+"""Bytes that file systems allow."""
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+UNPACKED, EXPANSION = 2**28, 10
+"""Bytes that an archive may unpack to, and how many more for each that it has: weights hardly pack at all."""
+WITHIN = 128
+"""Bytes of a path that are kept for what is written below a folder."""
+
+
+def place(text: str | Path, flag: str) -> Path:
+    """The path that is to be written, with ~ for the home folder; InputError for one that no system has, or
+    whose name cannot be written down.
+
+    flag: what the path was given by, for the message, such as "--run-dir".
+    """
+    path = Path(os.path.expanduser(text))
+    shown = str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    try:
+        names = [name.encode("utf-8") for name in path.parts]
+    except UnicodeEncodeError:
+        raise InputError(f"{flag} {shown} is no UTF-8; give a name that is.") from None
+    if b"\0" in b"".join(names):
+        raise InputError(f"{flag} {shown} has a character of number 0; give a name without.")
+    longest = max(map(len, names), default=0)
+    if longest > LONGEST_NAME:
+        raise InputError(
+            f"{flag} {shown} has a part of {longest} bytes; give names of at most {LONGEST_NAME} bytes."
+        )
+    if len(os.fsencode(path.absolute())) > LONGEST_PATH - WITHIN:
+        raise InputError(
+            f"{flag} {shown} is a path of more than {LONGEST_PATH - WITHIN} bytes; give another."
+        )
+    return path
+
+
+def check_archive(path: str | Path) -> None:
+    """Raise ValueError for a zip file (.npz, .keras) that would unpack to far more than it takes, and for
+    what is no regular file, such as a pipe. zipfile's own errors for what is no zip file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no regular file")
+    size = os.path.getsize(path)
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > UNPACKED + EXPANSION * size:
+        raise ValueError(f"its {size:,} bytes would unpack to {unpacked:,}")
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> Path:
@@ -39,8 +92,35 @@ def write_json(path: Path, record: Any) -> Path:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> Path:
-    """Write a pandas DataFrame without its index."""
+    """Write a pandas DataFrame without its index, its words as `neutral` has them."""
+    table = neutral(table)
     return write(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
+def neutral(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with an apostrophe before words that a spreadsheet would run: those that begin with = + - @
+    or a tab. Numbers, a sign alone, and words that have it already stay as they are. A carriage return, which
+    would begin a new row, becomes the two characters \\r.
+
+    Names of files and classes are a stranger's words, and a spreadsheet takes "=..." for a formula.
+    """
+    changed = {}
+    for name, column in table.items():
+        if column.dtype.kind != "O":  # of words in any form, or of several kinds
+            continue
+        words = column.cat.categories if str(column.dtype) == "category" else column
+        if any(one is not _neutral(one) for one in words):
+            changed[name] = column.astype(object).map(_neutral)
+    return table.assign(**changed) if changed else table
+
+
+def _neutral(value: Any) -> Any:
+    """The value itself, or where it is a word that a spreadsheet would run another word."""
+    if not isinstance(value, str) or len(value) < 2:
+        return value
+    if "\r" in value:
+        value = value.replace("\r", "\\r")
+    return f"'{value}" if value[0] in "=+-@\t" and not NUMBER.fullmatch(value) else value
 
 
 def _finite(value: Any) -> Any:

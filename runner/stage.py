@@ -82,7 +82,10 @@ class Stage:
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
-    """Raise InputError unless there is at least one stage and no two share a name."""
+    """Raise InputError unless there is at least one stage, all are stages, and no two share a name."""
+    strange = [one for one in stages if not isinstance(one, Stage)]
+    if strange:
+        raise InputError(f"stages holds {str(strange[0])[:40]!r}, which is no Stage; give a tuple of stages.")
     names = [stage.name for stage in stages]
     if not names:
         raise InputError("no stages were given; give at least one, for example Stage('head', train='head').")

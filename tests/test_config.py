@@ -204,3 +204,8 @@ def test_help_of_a_template_answers_without_tensorflow(name):
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "--image-size" in answer.stdout, answer.stderr
     assert "CODE 0 False False" in answer.stdout
+
+
+def test_what_is_no_stage_is_named():
+    with pytest.raises(InputError, match="stages holds 'x', which is no Stage"):
+        stage.check_stages("x")

@@ -1,5 +1,6 @@
 """Weights for a backbone: what the word in a Config means, and loading them."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,8 +9,9 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from runner import atomic
 from runner.errors import InputError, suggest
 from runner.networks.families import (
     FAMILIES,
@@ -41,6 +43,13 @@ def resolve(weights: str | Path, family: Family, width: float) -> str | Path:
             )
         return "imagenet"
     path = Path(os.path.expanduser(text))
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long, or holds what no name can
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"weights={text[:80]!r} is no path ({reason}). {_other_choices()}") from None
     if (CHECKPOINTS / text / "card.json").is_file():
         path = CHECKPOINTS / text
     if path.is_dir():
@@ -178,6 +187,7 @@ def _load_file(backbone, path: Path, plain: Callable) -> None:
     import h5py
 
     try:
+        check_size(path)
         if path.suffix == ".keras":
             _check_layers(backbone, path)
             backbone.load_weights(path)
@@ -198,6 +208,29 @@ def _load_file(backbone, path: Path, plain: Callable) -> None:
             f"{path} does not hold the weights of {backbone.name} ({_holds(path)}): give the backbone "
             "that fits the file, or other weights."
         ) from error
+
+
+def check_size(path: Path) -> None:
+    """Raise ValueError for a .keras or .h5 file that would take far more memory than it has bytes.
+
+    Others errors, of zipfile and h5py, for what is no such file.
+    """
+    import h5py
+
+    with contextlib.ExitStack() as within:
+        weights: Any = path
+        if path.suffix == ".keras":
+            atomic.check_archive(path)
+            weights = within.enter_context(zipfile.ZipFile(path)).open("model.weights.h5")
+        file, total = within.enter_context(h5py.File(weights)), 0
+
+        def add(name: str, item: Any) -> None:
+            nonlocal total
+            total += item.nbytes if isinstance(item, h5py.Dataset) else 0
+
+        file.visititems(add)
+    if total > atomic.UNPACKED + atomic.EXPANSION * os.path.getsize(path):
+        raise ValueError(f"its {os.path.getsize(path):,} bytes would unpack to {total:,}")
 
 
 def _check_layers(backbone, path: Path) -> None:
@@ -222,6 +255,7 @@ def _holds(path: Path) -> str:
             counts.append(item.size)
 
     try:
+        check_size(path)
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 layers = json.loads(archive.read("config.json"))["config"]["layers"]

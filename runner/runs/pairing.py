@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from runner import atomic
 from runner.errors import InputError
+from runner.runs import folder
 from runner.scores import paired
 
 WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP"}
@@ -145,7 +147,8 @@ def _of_boxes(first: Path, second: Path, both: pd.DataFrame) -> Paired | str:
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A table of a run; raises InputError where it cannot be read or lacks a column of `usecols`."""
     try:
-        return pd.read_csv(path, **options)
+        with folder.open_regular(path) as file:
+            return atomic.neutral(pd.read_csv(file, **options))  # as runs of before did not write it
     except (OSError, ValueError) as error:  # ValueError: no CSV, or without a column that is needed
         raise InputError(
             f"{path} cannot be read ({' '.join(str(error).split())}); give another run."

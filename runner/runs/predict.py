@@ -48,7 +48,7 @@ class Result:
 
 def check(output: str | Path, batch_size: int) -> Path:
     """The file to write; raises InputError where it is there already, or no folder for it."""
-    output = Path(os.path.expanduser(output))
+    output = atomic.place(output, "--output")
     if output.exists():
         raise InputError(f"--output {output} exists; give another name, or move it away.")
     if not output.absolute().parent.is_dir():
@@ -101,7 +101,8 @@ def _write(path: Path, tables: Iterable[pd.DataFrame], result: Result) -> None:
     """Append the tables to one CSV file, in the six digits that it always had, and count what is in them."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         for number, table in enumerate(_whole(tables)):
-            table.to_csv(file, index=False, header=number == 0, float_format="%.6g", lineterminator="\r\n")
+            written = atomic.neutral(table)
+            written.to_csv(file, index=False, header=number == 0, float_format="%.6g", lineterminator="\r\n")
             _count(table, result)
 
 

@@ -5,7 +5,7 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import flags, quiet
+from runner import fields, flags, quiet
 
 from .config import Config
 
@@ -14,7 +14,7 @@ if __name__ == "__main__":
     # at once.
     with flags.exit_on_input_error():
         CONFIG = flags.parse(Config)
-    quiet.import_tensorflow()
+        quiet.import_tensorflow()
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -134,12 +134,14 @@ def predict(
     """
     network, config = export.load(Path(run))
     classes, _ = new_pictures.classes_of(run)
-    least = config["shown_score"] if least_score is None else least_score
+    known = {name: config[name] for name in ("shown_score", "overlap") if name in config}
+    kept = fields.from_dict(known, Config, str(run))  # checked as those of a training are
+    least = kept.shown_score if least_score is None else least_score
     for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
         found = None
         if len(batch.pictures):
             output = network.predict_on_batch(batch.pictures)
-            parts = method.decode(output, least_score=least, iou=config["overlap"])
+            parts = method.decode(output, least_score=least, iou=kept.overlap)
             found = tuple(part.numpy() for part in parts)
         yield answers.boxes(batch, found, classes, config, folder)
 
@@ -164,6 +166,7 @@ def main(config: Config) -> Path:
 def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
+    run.save_network(networks["staged"], lambda network: any_size.build(network, config.resize))
     validation = judge(config, networks, examples.val, classes)
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
@@ -173,13 +176,11 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     staged, test = tested["staged"], metrics.pop("staged")
     run.save(
         examples,
-        networks["staged"],
         fits,
         comparison=comparison,
         per_class=staged.per_class,
         predictions=staged.detections,
         truth=staged.truth,
-        finish=lambda network: any_size.build(network, config.resize),
     )
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
     run.report(

@@ -188,7 +188,7 @@ def test_runs_that_are_not_alike_are_refused(tmp_path, answers):
         ([one, other], "runs of one template"),
         ([one, score], "judged by accuracy, .* by mean IoU"),
         ([one, unfinished], "not complete"),
-        ([one, damaged], "metrics.json cannot be read"),
+        ([one, damaged], "metrics.json is damaged"),
         ([one, empty], "comparison.csv cannot be read"),
         ([one], "two or more"),
         ([one, one], "1 different"),
@@ -226,3 +226,34 @@ def test_comparing_needs_no_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout == "False False\n"
+
+
+JUNK = ("", "\0", "{", "[]", "3", "null", "a,b\n1,2\n", "method,test_accuracy\nstaged,high\n", '"x"')
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.json", "environment.json", "comparison.csv"])
+def test_tables_and_records_of_another_shape_are_one_line(tmp_path, answers, file):
+    package = "templates.image_classification"
+    one, other = (make(tmp_path / str(n), answers[n], template=package) for n in range(2))
+    whole = (other / file).read_text()
+    changed = [*JUNK]
+    if file.endswith(".json"):
+        record = json.loads(whole)
+        strange = (None, 3, "x", [[]], {"a": []})
+        changed += [json.dumps(record | {name: junk}) for name in record for junk in strange]
+    for text in changed:
+        (other / file).write_text(text)
+        try:
+            compare.compare(compare.read_all([one, other]))
+        except InputError as error:
+            assert "\n" not in str(error)
+    (other / file).write_text(whole)
+    for name in ("manifest.csv", "predictions.csv"):
+        whole = (other / name).read_text()
+        for text in JUNK:
+            (other / name).write_text(text)
+            try:
+                compare.compare(compare.read_all([one, other]))
+            except InputError as error:
+                assert "\n" not in str(error)
+        (other / name).write_text(whole)
