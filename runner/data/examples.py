@@ -271,7 +271,7 @@ def divide(
     if labels_per_class is not None:
         given = _thin(divided, labels_per_class, seed)
     if train_examples is not None:
-        given = _fewer(divided, train_examples, seed, unit)
+        given = _fewer(divided, train_examples, seed, unit, amounts)
     return given
 
 
@@ -361,10 +361,13 @@ def _thin(manifest: pd.DataFrame, labels_per_class: int, seed: int) -> np.ndarra
     return thinned
 
 
-def _fewer(manifest: pd.DataFrame, train_examples: int, seed: int, unit: str) -> np.ndarray:
+def _fewer(
+    manifest: pd.DataFrame, train_examples: int, seed: int, unit: str, amounts: np.ndarray | None = None
+) -> np.ndarray:
     """Return the splits with all but `train_examples` of train, and as many of val, set to "unused".
 
-    Nested: with the same seed, what is chosen for 5 is chosen for 10.
+    Nested: with the same seed, what is chosen for 5 is chosen for 10, but for one that is chosen where all
+    others would have nothing.
     """
     fewer = manifest["split"].to_numpy(dtype=object, copy=True)
     available = int((fewer == "train").sum())
@@ -375,5 +378,8 @@ def _fewer(manifest: pd.DataFrame, train_examples: int, seed: int, unit: str) ->
         )
     for stream, split in enumerate(("train", "val")):
         rows = np.random.RandomState([seed, stream]).permutation(np.flatnonzero(fewer == split))
+        having = np.flatnonzero(amounts[rows].sum(axis=1) > 0) if amounts is not None else []
+        if len(having) and having[0] >= train_examples:
+            rows = np.concatenate([rows[having[:1]], np.delete(rows, having[0])])
         fewer[rows[train_examples:]] = "unused"
     return fewer

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -373,3 +374,12 @@ def test_mistakes_are_found_before_anything_is_written(domains):
     with pytest.raises(InputError, match="only in the source: standing; only in the target: upright"):
         train.main(small_config(domains))
     assert not (domains / "run").exists()
+
+
+def test_a_choice_without_validation_pictures_is_refused_before_training():
+    def domain(pictures):
+        return SimpleNamespace(val=tf.data.Dataset.range(pictures))
+
+    choice.check(SimpleNamespace(source=domain(2), target=domain(2)))
+    with pytest.raises(InputError, match="a target with 1 validation picture; two are needed"):
+        choice.check(SimpleNamespace(source=domain(2), target=domain(1)))

@@ -168,6 +168,8 @@ def main(config: Config) -> Path:
 def judge_and_report(run: runs.Run, domains: Domains, networks: dict, fits: dict, blocks: Any) -> None:
     """Choose a method without a target label, judge all once on the test, and write what the run leaves."""
     config, classes = run.config, domains.classes
+    # Whatever the choice meets, there is a network; what is chosen takes its place.
+    run.save_network(networks["source only"], lambda network: any_size.build(network, config.resize))
     unlabelled = choice.compare(config, domains, networks, fits)
     pick = choice.chosen(unlabelled, config.choose_by)
     run.save_network(networks[pick], lambda network: any_size.build(network, config.resize))

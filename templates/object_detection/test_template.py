@@ -118,6 +118,11 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, pictures):
         train.main(small_config(tmp_path, pictures, stages=(Stage("all", train="all"),)))
     with pytest.raises(InputError, match="give a COCO file"):
         train.main(small_config(tmp_path, tmp_path / "nowhere"))
+    record = json.loads((pictures / "annotations.json").read_text())
+    record["annotations"] = [box for box in record["annotations"] if box["image_id"] < 2]
+    (pictures / "annotations.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="a val split of 3 pictures without boxes; .* val 0 of 3, test 1"):
+        train.main(small_config(tmp_path, pictures))
     assert not (tmp_path / "run").exists()
 
 

@@ -113,3 +113,20 @@ def test_no_label_is_no_category_and_an_empty_cell(tmp_path):
     again = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
     assert again["label"].tolist() == ["sick", "", "sick", "well"]
     assert table["label"].cat.codes.tolist() == [0, -1, 0, 1]
+
+
+def test_few_examples_have_something_in_each_split_where_any_has():
+    manifest = pd.DataFrame({"path": "", "split": ["train"] * 30 + ["val"] * 30 + ["test"] * 30})
+    manifest["group"], manifest["sha256"] = "", [str(row) for row in range(90)]
+    manifest["label"] = examples.labels_of([""] * 90, ["a"])
+    amounts = np.zeros((90, 1), np.int64)
+    amounts[[7, 40, 80]] = 1
+    for seed in range(3):
+        options = dict(seed=seed, train_examples=2)
+        split = examples.divide(manifest, examples.rarest(amounts), amounts=amounts, **options)
+        before = examples.divide(manifest, examples.rarest(amounts), **options)
+        assert split[7] == "train" and split[40] == "val" and (split == "unused").sum() == 56
+        assert (split == before).sum() >= 86  # one chosen instead of another
+        options = dict(seed=seed, train_examples=30)
+        every = examples.divide(manifest, examples.rarest(amounts), amounts=amounts, **options)
+        assert every.tolist() == manifest["split"].tolist()
