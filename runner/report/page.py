@@ -55,7 +55,7 @@ class Shown:
     stages: Sequence[Stage] = ()
     """The schedule, in order."""
     history: pd.DataFrame | None = None
-    """Columns epoch (from 1), stage, loss, accuracy, val_loss, val_accuracy, handed_on; others are ignored."""
+    """Columns epoch (from 1), stage, loss, accuracy, val_loss, val_accuracy, handed_on and others."""
     ledger: pd.DataFrame | None = None
     """Columns stage, block, variables, to_train, moved, relative_change, statistics_moved."""
     comparison: pd.DataFrame | None = None
