@@ -37,10 +37,11 @@ class Data:
     "unused" = left out by labels_per_class, "skipped" = not readable), label (a Categorical whose categories
     are the classes, so that `.cat.codes` are the labels of the elements; no category, which a CSV file has as
     "", for an example without a label, with boxes or with a mask), group ("" = on its own), subgroup ("" =
-    none; what is compared at the end, such as a kind of camera), sha256 (of the content, hex; "" when
-    skipped), and what the kind of example adds. Pictures: the hash is of the decoded pixels before resizing;
-    width and height (pixels, upright, before resizing), format ("JPEG", ...), gray and turned (bool; turned
-    upright as EXIF says), of a skipped one 0, "" and False.
+    none; what is compared at the end, such as a kind of camera), where the source has it weight (float, how
+    much the example counts in training), sha256 (of the content, hex; "" when skipped), and what the kind of
+    example adds. Pictures: the hash is of the decoded pixels before resizing; width and height (pixels,
+    upright, before resizing), format ("JPEG", ...), gray and turned (bool; turned upright as EXIF says), of a
+    skipped one 0, "" and False.
     problems: DataFrame with columns path ("" for the whole set), kind, message; kinds: "unreadable"
     (skipped), "converted" (read with some loss), "duplicate" (identical content in two splits that the
     source gave; kept), "near-duplicate" (nearly the same in two splits, or so many that a film is likely),
@@ -80,7 +81,7 @@ class Data:
         if "weight" not in self.manifest:
             return words
         low, high = self.manifest["weight"].min(), self.manifest["weight"].max()
-        return f"{words}; each counts by its weight ({low:g} to {high:g})"
+        return f"{words}; weights in training: {low:g} to {high:g}"
 
 
 def check_parts(data: Data, wanted: Sequence[str] = USED) -> None:

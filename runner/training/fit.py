@@ -99,8 +99,7 @@ def fit_stages(
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
     # quarters of an epoch of 200 small pictures. The epochs stay what they were, also the last small batch.
     for given in (train, validation) if pixels.guarded(model) else ():
-        if given.named().element_spec["input"].dtype.is_floating:
-            pixels.check(next(iter(given.named()))["input"])
+        _check_pixels(given)
     steps = train.steps
     made = steps if isinstance(train, SplitBatches) else int(train.named().cardinality())
     if steps > 0 and made >= 0 and made != steps:
@@ -184,6 +183,14 @@ def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -
         multi_worker.distribute(validation.epoch(), model.distribute_strategy), verbose=0, return_dict=True
     )
     return staged.value({f"val_{name}": value for name, value in logs.items()})
+
+
+def _check_pixels(batches: Batches) -> None:
+    """Raise InputError where the first batch has pictures that were scaled."""
+    spec = batches.examples if isinstance(batches, SplitBatches) else batches.named()
+    if any(one.dtype.is_floating for one in tf.nest.flatten(spec.element_spec["input"])):
+        for one in tf.nest.flatten(next(iter(batches.named()))["input"]):
+            pixels.check(one)
 
 
 def _check_place(augment_on: str, train: Batches, model: keras.Model) -> None:

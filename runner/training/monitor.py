@@ -53,7 +53,7 @@ def _directions(model: keras.Model) -> Iterator[tuple[str, str | None]]:
             continue  # Keras says so itself
         if not isinstance(metric, keras.metrics.Metric):
             metric = keras.metrics.MeanMetricWrapper(metric)
-            name = getattr(one, "__name__", metric.name)
+            name = getattr(one, "name", None) or getattr(one, "__name__", metric.name)
         else:
             name = metric.name
         yield (one if isinstance(one, str) else name), getattr(metric, "_direction", None)

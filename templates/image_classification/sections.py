@@ -24,8 +24,15 @@ def question(config: Config, examples: Data) -> str:
     return (
         f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, tell the "
         f"{len(examples.classes)} classes of {Path(config.data).name} apart after training on {few} labelled "
-        "pictures per class, and what does each way of using it bring?"
+        f"pictures per class, and what does each way of using it bring?{weighed(config, examples)}"
     )
+
+
+def weighed(config: Config, examples: Data) -> str:
+    """What a picture counts in the loss, in words; "" where all count alike."""
+    found = ["by its weight"] if "weight" in examples.manifest else []
+    found += ["so that all classes count alike"] if config.class_weight == "balanced" else []
+    return f" In the loss a picture counts {' and '.join(found)}." if found else ""
 
 
 def sections(
@@ -72,7 +79,8 @@ def card(config: Config, examples: Data) -> cards.Task:
     return cards.Task(
         title=Path(config.data).name,
         what="A classifier of pictures into",
-        prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side",
+        prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side"
+        + weighed(config, examples).replace(" In", "; in").rstrip("."),
         takes="RGB pictures (batch, height, width, 3) of any size, pixels of 0..255, not scaled",
         gives=f"float32 logits (batch, {len(examples.classes)})",
         meant="Meant for pictures like those it was trained on. It answers one of its classes for any "

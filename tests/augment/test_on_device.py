@@ -79,12 +79,9 @@ def test_the_device_trains_on_the_views_that_the_input_would_make(examples, repl
 
 def test_the_device_weighs_examples_as_the_input_does(examples):
     weights = np.linspace(0, 9, 20).astype("float32")
-    (_, fitted), (_, expected), (_, plain) = (
-        fit(examples, place, weights=given)
-        for place, given in (("device", weights), ("input", weights), ("input", None))
-    )
+    (_, fitted), (_, expected) = (fit(examples, place, weights=weights) for place in ("device", "input"))
     np.testing.assert_allclose(fitted.history["loss"], expected.history["loss"], rtol=1e-5)
-    assert fitted.history["loss"][0] > 2 * plain.history["loss"][0]
+    assert fitted.history["loss"][0] > 2 * np.log(3)  # of an untrained network, at a mean weight of 4.5
 
 
 def test_the_device_trains_with_what_the_model_was_compiled_with(examples):

@@ -545,7 +545,7 @@ def test_split_and_group_columns_are_respected(table):
 def test_a_weight_column_says_how_much_each_example_counts(table):
     loaded = load(table("path,label,weight", *rows(lambda name, i: f",{i / 2}")), 8)
     assert loaded.manifest["weight"].tolist() == [i / 2 for _ in "ab" for i in range(8)]
-    assert loaded.in_words().endswith("; each counts by its weight (0 to 3.5)")
+    assert loaded.in_words().endswith("; weights in training: 0 to 3.5")
     assert "weight" not in load(table("path,label", *rows()), 8).manifest
     for cell in ("-1", "much", "", "nan", "inf"):
         body = rows(lambda name, i, cell=cell: f",{cell if name == 'a' and i == 3 else 1}")

@@ -25,6 +25,7 @@ METRICS = [
     keras.metrics.MeanIoU(2, name="mean_io_u"),
     keras.metrics.KLDivergence(name="apart"),
     keras.metrics.FalsePositives(name="wrong"),
+    keras.losses.Huber(name="far"),
     dice,
 ]
 
@@ -48,6 +49,7 @@ def compiled(small_model, metrics=METRICS):
         ("val_mean_io_u", -1),
         ("val_apart", 1),
         ("val_mse", 1),
+        ("val_far", 1),
         ("val_mask_auc_1", -1),  # of an output called "mask"
         ("val_my_iou", -1),  # of a function
     ],

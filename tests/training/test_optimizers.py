@@ -68,8 +68,8 @@ def by_name(model):
     "optimizer",
     [
         without_decay,
-        by_name,
-        lambda model: Slow(0.01, times=50.0),
+        pytest.param(by_name, marks=pytest.mark.slow),
+        pytest.param(lambda model: Slow(0.01, times=50.0), marks=pytest.mark.slow),
         lambda model: keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9),
         lambda model: keras.optimizers.LossScaleOptimizer(without_decay(model), initial_scale=4.0),
     ],
