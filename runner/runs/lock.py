@@ -22,8 +22,11 @@ LOCKS: dict[Path, IO] = {}
 """The lock files that this process holds open, by folder."""
 MADE: dict[Path, list[Path]] = {}
 """The folders that this process made for a run, the innermost first, by folder of the run."""
-HALF = re.compile(r"\.(\w+)-\w{8}\.(keras|html|json|csv|md|npz)")
-"""What a file of a run is called while it is written (`runner.atomic`)."""
+HALF = re.compile(
+    r"\.(config|environment|manifest|problems|ledger|history|comparison|per_class|predictions|test_readings"
+    r"|metrics|model|MODEL_CARD|report|reference|truth|groups)-[a-z0-9_]{8}\.(keras|html|json|csv|md|npz)"
+)
+"""What a file of a run is called while it is written (`runner.atomic`); others are nobody's to remove."""
 
 
 def take(run: Path) -> bool:

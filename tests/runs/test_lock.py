@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import atomic
 from runner.errors import InputError
 from runner.runs import folder, lock
 
@@ -73,6 +74,15 @@ def test_what_a_killed_process_left_in_complete_runs_goes_with_the_next_start(tm
     with pytest.raises(InputError, match="this run is complete"):
         folder.choose(str(complete(Path("elsewhere"))), "t", {})
     assert sorted(os.listdir("elsewhere")) == [".mine.html", "config.json", "metrics.json"]
+
+
+def test_every_file_of_a_run_is_known_while_it_is_written_and_no_other(tmp_path):
+    for name in folder.FILES | {"reference.npz", "truth.csv", "groups.csv"}:
+        seen: list[Path] = []
+        atomic.write(tmp_path / name, seen.append)
+        assert lock.HALF.fullmatch(seen[0].name) and not lock.HALF.fullmatch(name)
+    for name in (".notes-20241231.md", ".model.keras", "model-abcdefgh.keras", ".report-abc.html", ".lock"):
+        assert not lock.HALF.fullmatch(name)
 
 
 def test_a_complete_run_that_another_process_is_at_is_left_alone(tmp_path):
