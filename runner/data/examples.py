@@ -42,12 +42,14 @@ class Data:
     width and height (pixels, upright, before resizing), format ("JPEG", ...), gray and turned (bool; turned
     upright as EXIF says), of a skipped one 0, "" and False.
     problems: DataFrame with columns path ("" for the whole set), kind, message; kinds: "unreadable"
-    (skipped), "converted" (read with some loss), "duplicate" (identical content in two splits that the
-    source gave; kept), "near-duplicate" (nearly the same in two splits, or so many that a film is likely),
-    "label" (the same content with two labels, or two class names that look like one), "missing" (a class
-    without example in val or test), "tiny" and "imbalance" (few examples), "give-away" (size, shape, gray or
-    file format that tells the class), "orientation" (probably on its side), "unlabelled" (a TFDS split
-    without labels); `checks` of this wing and of the kind have the rules. Targets have kinds of their own.
+    (skipped), "converted" (read with some loss), "blank" (of one colour, or nearly black), "duplicate"
+    (identical content in two splits that the source gave; kept), "near-duplicate" (nearly the same in two
+    splits, or so many that a film is likely), "label" (the same content with two labels, two class names that
+    look like one, or one that stands for a missing value), "missing" (a class without example in val or test,
+    and what a list names that is not there, or is there unnamed), "tiny" and "imbalance" (few examples),
+    "give-away" (size, shape, gray or file format that tells the class), "orientation" (probably on its side),
+    "unlabelled" (a TFDS split without labels); `checks` of this wing and of the kind have the rules. Targets
+    have kinds of their own.
     near_duplicates: DataFrame as in `pairs`, first and second are ids, what is a problem first.
     odd: id -> what the report shows of the first near-duplicate pairs and of other odd examples, such as
     uint8 (image_size, image_size, 3). They may be of test: not for training or choosing.
@@ -213,6 +215,7 @@ def divide(
     test_fraction: float = 0.25,
     labels_per_class: int | None = None,
     train_examples: int | None = None,
+    amounts: np.ndarray | None = None,
     unit: str = "examples",
 ) -> np.ndarray:
     """Return the split of each row: as given, with what is missing carved out of train, then thinned.
@@ -225,6 +228,8 @@ def divide(
     labels_per_class: train on so many examples per class, and validate on at most as many (who has few labels
         has no large validation set either); the choice is nested for one seed; the rest is "unused".
     train_examples: the same for all classes together.
+    amounts: None, or int64 (rows, classes), how many boxes or pixels of each class: each class then stands in
+        every split that is carved, where three units have something of it (`splits.reach`).
     test_fraction: 1, with a val_fraction of 0, is for a finished network: nothing is trained on. Of a source
         with a test split that is the test, and all else "unused"; of any other all is.
     unit: the word for examples, in the plural, for messages.
@@ -235,7 +240,7 @@ def divide(
     if test_fraction == 1:
         return _all_to_test(manifest, unit)
     clusters = np.full(len(manifest), -1) if clusters is None else clusters
-    given = _carved(manifest, labels, clusters, seed, {"test": test_fraction, "val": val_fraction})
+    given = _carved(manifest, labels, clusters, seed, {"test": test_fraction, "val": val_fraction}, amounts)
     divided = manifest.assign(split=given)
     _check_groups(divided)
     if manifest["label"].notna().any():
@@ -243,8 +248,27 @@ def divide(
     if labels_per_class is not None:
         given = _thin(divided, labels_per_class, seed)
     if train_examples is not None:
-        given = _fewer(divided, train_examples, seed, unit)
+        given = _fewer(divided, train_examples, seed, unit, amounts)
     return given
+
+
+def check_amounts(
+    manifest: pd.DataFrame, amounts: np.ndarray, shown: str, what: str, unit: str = "examples"
+) -> None:
+    """Raise InputError for a split of a manifest in which nothing is to be learned or found.
+
+    amounts: int64 (rows, classes), how many boxes or pixels; shown: the source in words; what: what the
+    amounts count, in the plural; unit: the word for examples.
+    """
+    some = amounts.sum(axis=1) > 0
+    for split in USED:
+        rows = (manifest["split"] == split).to_numpy()
+        if rows.any() and not some[rows].any():
+            raise InputError(
+                f"Received data={shown}, whose {split} split has {rows.sum()} {unit} and no {what} in any "
+                f"({some.sum()} of all {len(some)} have some, and a split needs one); label more, or, "
+                "where the data brings this split, leave it out to have one carved out of train."
+            )
 
 
 def _all_to_test(manifest: pd.DataFrame, unit: str) -> np.ndarray:
@@ -266,6 +290,7 @@ def _carved(
     clusters: np.ndarray,
     seed: int,
     fractions: dict[str, float],
+    amounts: np.ndarray | None,
 ) -> np.ndarray:
     usable = (manifest["sha256"] != "").to_numpy()
     given = np.where(manifest["split"] == "", "train", manifest["split"]).astype(object)
@@ -279,6 +304,8 @@ def _carved(
         similar[splits.too_large(splits.units(group, sha256, similar))] = ""
         together = splits.units(group, sha256, similar)
         given[rows] = splits.carve(labels[rows], together, fractions, seed)
+        if amounts is not None:
+            given[rows] = splits.reach(given[rows], together, amounts[rows] > 0)
     for split in USED:
         if split not in set(given):
             raise InputError(
@@ -331,10 +358,13 @@ def _thin(manifest: pd.DataFrame, labels_per_class: int, seed: int) -> np.ndarra
     return thinned
 
 
-def _fewer(manifest: pd.DataFrame, train_examples: int, seed: int, unit: str) -> np.ndarray:
+def _fewer(
+    manifest: pd.DataFrame, train_examples: int, seed: int, unit: str, amounts: np.ndarray | None = None
+) -> np.ndarray:
     """Return the splits with all but `train_examples` of train, and as many of val, set to "unused".
 
-    Nested: with the same seed, what is chosen for 5 is chosen for 10.
+    Nested: with the same seed, what is chosen for 5 is chosen for 10. Where none of those chosen has
+    an amount of anything, the next that has some takes the place of the last.
     """
     fewer = manifest["split"].to_numpy(dtype=object, copy=True)
     available = int((fewer == "train").sum())
@@ -345,5 +375,9 @@ def _fewer(manifest: pd.DataFrame, train_examples: int, seed: int, unit: str) ->
         )
     for stream, split in enumerate(("train", "val")):
         rows = np.random.RandomState([seed, stream]).permutation(np.flatnonzero(fewer == split))
+        some = np.ones(len(rows), bool) if amounts is None else amounts[rows].any(axis=1)
+        if some.any() and not some[:train_examples].any():
+            last, next_one = min(train_examples, len(rows)) - 1, int(some.argmax())
+            rows[[last, next_one]] = rows[[next_one, last]]
         fewer[rows[train_examples:]] = "unused"
     return fewer

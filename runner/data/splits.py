@@ -97,6 +97,36 @@ def carve(
     return dealt
 
 
+def reach(dealt: np.ndarray, together: np.ndarray, shows: np.ndarray) -> np.ndarray:
+    """Return the splits of rows with as few units moved as it takes for each class to stand in every split,
+    where it is in at least as many units as there are splits.
+
+    dealt: names (rows,) as of `carve`; together: as there; shows: bool (rows, classes), what each row has
+    something of. A row dealt by one of its classes says nothing of its others. Where nothing is lacking,
+    nothing moves; nothing moves either where the split that a unit leaves would come to lack a class.
+    """
+    names = sorted(set(dealt))
+    _, first, unit = np.unique(together, return_index=True, return_inverse=True)
+    has = np.zeros((len(first), shows.shape[1]), bool)
+    np.logical_or.at(has, unit, shows)
+    where = np.asarray(dealt)[first]
+    there = has.sum(axis=0)
+    for label in np.argsort(there, kind="stable"):
+        for name in names if there[label] >= len(names) else ():
+            if has[where == name, label].any():
+                continue
+            left = {one: has[where == one].sum(axis=0) for one in names}
+            # In every unit that may go, each class that reaches all splits has another unit left behind.
+            can = [
+                one
+                for one in np.flatnonzero(has[:, label])
+                if (left[where[one]][has[one] & (there >= len(names))] >= 2).all()
+            ]
+            if can:
+                where[max(can, key=lambda one: left[where[one]][label])] = name
+    return where[unit]
+
+
 def few(labels: Sequence[int] | np.ndarray, per_class: int, seed: int = 0) -> np.ndarray:
     """Choose at most `per_class` rows of each class: bool (rows,).
 

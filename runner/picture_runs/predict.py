@@ -21,7 +21,7 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
-from runner.data.source import children, printable
+from runner.data.files import children, printable
 from runner.errors import InputError
 from runner.picture_runs import export
 from runner.pictures import images, square
@@ -94,6 +94,7 @@ def batches(
         try:
             with images.decoded(path) as (picture, note):
                 pixels, size, shown = square.resize(picture, image_size, how), picture.size, None
+                note = "; ".join(filter(None, (note, images.dark(picture))))
                 if side:
                     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
                     shown = np.array(picture)

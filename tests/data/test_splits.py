@@ -103,3 +103,24 @@ def test_few_of_one_class_does_not_depend_on_the_others():
     labels = np.array([0] * 30 + [1] * 30)
     more = np.where(np.arange(60) < 30, 0, 1 + np.arange(60) % 2)
     np.testing.assert_array_equal(splits.few(labels, 4)[:30], splits.few(more, 4)[:30])
+
+
+def test_nothing_moves_where_each_class_reaches_every_split():
+    random = np.random.RandomState(0)
+    dealt = random.choice(["train", "val", "test"], 200)
+    shows = random.rand(200, 4) < 0.4
+    np.testing.assert_array_equal(splits.reach(dealt, alone(200), shows), dealt)
+    np.testing.assert_array_equal(splits.reach(dealt, alone(200), np.zeros((200, 2), bool)), dealt)
+
+
+def test_a_class_that_splits_lack_is_brought_there_by_the_fewest_units():
+    dealt = np.array(["train"] * 8 + ["val", "test"], object)
+    shows = np.zeros((10, 2), bool)
+    shows[:4, 0] = True  # all in train
+    shows[[0, 8], 1] = True  # two can reach two splits alone
+    found = splits.reach(dealt, alone(10), shows)
+    assert (found != dealt).sum() == 2
+    assert {found[row] for row in range(4)} == {"train", "val", "test"}
+    together = np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
+    found = splits.reach(dealt, together, shows)
+    assert found[0] == found[1] and {found[0], found[2], found[3]} == {"train", "val", "test"}
