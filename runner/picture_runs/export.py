@@ -79,7 +79,7 @@ def run(
 
 def load(run_folder: Path) -> tuple[keras.Model, dict]:
     """The model and the config (plain JSON types) of a complete run; InputError where it is none."""
-    config = folder.read_complete(run_folder)
+    run_folder, config = Path(os.path.expanduser(run_folder)), folder.read_complete(run_folder)
     try:
         return keras.models.load_model(run_folder / "model.keras", compile=False), config
     except (OSError, ValueError, TypeError, KeyError) as error:

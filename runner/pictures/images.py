@@ -340,5 +340,7 @@ def _not_a_picture(file: str | Path | bytes) -> str:
     # Telephones write HEIC, and some call it .jpg.
     heic = start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
     if heic or (not isinstance(file, bytes) and Path(file).suffix.lower() in _HEIC_SUFFIXES):
+        if "HEIF" in Image.OPEN:
+            return "a HEIC photo, damaged or of a kind that pillow-heif does not read"
         return "a HEIC photo that cannot be read: `pip install pillow-heif`, or convert it to JPEG"
     return "not a picture, or damaged at its start"
