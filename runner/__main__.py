@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.errors import InputError, suggest
+from runner.errors import InputError, in_words, suggest
 from runner.flags import exit_on_input_error
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -320,8 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.call(options)
     except OSError as error:  # a full disk, a folder of somebody else's
-        reason = " ".join(str(error).split())
-        raise InputError(f"{reason}: make room, or name a place that you may read and write.") from error
+        raise InputError(f"{in_words(error)}, or name another place.") from error
 
 
 if __name__ == "__main__":

@@ -6,7 +6,11 @@ points print that line and exit with code 2 (see `config.run`); in a notebook it
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""What the system calls a disk that takes no more."""
 
 
 class InputError(ValueError):
@@ -23,6 +27,17 @@ class DivergenceError(RuntimeError):
 
 class OutOfMemory(RuntimeError):
     """A training step did not fit into memory; the message says which batch size to try."""
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused and what to do about it, without a full stop: "No space left on device (x):
+    make room".
+    """
+    where = " and ".join(str(one) for one in (error.filename, error.filename2) if one is not None)
+    reason = " ".join(str(error.strerror or error or type(error).__name__).split())
+    full = error.errno in FULL or "No space left" in reason or "File too large" in reason
+    advice = "make room" if full else "see that it is there and that you may read and write it"
+    return f"{reason}{f' ({where})' if where else ''}: {advice}"
 
 
 def suggest(received: str, allowed: Iterable[str]) -> str:

@@ -73,4 +73,6 @@ def test_one_machine_and_the_same_baselines(template):
 
 
 def test_its_own_test_compares_the_files_of_a_run_with_those_of_all(template):
-    assert "for path in run.iterdir()} == folder.FILES" in (template / "test_template.py").read_text()
+    text = (template / "test_template.py").read_text()
+    assert "for path in run.iterdir()} == folder.FILES" in text
+    assert '"could not be" not in (run / "report.html").read_text()' in text  # no part of it failed

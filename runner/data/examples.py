@@ -81,6 +81,25 @@ class Data:
         return f"{len(self.classes)} classes{counted}; {self.unit}: {splits_in_words(self.manifest)}"
 
 
+def check_parts(data: Data, wanted: Sequence[str] = USED) -> None:
+    """Raise InputError where a split has nothing to learn from or to be judged by: no box, no known pixel.
+
+    wanted: the splits to look at. Only examples with targets can have nothing, and only theirs are looked at.
+    """
+    if data.amounts is None:
+        return
+    having = np.asarray(data.amounts.sum(axis=1) > 0)
+    there = {split: having[ids(data.manifest, split)] for split in wanted}
+    what = data.counted or "pixels that count"
+    for split, has in there.items():
+        if not has.any():
+            counts = ", ".join(f"{one} {found.sum()} of {len(found)}" for one, found in there.items())
+            raise InputError(
+                f"Received a {split} split of {len(has)} {data.unit} without {what}; {data.unit} with {what} "
+                f"are: {counts}. Each split needs one at least: label more, or move some there."
+            )
+
+
 def splits_in_words(manifest: pd.DataFrame) -> str:
     """How many examples each split has, the largest first: "test 797, unused 602, train 200"."""
     return ", ".join(f"{split} {count}" for split, count in manifest["split"].value_counts().items())
@@ -215,8 +234,8 @@ def divide(
     test_fraction: float = 0.25,
     labels_per_class: int | None = None,
     train_examples: int | None = None,
-    amounts: np.ndarray | None = None,
     unit: str = "examples",
+    amounts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the split of each row: as given, with what is missing carved out of train, then thinned.
 
@@ -228,11 +247,10 @@ def divide(
     labels_per_class: train on so many examples per class, and validate on at most as many (who has few labels
         has no large validation set either); the choice is nested for one seed; the rest is "unused".
     train_examples: the same for all classes together.
-    amounts: None, or int64 (rows, classes), how many boxes or pixels of each class: each class then stands in
-        every split that is carved, where three units have something of it (`splits.reach`).
     test_fraction: 1, with a val_fraction of 0, is for a finished network: nothing is trained on. Of a source
         with a test split that is the test, and all else "unused"; of any other all is.
     unit: the word for examples, in the plural, for messages.
+    amounts: as of `Data`; with them a class counts wherever a row has something of it.
 
     Raises InputError where a split stays empty, a group stands in two, a class that labels (a row's `label`)
     has none to train on, or there are fewer than are asked for.
@@ -240,7 +258,8 @@ def divide(
     if test_fraction == 1:
         return _all_to_test(manifest, unit)
     clusters = np.full(len(manifest), -1) if clusters is None else clusters
-    given = _carved(manifest, labels, clusters, seed, {"test": test_fraction, "val": val_fraction}, amounts)
+    fractions = {"test": test_fraction, "val": val_fraction}
+    given = _carved(manifest, labels, clusters, seed, fractions, amounts)
     divided = manifest.assign(split=given)
     _check_groups(divided)
     if manifest["label"].notna().any():
@@ -250,25 +269,6 @@ def divide(
     if train_examples is not None:
         given = _fewer(divided, train_examples, seed, unit, amounts)
     return given
-
-
-def check_amounts(
-    manifest: pd.DataFrame, amounts: np.ndarray, shown: str, what: str, unit: str = "examples"
-) -> None:
-    """Raise InputError for a split of a manifest in which nothing is to be learned or found.
-
-    amounts: int64 (rows, classes), how many boxes or pixels; shown: the source in words; what: what the
-    amounts count, in the plural; unit: the word for examples.
-    """
-    some = amounts.sum(axis=1) > 0
-    for split in USED:
-        rows = (manifest["split"] == split).to_numpy()
-        if rows.any() and not some[rows].any():
-            raise InputError(
-                f"Received data={shown}, whose {split} split has {rows.sum()} {unit} and no {what} in any "
-                f"({some.sum()} of all {len(some)} have some, and a split needs one); label more, or, "
-                "where the data brings this split, leave it out to have one carved out of train."
-            )
 
 
 def _all_to_test(manifest: pd.DataFrame, unit: str) -> np.ndarray:
@@ -290,7 +290,7 @@ def _carved(
     clusters: np.ndarray,
     seed: int,
     fractions: dict[str, float],
-    amounts: np.ndarray | None,
+    amounts: np.ndarray | None = None,
 ) -> np.ndarray:
     usable = (manifest["sha256"] != "").to_numpy()
     given = np.where(manifest["split"] == "", "train", manifest["split"]).astype(object)
@@ -303,9 +303,8 @@ def _carved(
         # A chain of frames, or laps that join all groups, would go to train whole; what is torn is reported.
         similar[splits.too_large(splits.units(group, sha256, similar))] = ""
         together = splits.units(group, sha256, similar)
-        given[rows] = splits.carve(labels[rows], together, fractions, seed)
-        if amounts is not None:
-            given[rows] = splits.reach(given[rows], together, amounts[rows] > 0)
+        some = None if amounts is None else amounts[rows]
+        given[rows] = splits.carve(labels[rows], together, fractions, seed, some)
     for split in USED:
         if split not in set(given):
             raise InputError(

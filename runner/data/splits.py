@@ -54,14 +54,17 @@ def carve(
     together: Sequence[int] | np.ndarray,
     fractions: dict[str, float],
     seed: int = 0,
+    amounts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Deal rows to "train" and the splits of `fractions` ({"test": 0.25, "val": 0.15}): names (rows,).
 
     labels: class number per row. together: unit number per row, as from `units`; a unit is never divided.
     Each class gets its rounded share of every split, at least one row where it has enough of them, train
-    first; units larger than one row come as near to that as whole units can. The same arguments give the same
-    split on every machine. scikit-learn's StratifiedGroupKFold keeps groups whole too, but only in shares of
-    1/n.
+    first; units larger than one row come as near to that as whole units can. A class that stands in as many
+    units as there are splits then gets one in each, where no other class loses its last for it.
+    amounts: (rows, classes), more than 0 where a row has something of a class; None where the label says all.
+    The same arguments give the same split on every machine. scikit-learn's StratifiedGroupKFold keeps groups
+    whole too, but only in shares of 1/n.
     """
     labels, together = np.asarray(labels), np.asarray(together)
     of_class = Counter(labels.tolist())
@@ -94,37 +97,56 @@ def carve(
         dealt[rows] = split
         for label, n in counts.items():
             wanted[split][label] -= n
+    names = list(wanted)
+    if amounts is not None:
+        _reach_every_split(dealt, shuffled[::-1], np.asarray(amounts) > 0, names)
+    elif any(of_class[label] >= len(names) for want in _undealt(labels, dealt, names) for label in want):
+        _reach_every_split(dealt, shuffled[::-1], labels[:, None] == np.array(list(of_class)), names)
     return dealt
 
 
-def reach(dealt: np.ndarray, together: np.ndarray, shows: np.ndarray) -> np.ndarray:
-    """Return the splits of rows with as few units moved as it takes for each class to stand in every split,
-    where it is in at least as many units as there are splits.
+def _undealt(labels: np.ndarray, dealt: np.ndarray, names: Sequence[str]) -> list[set]:
+    """The labels that each split has nothing of."""
+    return [set(labels.tolist()) - set(labels[dealt == name].tolist()) for name in names]
 
-    dealt: names (rows,) as of `carve`; together: as there; shows: bool (rows, classes), what each row has
-    something of. A row dealt by one of its classes says nothing of its others. Where nothing is lacking,
-    nothing moves; nothing moves either where the split that a unit leaves would come to lack a class.
+
+def _reach_every_split(
+    dealt: np.ndarray, units: Sequence[Sequence[int]], there: np.ndarray, names: Sequence[str]
+) -> None:
+    """Move or exchange units, small ones first, until each class with enough of them has one in every split.
+
+    dealt: the split of each row, changed in place. units: rows of each, the smallest first. there: bool
+    (rows, classes). No class leaves a split for it, so that what is there once stays there.
     """
-    names = sorted(set(dealt))
-    _, first, unit = np.unique(together, return_index=True, return_inverse=True)
-    has = np.zeros((len(first), shows.shape[1]), bool)
-    np.logical_or.at(has, unit, shows)
-    where = np.asarray(dealt)[first]
-    there = has.sum(axis=0)
-    for label in np.argsort(there, kind="stable"):
-        for name in names if there[label] >= len(names) else ():
-            if has[where == name, label].any():
-                continue
-            left = {one: has[where == one].sum(axis=0) for one in names}
-            # In every unit that may go, each class that reaches all splits has another unit left behind.
-            can = [
-                one
-                for one in np.flatnonzero(has[:, label])
-                if (left[where[one]][has[one] & (there >= len(names))] >= 2).all()
-            ]
-            if can:
-                where[max(can, key=lambda one: left[where[one]][label])] = name
-    return where[unit]
+    has = np.array([there[rows].any(axis=0) for rows in units]).astype(np.int64)
+    place = np.array([names.index(dealt[rows[0]]) for rows in units])
+    counts = np.array([has[place == split].sum(axis=0) for split in range(len(names))])
+
+    def bring(label: int, split: int) -> bool:
+        for unit in np.flatnonzero((has[:, label] > 0) & (place != split)).tolist():
+            home = place[unit]
+            left = counts[home] - has[unit]
+            # What comes back for it, nothing or another unit, must have all that its home would lose.
+            back = np.vstack([np.zeros_like(left), has[place == split]])
+            kept = ((left + back > 0) | (counts[home] == 0)).all(axis=1)
+            kept &= ((counts[split] + has[unit] - back > 0) | (counts[split] == 0)).all(axis=1)
+            if kept.any():
+                chosen = int(kept.argmax())
+                moved = [(unit, split)]
+                moved += [(int(np.flatnonzero(place == split)[chosen - 1]), home)] if chosen else []
+                for one, target in moved:
+                    counts[place[one]] -= has[one]
+                    counts[target] += has[one]
+                    place[one] = target
+                    dealt[units[one]] = names[target]
+                return True
+        return False
+
+    enough = np.flatnonzero((has > 0).sum(axis=0) >= len(names)).tolist()
+    moved = True
+    while moved:  # each time a class has come to one more split, so that it ends
+        lacking = [(label, split) for label in enough for split in range(len(names))]
+        moved = any([bring(label, split) for label, split in lacking if not counts[split, label]])
 
 
 def few(labels: Sequence[int] | np.ndarray, per_class: int, seed: int = 0) -> np.ndarray:

@@ -99,11 +99,9 @@ def load(
         test_fraction=test_fraction,
         labels_per_class=labels_per_class,
         train_examples=train_examples,
-        amounts=amounts,
         unit=UNIT,
+        amounts=amounts,
     )
-    if amounts is not None:
-        examples.check_amounts(manifest, amounts, shown, found.counted or "pixel that counts", UNIT)
     counts = count(manifest, found.classes, amounts)
     problems += checks.everything(manifest, counts, pairs, clusters, labelled=amounts is None)
     pairs = worst_first(pairs, manifest, clusters)

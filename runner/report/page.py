@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from runner.report import assessment as report_assessment
+from runner.report import confusion as report_confusion
 from runner.report import data as report_data
 from runner.report import figures, pages, schedule, sheets, words
+from runner.report.parts import Parts
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
 
 if TYPE_CHECKING:  # a page needs no TensorFlow
     from runner.data.examples import Data
 
-LARGEST_MATRIX = 20
-"""Up to this many classes the confusion matrix is a table of counts; above it, the worst pairs are listed."""
-MISTAKES, PAIRS = 24, 25
-"""The most mistakes and confused pairs of classes that the page shows."""
+MISTAKES = 24
+"""The most mistakes that the page shows."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,37 @@ class Section:
     text: str = ""
     tables: Sequence[tuple[str, pd.DataFrame]] = ()
     figures: Sequence[tuple[str, np.ndarray | Markup]] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What `write` can show, beside the sections; None and what is empty is left out."""
+
+    pictures: dict[int, np.ndarray] | None = None
+    """id -> uint8 (h, w, 3), as `collect_pictures` gives them, which None calls; {} shows none."""
+    augmented: np.ndarray | None = None
+    """uint8 (rows, 1 + variants, h, w, 3); the first of each row is the picture as it was."""
+    stages: Sequence[Stage] = ()
+    """The schedule, in order."""
+    history: pd.DataFrame | None = None
+    """Columns epoch (from 1), stage, loss, accuracy, val_loss, val_accuracy; others are ignored."""
+    ledger: pd.DataFrame | None = None
+    """Columns stage, block, variables, to_train, moved, relative_change, statistics_moved."""
+    comparison: pd.DataFrame | None = None
+    """A row per method; columns method, test_<score>, low, high (95 % interval), and where known val_<score>,
+    epochs, trainable_parameters, seconds.
+    """
+    predictions: pd.DataFrame | None = None
+    """With metrics, per_class and confusion: of the model the page is about, from `scores.classification`."""
+    metrics: dict | None = None
+    per_class: pd.DataFrame | None = None
+    confusion: pd.DataFrame | None = None
+    assessment: Assessment | None = None
+    """Of the same model, from `assessment.assess`."""
+    overlays: dict[int, np.ndarray] | None = None
+    """id -> uint8 (h, w, 3), Grad-CAM maps on test pictures (`explained_ids`)."""
+    environment: dict | None = None
+    """Name -> text, number, list or dict, shown in this order; None and "" are left out."""
 
 
 def collect_pictures(data: Data, predictions: pd.DataFrame | None = None) -> dict[int, np.ndarray]:
@@ -77,21 +110,9 @@ def write(
     title: str,
     question: str,
     data: Data,
-    pictures: dict[int, np.ndarray] | None = None,
-    augmented: np.ndarray | None = None,
-    stages: Sequence[Stage] = (),
-    history: pd.DataFrame | None = None,
-    ledger: pd.DataFrame | None = None,
-    comparison: pd.DataFrame | None = None,
-    predictions: pd.DataFrame | None = None,
-    metrics: dict | None = None,
-    per_class: pd.DataFrame | None = None,
-    confusion: pd.DataFrame | None = None,
-    assessment: Assessment | None = None,
-    overlays: dict[int, np.ndarray] | None = None,
     score: tuple[str, str] = ("accuracy", "accuracy"),
-    sections: Sequence[Section] = (),
-    environment: dict | None = None,
+    failed: Sequence[str] = (),
+    **shown: Any,
 ) -> Path:
     """Write the page to `path`, whole or not at all, and return the path; what is None or empty is left out.
 
@@ -99,25 +120,50 @@ def write(
         path: of the HTML file; its folder is made if it is missing.
         title: the heading.
         question: what the run was to answer; a blank line starts a new paragraph.
-        data: a `data.Data`; `train` and `test` are read only when `pictures` is None.
-        pictures: id -> uint8 (h, w, 3), as `collect_pictures` gives them, which None calls; {} shows none.
-        augmented: uint8 (rows, 1 + variants, h, w, 3); the first of each row is the picture as it was.
-        stages: the schedule, in order.
-        history: columns epoch (from 1), stage, loss, accuracy, val_loss, val_accuracy; others are ignored.
-        ledger: columns stage, block, variables, to_train, moved, relative_change, statistics_moved.
-        comparison: a row per method; columns method, test_<score>, low, high (95 % interval), and where
-            known val_<score>, epochs, trainable_parameters, seconds.
-        predictions, metrics, per_class, confusion: of the model the page is about, from `runner.evaluation`.
-        assessment: of the same model, from `assessment.assess`.
-        overlays: id -> uint8 (h, w, 3), Grad-CAM maps on test pictures (`explained_ids`).
+        data: a `data.Data`; `train` and `test` are read only when there are no `pictures`.
         score: the number, 0..1, that methods are compared by: what its columns, and its entries in `metrics`
             (<score>, <score>_interval), are called, and how it reads: ("miou", "mean IoU").
-        sections: what only this template has to show, before the environment.
-        environment: name -> text, number, list or dict, shown in this order; None and "" are left out.
+        failed: lines about what could not be made before.
+        shown: any of the fields of `Shown`; each may be a function without arguments that gives it, and so
+            may each of the sections. What such a function raises, and what raises when it is drawn, becomes a
+            line on the page, and the rest is shown.
     """
-    if pictures is None:
-        pictures = collect_pictures(data, predictions)
-    history, ledger, comparison = _given(history), _given(ledger), _given(comparison)
+    parts = Parts(failed)
+    sections = parts.made("sections", shown.pop("sections", ()), ())
+    given = Shown(**{name: parts.made(name, part) for name, part in shown.items()})
+    if "pictures" not in shown or shown["pictures"] is None:
+        collected = parts.made("pictures", lambda: collect_pictures(data, given.predictions))
+        given = dataclasses.replace(given, pictures=collected)
+    pictures, metrics, assessment = given.pictures or {}, given.metrics, given.assessment
+    history, ledger, comparison = _given(given.history), _given(given.ledger), _given(given.comparison)
+    drawn = parts.all(
+        {
+            "headline": lambda: _headline(metrics, comparison, score),
+            "comparison": lambda: _comparison(comparison, metrics, score),
+            "checks": lambda: report_data.checks(data),
+            "problems": lambda: report_data.problems(data),
+            "pairs": lambda: report_data.pairs(data),
+            "sideways": lambda: report_data.sideways(data),
+            "sheet": lambda: report_data.sheet(data, pictures),
+            "augmented": lambda: _augmented(given.augmented),
+            "plan": lambda: schedule.describe(given.stages, history, ledger),
+            "ledger": lambda: None if ledger is None else schedule.ledger_table(ledger),
+            "curves": lambda: _curves(history),
+            "numbers": lambda: _numbers(metrics, score),
+            "per_class": lambda: report_confusion.per_class(_given(given.per_class)),
+            "confusion": lambda: report_confusion.matrix(_given(given.confusion)),
+            "calibration": lambda: assessment and report_assessment.calibration(assessment),
+            "operating_point": lambda: assessment and report_assessment.operating_point(assessment),
+            "groups": lambda: (
+                assessment and metrics and report_assessment.groups(assessment, metrics["accuracy"])
+            ),
+            "attention": lambda: report_assessment.attention(given.predictions, given.overlays, pictures),
+            "mistakes": lambda: _mistake_pictures(_given(given.predictions), pictures),
+            "environment": lambda: _environment(given.environment),
+        }
+    )
+    made = [parts.made(f"section {number}", one) for number, one in enumerate(sections or (), 1)]
+    made = [parts.made(one.title, functools.partial(_section, one)) for one in made if one is not None]
     return pages.write(
         path,
         "report.html.j2",
@@ -125,29 +171,11 @@ def write(
         paragraphs=words.paragraphs(question),
         classes=list(data.classes),
         score=score[1],
-        headline=_headline(metrics, comparison, score),
-        comparison=_comparison(comparison, metrics, score),
-        counts=report_data.counts(data),
-        checks=report_data.checks(data),
-        problems=report_data.problems(data),
-        pairs=report_data.pairs(data),
-        sideways=report_data.sideways(data),
-        sheet=report_data.sheet(data, pictures),
-        augmented=_augmented(augmented),
-        plan=schedule.describe(stages, history, ledger),
-        ledger=None if ledger is None else schedule.ledger_table(ledger),
-        curves=_curves(history),
-        numbers=_numbers(metrics, score),
-        per_class=_per_class(_given(per_class)),
-        confusion=_confusion(_given(confusion)),
-        calibration=assessment and report_assessment.calibration(assessment),
-        operating_point=assessment and report_assessment.operating_point(assessment),
-        groups=assessment and metrics and report_assessment.groups(assessment, metrics["accuracy"]),
-        attention=report_assessment.attention(predictions, overlays, pictures),
-        mistakes=_mistake_pictures(_given(predictions), pictures),
-        sections=[_section(section) for section in sections],
-        environment=_environment(environment),
+        counts=parts.made("counts", lambda: report_data.counts(data)),
+        sections=[one for one in made if one is not None],
         date=datetime.date.today().isoformat(),
+        **drawn,
+        failed=parts.failed,
     )
 
 
@@ -321,56 +349,6 @@ def _section(section: Section) -> dict:
         "tables": tables,
         "figures": drawn,
     }
-
-
-def _per_class(per_class):
-    if per_class is None:
-        return None
-    rows = per_class.to_dict("records")
-    judged = per_class[per_class["support"] > 0]
-    weakest = judged.sort_values("f1", kind="stable").head(3) if len(judged) > 3 else judged.head(0)
-    return {
-        "rows": rows,
-        "weakest": [f"{row['class']} ({words.percent(row['f1'])})" for row in weakest.to_dict("records")],
-    }
-
-
-def _confusion(confusion):
-    if confusion is None:
-        return None
-    names, counts = [str(name) for name in confusion.index], confusion.to_numpy()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    off_diagonal = counts * (1 - np.eye(len(names), dtype=int))
-    order = np.argsort(-off_diagonal, axis=None, kind="stable")[:PAIRS]
-    pairs = [
-        {
-            "truth": names[row],
-            "prediction": names[column],
-            "count": int(counts[row, column]),
-            "share": words.percent(shares[row, column], 0),
-        }
-        for row, column in zip(*np.unravel_index(order, counts.shape), strict=True)
-        if off_diagonal[row, column]
-    ]
-    result = {"names": names, "pairs": pairs, "matrix": None, "overview": None}
-    if len(names) <= LARGEST_MATRIX:
-        result["matrix"] = [
-            {
-                "name": name,
-                "cells": [
-                    {"count": int(count), "share": round(float(share), 3)}
-                    for count, share in zip(counts[row], shares[row], strict=True)
-                ],
-            }
-            for row, name in enumerate(names)
-        ]
-    else:
-        # One pixel per cell, its opacity the share of its row: the page shows through in both schemes.
-        pixels = np.zeros((*counts.shape, 4), np.uint8)
-        pixels[..., :3] = (30, 150, 175)
-        pixels[..., 3] = np.round(255 * np.sqrt(shares)).astype(np.uint8)
-        result["overview"] = sheets.data_uri(pixels, form="png")
-    return result
 
 
 def _environment(environment):

@@ -22,7 +22,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner import atomic, fields
-from runner.data.examples import Data, labels_of
+from runner.data.examples import Data, check_parts, labels_of
 from runner.data.examples import problems as problem_rows
 from runner.devices import environment
 from runner.errors import InputError
@@ -139,6 +139,7 @@ def load(
             f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}; its classes are "
             f"{', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}: rename, or leave them out."
         )
+    check_parts(examples, ("test",))
     return _counted_as(examples, tuple(classes)), examples.classes
 
 

@@ -6,20 +6,23 @@
         run.check(network, blocks, examples)
         ...                                           # train, each method on run.checkpoints(name)
         if run.is_chief:
+            run.save_network(networks["staged"])      # whatever the judging meets
             test = run.open_test(examples, networks)
             ...                                       # judge
-            run.save(examples, networks["staged"], fits, ...)
-            run.report(...)
+            run.save(examples, fits, ...)
             run.card(...)
+            run.report(...)
             run.end(metrics)
         return run.folder
 
 All workers of a cluster go through it together, and the chief alone judges and writes; the others wait for it
 at the end. What a template has of its own (its loss, its batches, what it tries before hours of training)
-stands between these calls. An exception leaves the folder as it is: a run that is started again goes on.
+stands between these calls. An exception leaves the folder as it is: a run that is started again goes on. What
+only shows results (the card, parts of the report) costs a line where it fails, and not the run.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +32,13 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from runner import atomic, fields
-from runner.data.examples import Data
+from runner import atomic, errors, fields
+from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
+from runner.errors import InputError
 from runner.machine import Machine
 from runner.networks.backbones import Block
-from runner.report import card, page
+from runner.report import card, page, parts
 from runner.runs import folder
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
@@ -85,6 +89,7 @@ class Examples(Protocol):
 
 
 ExamplesType = TypeVar("ExamplesType", bound=Examples)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,18 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
     """
     chosen = strategy.choose(config.machine.strategy)
     with multi_worker.only_chief_prints(chosen):
-        yield Run(config, package or "", chosen)
+        run = Run(config, package or "", chosen)
+        try:
+            yield run
+        except InputError as error:
+            raise InputError(f"{error}{run.in_words()}") from error
+        except OSError as error:  # a full disk, a folder of somebody else's
+            said = f"{errors.in_words(error)}; the same command goes on with {run.folder}.{run.in_words()}"
+            raise InputError(said) from error
+        except BaseException:
+            if said := run.in_words():
+                print(said.strip(), file=sys.stderr)
+            raise
         multi_worker.wait(chosen)
 
 
@@ -131,6 +147,8 @@ class Run(Generic[ConfigType]):
         """Where the results go; `check` makes it."""
         self._saved: Saved | None = None
         self._page: Path | None = None
+        self._network_saved = False
+        self._failed: list[str] = []
 
     def load(self, load: Callable[[ConfigType], ExamplesType]) -> ExamplesType:
         """What `load(config)` gives; the chief goes first, so that data which must be prepared is, once.
@@ -148,8 +166,11 @@ class Run(Generic[ConfigType]):
 
         blocks: of the backbone, bottom first. What a template adds above them may have BatchNorm that learns.
         Raises InputError for a batch that the devices cannot share, a stage that does not fit the blocks,
-        BatchNorm of the backbone that would never learn, and a folder that another process or other data has.
+        BatchNorm of the backbone that would never learn, a split that nothing can be judged by, and a folder
+        that another process or other data has.
         """
+        if isinstance(examples, Data):
+            check_parts(examples)
         strategy.check_batch_size(self.config.batch_size, self.strategy)
         print(trainable.plan(network, blocks, self.config.stages).to_string(index=False))
         batch_norm.check(network, blocks, self.config.weights, self.config.stages)
@@ -178,25 +199,34 @@ class Run(Generic[ConfigType]):
             f"final numbers of {', '.join(methods)}; {data.unit} shown in the report",
         )
 
+    def save_network(
+        self, network: keras.Model, finish: Callable[[keras.Model], keras.Model] = lambda network: network
+    ) -> None:
+        """Write model.keras, which the run hands out; call it before anything is judged.
+
+        finish: makes of the network what is saved, such as one for pictures of any size.
+        """
+        atomic.write(self.folder / "model.keras", finish(without_own_loss(network)).save)
+        self._network_saved = True
+
     def save(
         self,
         examples: Examples,
-        network: keras.Model,
         fits: Mapping[str, Fit],
         *,
         method: str = "staged",
         comparison: pd.DataFrame,
         per_class: pd.DataFrame,
         predictions: pd.DataFrame,
-        finish: Callable[[keras.Model], keras.Model] = lambda network: network,
         **more: pd.DataFrame | None,
     ) -> None:
-        """Write the tables and the network of `method`, which the run hands out, under the names of all runs.
+        """Write the tables of `method`, whose network the run hands out, under the names of all runs.
 
         fits: of every method that was trained; one that stands twice is counted once.
-        finish: makes of the network what is saved, such as one for pictures of any size.
         more: further tables by the names of their files without .csv; None is left out.
         """
+        if not self._network_saved:
+            raise RuntimeError("call `save_network` before the judging, which may fail.")
         took = sum(fitted.seconds for fitted in {id(one): one for one in fits.values()}.values())
         described = environment.describe(training_seconds=took) | {"template": self.package}
         fitted = fits[method]
@@ -211,46 +241,78 @@ class Run(Generic[ConfigType]):
             **tables,
         }.items():
             atomic.write_csv(self.folder / f"{name}.csv", table)
-        atomic.write(self.folder / "model.keras", finish(without_own_loss(network)).save)
         self._saved = Saved(fitted, comparison, tables, described)
 
-    def report(self, name: str, *, question: str, data: Any, **shown: Any) -> Path:
+    def attempt(self, name: str, write: Callable[[], Made]) -> Made | None:
+        """What `write` gives; where it fails None, and a line in the report and at the end.
+
+        For what shows results or helps later, without which the run is still one. A disk that takes nothing
+        more is no such failure: OSError is raised on.
+        """
+        try:
+            return write()
+        except OSError:
+            raise
+        except Exception as error:  # whatever a drawing may raise: hours of training are worth more
+            self._failed.append(parts.in_words(name, error))
+            return None
+
+    def report(self, name: str, *, question: str, data: Any, **shown: Any) -> Path | None:
         """Write report.html about what `save` wrote and return its path.
 
-        name: of the data, for the title; question, data, shown: see `page.write`.
+        name: of the data, for the title; question, data, shown: see `page.write`. Where even the page without
+        the template's own parts cannot be made, None.
         """
         saved = self._given()
-        self._page = page.write(
-            self.folder / "report.html",
-            title=f"{self.template.replace('_', ' ').capitalize()}: {name}",
-            question=question,
-            data=data,
-            stages=self.config.stages,
-            history=saved.fitted.history,
-            ledger=saved.fitted.ledger,
-            comparison=saved.comparison,
-            environment=dict(saved.environment),
-            **shown,
-        )
+
+        def write(**shown: Any) -> Path:
+            return page.write(
+                self.folder / "report.html",
+                title=f"{self.template.replace('_', ' ').capitalize()}: {name}",
+                question=question,
+                data=data,
+                stages=self.config.stages,
+                history=saved.fitted.history,
+                ledger=saved.fitted.ledger,
+                comparison=saved.comparison,
+                environment=dict(saved.environment),
+                failed=self._failed,
+                **shown,
+            )
+
+        bare = {"pictures": {}} | ({"score": shown["score"]} if "score" in shown else {})
+        self._page = self.attempt("report.html", lambda: write(**shown))
+        self._page = self._page or self.attempt("report.html", lambda: write(**bare))
         return self._page
 
     def card(
         self, task: card.Task, *, data: Mapping[str, Any], metrics: dict, assessed: Assessment | None = None
-    ) -> Path:
-        """Write MODEL_CARD.md about what `save` wrote and return its path; see `card.write`."""
+    ) -> Path | None:
+        """Write MODEL_CARD.md about what `save` wrote and return its path; see `card.write`.
+
+        Where it cannot be made, the card is a line that says why, and None is returned.
+        """
         saved = self._given()
-        return card.write(
-            self.folder / "MODEL_CARD.md",
-            task=task,
-            config=fields.to_dict(self.config),
-            stages=self.config.stages,
-            data=data,
-            comparison=saved.comparison,
-            metrics=metrics,
-            per_class=saved.tables["per_class"],
-            assessed=assessed,
-            environment=dict(saved.environment),
+        path = self.folder / "MODEL_CARD.md"
+        written = self.attempt(
+            path.name,
+            lambda: card.write(
+                path,
+                task=task,
+                config=fields.to_dict(self.config),
+                stages=self.config.stages,
+                data=data,
+                comparison=saved.comparison,
+                metrics=metrics,
+                per_class=saved.tables["per_class"],
+                assessed=assessed,
+                environment=dict(saved.environment),
+            ),
         )
+        if written is None:
+            said = f"# {task.title}\n\nThis card could not be made; the numbers are in metrics.json.\n"
+            atomic.write(path, lambda temporary: temporary.write_text(said, encoding="utf-8"))
+        return written
 
     def end(self, metrics: dict[str, Any], notes: Sequence[str] = ()) -> None:
         """Write metrics.json, with which the run is complete; print the comparison, notes and the report.
@@ -261,10 +323,16 @@ class Run(Generic[ConfigType]):
         atomic.write_json(self.folder / "metrics.json", metrics)
         folder.end(self.folder)
         print(saved.comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
-        for note in notes:
+        for note in (*notes, *(f"could not be made: {line}" for line in self._failed)):
             print(note)
         if self._page is not None:
             print(f"report: {self._page}")
+
+    def in_words(self) -> str:
+        """What is there of a run that failed while it was judged, as a sentence to add to a message."""
+        if not self._network_saved or (self.folder / "metrics.json").is_file():
+            return ""
+        return f" The trained network is {self.folder / 'model.keras'}; the same command judges it again."
 
     def _given(self) -> Saved:
         if self._saved is None:

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from runner.errors import InputError
 from runner.networks import inference
 from runner.pictures import reference
 from runner.report import figures
@@ -148,6 +149,17 @@ def gap_figure(sides: dict[str, tuple[Seen, Seen]]) -> Figure:
 def validation_parts(domains: Domains) -> dict[str, tf.data.Dataset]:
     """The pictures of both domains that nothing was trained on."""
     return {"source": domains.source.val, "target": domains.target.val}
+
+
+def check(domains: Domains) -> None:
+    """Raise InputError where a domain has too few validation pictures for any criterion: two are needed."""
+    for name, examples in (("source", domains.source), ("target", domains.target)):
+        count = int(examples.val.cardinality())
+        if count < 2:
+            raise InputError(
+                f"Received a {name} with {count} validation picture; two are needed to choose a method by: "
+                "add pictures, or raise labels_per_class or val_fraction."
+            )
 
 
 def compare(config: Config, domains: Domains, networks, fits) -> pd.DataFrame:

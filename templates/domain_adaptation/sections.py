@@ -1,9 +1,11 @@
 """What the report and the model card say of two domains, beside what they say of every training."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -50,21 +52,28 @@ def sections(
     predictions: of the method `pick` on the target's test pictures, whose split must be open.
     """
     classes = domains.classes
-    pictures = page.collect_pictures(domains.target, predictions)
-    # Without those of training, which the page would show with their labels.
-    tested_ids = set(predictions["id"])
-    pictures = {one: picture for one, picture in pictures.items() if one in tested_ids}
-    explained = predictions[predictions["id"].isin(page.explained_ids(predictions, classes))]
+
+    @cache
+    def pictures() -> dict[int, np.ndarray]:
+        """Without those of training, which the page would show with their labels."""
+        tested_ids = set(predictions["id"])
+        collected = page.collect_pictures(domains.target, predictions)
+        return {one: picture for one, picture in collected.items() if one in tested_ids}
+
+    def overlays() -> dict[int, np.ndarray]:
+        explained = predictions[predictions["id"].isin(page.explained_ids(predictions, classes))]
+        return gradcam.explain(networks[pick], blocks, explained, pictures(), classes)
+
     return {
         "pictures": pictures,
         "predictions": predictions,
-        "per_class": classification.per_class(predictions, classes),
-        "confusion": classification.confusion(predictions, classes),
-        "overlays": gradcam.explain(networks[pick], blocks, explained, pictures, classes),
+        "per_class": lambda: classification.per_class(predictions, classes),
+        "confusion": lambda: classification.confusion(predictions, classes),
+        "overlays": overlays,
         "sections": [
-            pictures_section(config, domains),
-            choice_section(config, pick, comparison),
-            shift_section(domains, networks, pick, comparison),
+            lambda: pictures_section(config, domains),
+            lambda: choice_section(config, pick, comparison),
+            lambda: shift_section(domains, networks, pick, comparison),
         ],
     }
 

@@ -151,6 +151,7 @@ def main(config: Config) -> Path:
         reference.extractor(network, "head")
         any_size.build(network, run.config.resize)
         gradcam.choose_layer(network, blocks)
+        choice.check(domains)
         run.check(network, blocks, domains)
         networks, fits = fit_all(run.config, domains, run.checkpoints)
         if run.is_chief:
@@ -163,6 +164,7 @@ def judge_and_report(run: runs.Run, domains: Domains, networks: dict, fits: dict
     config, classes = run.config, domains.classes
     unlabelled = choice.compare(config, domains, networks, fits)
     pick = choice.chosen(unlabelled, config.choose_by)
+    run.save_network(networks[pick], lambda network: any_size.build(network, config.resize))
     # The target's test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(domains.target, networks), classes)
     comparison = choice.tested(unlabelled, tested, classes)
@@ -170,15 +172,14 @@ def judge_and_report(run: runs.Run, domains: Domains, networks: dict, fits: dict
     test = classification.metrics(predictions, classes)
     run.save(
         domains,
-        networks[pick],
         fits,
         method=pick,
         comparison=comparison,
         per_class=classification.per_class(predictions, classes),
         predictions=predictions,
-        finish=lambda network: any_size.build(network, config.resize),
     )
-    reference.write(run.folder / "reference.npz", networks[pick], domains.target, layer="head")
+    kept = run.folder / "reference.npz"
+    run.attempt(kept.name, lambda: reference.write(kept, networks[pick], domains.target))
     run.card(
         sections.card(config, domains, pick),
         data={f"{config.target} (target)": domains.target, f"{config.source} (source)": domains.source},

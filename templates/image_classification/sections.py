@@ -1,5 +1,6 @@
 """What the report and the model card say of classified pictures, beside what they say of every training."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,23 @@ def sections(
 ) -> dict[str, Any]:
     """What `page.write` shows of this task: classes, errors, Grad-CAM maps, pictures as training sees them.
 
-    predictions: of `network` on the test pictures. `examples.test` must be open.
+    predictions: of `network` on the test pictures. `examples.test` must be open. Each part is a function, so
+    that one that fails costs no other.
     """
     classes = examples.classes
-    pictures = page.collect_pictures(examples, predictions)
-    explained = predictions[predictions["id"].isin(page.explained_ids(predictions, classes))]
+    pictures = cache(lambda: page.collect_pictures(examples, predictions))
+
+    def overlays() -> dict[int, np.ndarray]:
+        explained = predictions[predictions["id"].isin(page.explained_ids(predictions, classes))]
+        return gradcam.explain(network, blocks, explained, pictures(), classes)
+
     return {
         "pictures": pictures,
-        "augmented": augmented(config, examples),
+        "augmented": lambda: augmented(config, examples),
         "predictions": predictions,
-        "per_class": classification.per_class(predictions, classes),
-        "confusion": classification.confusion(predictions, classes),
-        "overlays": gradcam.explain(network, blocks, explained, pictures, classes),
+        "per_class": lambda: classification.per_class(predictions, classes),
+        "confusion": lambda: classification.confusion(predictions, classes),
+        "overlays": overlays,
     }
 
 

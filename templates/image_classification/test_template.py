@@ -58,6 +58,7 @@ def small_config(tmp_path, pictures, **changes) -> Config:
 def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     run = train.main(small_config(tmp_path, folder_of_pictures))
     assert {path.name for path in run.iterdir()} == folder.FILES | {"reference.npz"}
+    assert "could not be" not in (run / "report.html").read_text()
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")

@@ -153,6 +153,7 @@ def main(config: Config) -> Path:
 def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, blocks: Any) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
+    run.save_network(networks["staged"], lambda network: any_size.build(network, config.resize))
     validation = judge(config, networks, examples.val, classes)
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
@@ -172,17 +173,14 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
     )
     run.save(
         examples,
-        network,
         fits,
         comparison=comparison,
         per_class=classification.per_class(predictions, classes),
         predictions=predictions,
         groups=assessed.groups,
-        finish=lambda network: any_size.build(network, config.resize),
     )
-    reference.write(
-        run.folder / "reference.npz", network, examples, layer="head", temperature=assessed.temperature
-    )
+    kept, temperature = run.folder / "reference.npz", assessed.temperature
+    run.attempt(kept.name, lambda: reference.write(kept, network, examples, temperature=temperature))
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test, assessed=assessed)
     run.report(
         Path(config.data).name,

@@ -1,6 +1,7 @@
 """What the report shows of detections: numbers by class, training pictures, what was found, the worst
 misses."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,41 +35,53 @@ def question(config: Config, examples: Data) -> str:
 def sections(config: Config, examples: Data, test: Evaluation) -> dict[str, Any]:
     """What `page.write` shows of this task: numbers by class and size, and boxes on pictures.
 
-    test: of the network that is handed out. `examples.test` must be open.
+    test: of the network that is handed out. `examples.test` must be open. Each part is a function, so that
+    one that fails costs no other.
     """
     boxed = examples.manifest.index.isin(test.truth["id"])
     first = examples.manifest.index[boxed][:SHOWN].tolist()
     wrong, missed = worst(test, config.shown_score)
     wanted = {*first, *wrong["id"], *missed["id"]}
-    images = {int(one["id"]): one["input"].numpy() for one in examples.test if int(one["id"]) in wanted}
-    shown = [
-        by_class(config, test),
-        Section(
+
+    @cache
+    def images() -> dict[int, np.ndarray]:
+        return {int(one["id"]): one["input"].numpy() for one in examples.test if int(one["id"]) in wanted}
+
+    def trained_on() -> Section:
+        return Section(
             "Training pictures after augmentation",
             "The boxes that the network is trained on, moved and cut with their picture.",
             figures=[("", _sheet(training_pictures(config, examples)))],
-        ),
-        Section(
+        )
+
+    def found() -> Section:
+        return Section(
             "What was found",
             "Test pictures. White: an object that was found; yellow: one that was missed; green: a "
             "detection that is right (IoU of at least .5 with an object of its class); red: one that is "
             f"wrong. Detections of at least {config.shown_score:g} are shown; the numbers count all.",
-            figures=[("", _sheet([answers(images[one], one, test, config.shown_score) for one in first]))],
-        ),
-        Section(
+            figures=[("", _sheet([answers(images()[one], one, test, config.shown_score) for one in first]))],
+        )
+
+    def misses() -> Section:
+        return Section(
             "Worst misses",
             "" if len(wrong) or len(missed) else "None.",
             figures=[
-                (caption, _sheet([_single(images[row["id"]], row, test.truth, colour) for row in rows]))
+                (caption, _sheet([_single(images()[row["id"]], row, test.truth, colour) for row in rows]))
                 for caption, rows, colour in (
                     ("Wrong detections, surest first", wrong.to_dict("records"), WRONG),
                     ("Missed objects, largest first", missed.to_dict("records"), MISSED),
                 )
                 if rows
             ],
-        ),
-    ]
-    return {"pictures": collect_pictures(examples), "score": ("ap50", "AP50"), "sections": shown}
+        )
+
+    return {
+        "pictures": lambda: collect_pictures(examples),
+        "score": ("ap50", "AP50"),
+        "sections": [lambda: by_class(config, test), trained_on, found, misses],
+    }
 
 
 def card(config: Config, examples: Data) -> cards.Task:

@@ -164,6 +164,7 @@ def main(config: Config) -> Path:
 def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
+    run.save_network(networks["staged"], lambda network: any_size.build(network, config.resize))
     validation = judge(config, networks, examples.val, classes)
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
@@ -173,13 +174,11 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     staged, test = tested["staged"], metrics.pop("staged")
     run.save(
         examples,
-        networks["staged"],
         fits,
         comparison=comparison,
         per_class=staged.per_class,
         predictions=staged.detections,
         truth=staged.truth,
-        finish=lambda network: any_size.build(network, config.resize),
     )
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
     run.report(

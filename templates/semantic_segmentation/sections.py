@@ -1,6 +1,7 @@
 """What the report says of masks, beside what it says of every training."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,16 @@ def sections(
     test: pictures with masks; find: uint8 pictures (batch, s, s, 3) to masks (batch, s, s); pictures: of
     `segmentation.per_picture`; counts, metrics: what they were made of, and the numbers of all together.
     """
-    augmented = [
-        np.concatenate([element["input"][None], views(config, element, 5, seed)["input"]])
-        for seed, element in enumerate(examples.train.take(4).as_numpy_iterator())
-    ]
+
+    def augmented() -> np.ndarray:
+        rows = [
+            np.concatenate([element["input"][None], views(config, element, 5, seed)["input"]])
+            for seed, element in enumerate(examples.train.take(4).as_numpy_iterator())
+        ]
+        return np.stack(rows)
+
     return {
-        "augmented": np.stack(augmented),
+        "augmented": augmented,
         "score": ("miou", "mean IoU"),
         "sections": of_masks(examples.classes, test, find, pictures, counts, metrics),
     }
@@ -100,22 +105,28 @@ def of_masks(
     pictures: pd.DataFrame,
     counts: segmentation.Counts,
     metrics: dict,
-) -> list[Section]:
-    """Each class, some test pictures with their masks, and the worst."""
+) -> list[Callable[[], Section]]:
+    """Each class, some test pictures with their masks, and the worst: functions, so that one that fails costs
+    no other.
+    """
     palette = drawing.colours(len(classes))
     ranked = pictures.dropna(subset="miou").sort_values("miou", kind="stable")
     spread = ranked["id"].iloc[np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).astype(int)]
     worst = ranked["id"].head(SHOWN)
-    wanted, found = {*spread, *worst}, {}
-    for element in test.as_numpy_iterator():
-        if int(element["id"]) in wanted:
-            predicted = find(element["input"][None]).numpy()[0]
-            found[int(element["id"])] = (element["input"], element["mask"], predicted)
     iou = ranked.set_index("id")["miou"]
+
+    @cache
+    def found() -> dict[int, tuple[np.ndarray, ...]]:
+        wanted, seen = {*spread, *worst}, {}
+        for element in test.as_numpy_iterator():
+            if int(element["id"]) in wanted:
+                predicted = find(element["input"][None]).numpy()[0]
+                seen[int(element["id"])] = (element["input"], element["mask"], predicted)
+        return seen
 
     def compared(ids) -> np.ndarray:
         captions = [f"mean IoU {iou[one]:.2f}" for one in ids]
-        return drawing.compared(*zip(*(found[one] for one in ids), strict=True), captions, palette)
+        return drawing.compared(*zip(*(found()[one] for one in ids), strict=True), captions, palette)
 
     numbers = {
         "mean IoU": "miou",
@@ -123,13 +134,13 @@ def of_masks(
         "pixel accuracy": "pixel_accuracy",
         "boundary F-score": "boundary_f",
     }
-    whole = pd.DataFrame(
-        [[words, metrics[key], *metrics[f"{key}_interval"]] for words, key in numbers.items()],
-        columns=["number", "value", "low", "high"],
-    )
-    legend = drawing.legend(classes, palette)
-    return [
-        Section(
+
+    def every_class() -> Section:
+        whole = pd.DataFrame(
+            [[words, metrics[key], *metrics[f"{key}_interval"]] for words, key in numbers.items()],
+            columns=["number", "value", "low", "high"],
+        )
+        return Section(
             "Every class",
             "IoU is what truth and prediction share of what they cover together, Dice twice that share of "
             "the sum of both. The boundary F-score says how much of the two outlines lies no farther apart "
@@ -139,17 +150,23 @@ def of_masks(
                 ("All classes together", whole),
                 ("By class", segmentation.per_class(counts, classes)),
             ],
-        ),
-        Section(
+        )
+
+    def masks_shown() -> Section:
+        legend = drawing.legend(classes, palette)
+        return Section(
             "Masks",
             "Test pictures from the worst to the best, evenly spaced: the picture, its true mask and the "
             "predicted one. Gray is what the truth ignores.",
             figures=[("Classes", legend), ("From the worst to the best", compared(spread))],
-        ),
-        Section(
+        )
+
+    def worst_pictures() -> Section:
+        return Section(
             "Worst pictures",
             "The test pictures with the lowest mean IoU over the classes in them. A small object that is "
             "missed costs as much there as a large one.",
             figures=[("The worst first", compared(worst))],
-        ),
-    ]
+        )
+
+    return [every_class, masks_shown, worst_pictures]

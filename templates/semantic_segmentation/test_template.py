@@ -65,6 +65,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures):
     config = small_config(tmp_path, folder_of_pictures)
     run = train.main(config)
     assert {path.name for path in run.iterdir()} == folder.FILES
+    assert "could not be" not in (run / "report.html").read_text()
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")

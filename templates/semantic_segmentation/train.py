@@ -155,6 +155,7 @@ def main(config: Config) -> Path:
 def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, classes = run.config, examples.classes
+    run.save_network(networks["staged"], lambda network: any_size.build(network, config.resize))
     validation = judge(config, networks, examples.val, classes)
     # The test split is opened here, once, when nothing is left to choose.
     test_pictures = run.open_test(examples, networks)
@@ -168,12 +169,10 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     test, per_class, pictures = tables(counts, examples)
     run.save(
         examples,
-        networks["staged"],
         fits,
         comparison=comparison,
         per_class=per_class,
         predictions=pictures,
-        finish=lambda network: any_size.build(network, config.resize),
     )
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
     find = masks_of(networks["staged"])

@@ -47,6 +47,32 @@ def test_small_classes_reach_every_split_train_first():
         assert set(splits.carve(labels, alone(count + 50), FRACTIONS)[:count]) == expected
 
 
+def test_a_class_of_enough_units_reaches_every_split_whatever_else_its_rows_show():
+    shown = np.zeros((23, 2), int)
+    shown[:3, 0] = shown[:2, 1] = 1  # the first class stands in three rows, twice beside a rarer one
+    rarest = np.array([1, 1, 0, *[2] * 20])
+    assert set(splits.carve(rarest, alone(23), FRACTIONS)[:3]) == {"train", "test"}
+    assert set(splits.carve(rarest, alone(23), FRACTIONS, amounts=shown)[:3]) == {"train", "test", "val"}
+    # Also where the shares would give one split all that there is.
+    labels = np.repeat([0, 1], [3, 30])
+    assert set(splits.carve(labels, alone(33), {"test": 0.8, "val": 0.1})[:3]) == {"train", "test", "val"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_reaches_more_splits_takes_nothing_away(seed):
+    random = np.random.RandomState(seed)
+    shown = (random.rand(40, 5) < 0.15).astype(int)
+    labels, patients = shown.argmax(axis=1), random.randint(0, 25, 40)
+    before = splits.carve(labels, patients, FRACTIONS, seed)
+    after = splits.carve(labels, patients, FRACTIONS, seed, shown)
+    for label in range(5):
+        reached = [set(dealt[shown[:, label] > 0]) for dealt in (before, after)]
+        assert reached[0] <= reached[1]
+        if len(set(patients[shown[:, label] > 0])) >= 3:
+            assert reached[1] == {"train", "val", "test"}
+    assert all(len(set(after[patients == one])) == 1 for one in patients)
+
+
 def test_the_seed_decides():
     labels = np.arange(200) % 4
     first = splits.carve(labels, alone(200), FRACTIONS, seed=3)
@@ -103,24 +129,3 @@ def test_few_of_one_class_does_not_depend_on_the_others():
     labels = np.array([0] * 30 + [1] * 30)
     more = np.where(np.arange(60) < 30, 0, 1 + np.arange(60) % 2)
     np.testing.assert_array_equal(splits.few(labels, 4)[:30], splits.few(more, 4)[:30])
-
-
-def test_nothing_moves_where_each_class_reaches_every_split():
-    random = np.random.RandomState(0)
-    dealt = random.choice(["train", "val", "test"], 200)
-    shows = random.rand(200, 4) < 0.4
-    np.testing.assert_array_equal(splits.reach(dealt, alone(200), shows), dealt)
-    np.testing.assert_array_equal(splits.reach(dealt, alone(200), np.zeros((200, 2), bool)), dealt)
-
-
-def test_a_class_that_splits_lack_is_brought_there_by_the_fewest_units():
-    dealt = np.array(["train"] * 8 + ["val", "test"], object)
-    shows = np.zeros((10, 2), bool)
-    shows[:4, 0] = True  # all in train
-    shows[[0, 8], 1] = True  # two can reach two splits alone
-    found = splits.reach(dealt, alone(10), shows)
-    assert (found != dealt).sum() == 2
-    assert {found[row] for row in range(4)} == {"train", "val", "test"}
-    together = np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
-    found = splits.reach(dealt, together, shows)
-    assert found[0] == found[1] and {found[0], found[2], found[3]} == {"train", "val", "test"}

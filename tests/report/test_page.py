@@ -392,11 +392,32 @@ def test_a_failure_leaves_the_old_page_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", no_room)
     with pytest.raises(OSError, match="No space left"):
         report.write(path, **run | {"title": "Another"})
-    monkeypatch.undo()
-    run["confusion"] = pd.DataFrame({"not": ["numbers"]})
-    with pytest.raises(Exception):  # noqa: B017 - whatever it is that breaks
-        report.write(path, **run)
     assert path.read_bytes() == old and [one.name for one in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_part_that_fails_is_a_line_on_the_page_and_costs_no_other(tmp_path):
+    run = fake_run()
+    whole = read(report.write(tmp_path / "report.html", **run))
+    assert "What could not be shown" not in whole.text
+
+    def breaks():
+        raise ZeroDivisionError("of <this>")
+
+    section = report.Section("Shown", "all the same")
+    run |= {"confusion": pd.DataFrame({"not": ["numbers"]}), "overlays": breaks}
+    run |= {"sections": [breaks, lambda: section], "failed": ["the card: ValueError"]}
+    page = read(report.write(tmp_path / "report.html", **run))
+    for line in (
+        "confusion: ",
+        "overlays: ZeroDivisionError (of <this>)",
+        "section 1: ZeroDivisionError (of <this>)",
+        "the card: ValueError",
+    ):
+        assert line in page.text
+    assert page.text.count("all the same") == 1 and "Learning curves" in page.text
+    for name in ("pictures", "metrics", "comparison", "predictions", "history", "augmented", "assessment"):
+        page = read(report.write(tmp_path / "report.html", **run | {name: breaks}))
+        assert f"{name}: ZeroDivisionError" in page.text and "all the same" in page.text
 
 
 def test_figures_leave_no_global_state_and_take_the_colours_of_the_page(tmp_path):

@@ -59,7 +59,7 @@ TASK = card.Task(
 METRICS = {"examples": 1, "accuracy": 0.5, "accuracy_interval": [0.2, 0.8]}
 
 
-def end(run, examples, network):
+def end(run, examples, network, task=TASK, **shown):
     """What a template does when all is trained."""
     history = pd.DataFrame(
         {"epoch": [1], "stage": ["head"], "loss": [0.5], "val_loss": [0.6], "accuracy": [0.5]}
@@ -74,9 +74,9 @@ def end(run, examples, network):
     comparison = pd.DataFrame([("staged", 0.5, 0.2, 0.8)])
     comparison.columns = ["method", "test_accuracy", "low", "high"]
     assert len(list(run.open_test(examples, ["staged", "other"]))) == 1
+    run.save_network(network)
     run.save(
         examples,
-        network,
         {"staged": fit, "other": fit, "third": dataclasses.replace(fit, seconds=2.0)},
         comparison=comparison,
         per_class=pd.DataFrame({"class": ["a"], "recall": [0.5]}),
@@ -84,8 +84,8 @@ def end(run, examples, network):
         groups=None,
         truth=pd.DataFrame({"id": [5]}),
     )
-    run.card(TASK, data={"rows": examples}, metrics=METRICS)
-    run.report("rows", question="Why?", data=examples, pictures={}, metrics=METRICS)
+    run.card(task, data={"rows": examples}, metrics=METRICS)
+    run.report("rows", question="Why?", data=examples, **{"pictures": {}, "metrics": METRICS} | shown)
     run.end({"classes": ["a", "b"], "test": METRICS}, notes=["a note"])
 
 
@@ -164,3 +164,60 @@ def test_a_loss_of_the_templates_own_is_not_saved():
     network.compile(loss=lambda truth, found: (truth - found) ** 2)
     plain = runs.without_own_loss(network)
     assert not plain.compiled and plain.weights[0] is network.weights[0]
+
+
+def test_what_only_shows_results_costs_a_line_and_not_the_run(config, small_model, capsys):
+    network, blocks = small_model()
+
+    def breaks():
+        raise ZeroDivisionError("of this")
+
+    broken = dataclasses.replace(TASK, columns={"recall": "is not there"})
+    with runs.start(config, "x.rows") as run:
+        examples = run.load(load)
+        run.check(network, blocks, examples)
+        run.attempt("a drawing", breaks)
+        end(run, examples, network, broken, overlays=breaks, no_such_part=1)
+    assert {path.name for path in run.folder.iterdir()} == folder.FILES | {"truth.csv"}
+    assert folder.read_complete(run.folder)
+    said = capsys.readouterr().out
+    page = (run.folder / "report.html").read_text()
+    for line in ("a drawing: ZeroDivisionError (of this)", "MODEL CARD.md: ", "report.html: TypeError"):
+        assert f"could not be made: {line}" in said and line in page
+    assert "could not be made" in (run.folder / "MODEL_CARD.md").read_text()
+
+
+def test_the_network_is_there_whatever_the_judging_meets(config, small_model, capsys):
+    network, blocks = small_model()
+    saved = "The trained network is .*model.keras; the same command judges it again"
+    with pytest.raises(InputError, match=f"nothing to judge. {saved}"), runs.start(config, "x.rows") as run:
+        run.check(network, blocks, run.load(load))
+        run.save_network(network)
+        raise InputError("nothing to judge.")
+    assert keras.models.load_model(run.folder / "model.keras").count_params() == network.count_params()
+    with pytest.raises(ZeroDivisionError), runs.start(config, "x.rows") as run:
+        run.check(network, blocks, run.load(load))
+        run.save_network(network)
+        raise ZeroDivisionError
+    assert "The trained network is" in capsys.readouterr().err
+    with pytest.raises(InputError, match="No space left on device: make room; the same command goes on with"):
+        with runs.start(config, "x.rows") as run:
+            run.check(network, blocks, run.load(load))
+            raise OSError(28, "No space left on device")
+    with pytest.raises(RuntimeError, match="before the judging"):
+        with runs.start(config, "x.rows") as run:
+            run.save(None, {}, comparison=None, per_class=None, predictions=None)
+    folder.end(run.folder)
+
+
+def test_a_split_without_anything_to_judge_by_is_said_before_there_is_a_folder(config, small_model):
+    network, blocks = small_model()
+    boxes = np.array([[1, 0], [0, 0], [0, 1], [0, 0], [0, 0], [1, 1]])
+
+    def without(config):
+        return dataclasses.replace(load(config), amounts=boxes, counted="boxes", unit="pictures")
+
+    said = "a val split of 2 pictures without boxes; .* train 2 of 3, val 0 of 2, test 1 of 1"
+    with pytest.raises(InputError, match=said), runs.start(config, "x.y") as run:
+        run.check(network, blocks, run.load(without))
+    assert not run.folder.exists()
