@@ -1,5 +1,6 @@
 """Weights for a backbone: what the word in a Config means, and loading them."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -177,8 +178,26 @@ def _load_file(backbone, path: Path, plain: Callable) -> None:
     except Exception as error:  # Keras and h5py raise many kinds for a file that doesn't fit or isn't one
         raise InputError(
             f"{path} does not hold the weights of {backbone.name} ({_holds(path)}): give the backbone "
-            "that fits the file, or other weights."
+            f"that fits the file, or other weights.{other_version(path)}"
         ) from error
+
+
+def other_version(path: str | Path) -> str:
+    """Say which Keras wrote a `.keras` file and which reads it, where these differ; "" where they do not, and
+    where the file does not say.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            written = json.loads(archive.read("metadata.json"))["keras_version"]
+    except Exception:  # what is wrong with the file is said elsewhere
+        return ""
+    here = importlib.metadata.version("keras")
+    if written == here:
+        return ""
+    return (
+        f" It was written by Keras {str(written)[:40]}, and this is Keras {here}: install that "
+        "version, or write the file anew."
+    )
 
 
 def _check_layers(backbone, path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from runner.errors import InputError
+from runner.networks import inference
 from runner.pictures import any_size
 from runner.runs import folder
 
@@ -80,11 +81,7 @@ def run(
 def load(run_folder: Path) -> tuple[keras.Model, dict]:
     """The model and the config (plain JSON types) of a complete run; InputError where it is none."""
     run_folder, config = Path(os.path.expanduser(run_folder)), folder.read_complete(run_folder)
-    try:
-        return keras.models.load_model(run_folder / "model.keras", compile=False), config
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{run_folder / 'model.keras'} cannot be loaded ({reason}).") from error
+    return inference.load(run_folder / "model.keras"), config
 
 
 def _probes(channels: int) -> list[np.ndarray]:

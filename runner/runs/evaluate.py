@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -26,6 +25,7 @@ from runner.data.examples import Data, check_parts, labels_of
 from runner.data.examples import problems as problem_rows
 from runner.devices import environment
 from runner.errors import InputError
+from runner.networks import inference
 from runner.report import page, words
 from runner.runs import folder, pairing
 from runner.scores import classification
@@ -74,7 +74,7 @@ def run(
     config = fields.from_dict(record, config_class, str(run_folder / "config.json"))
     place = _place(run_folder, data, output)
     examples, known = load(template, config, data, classes)
-    network = keras.models.load_model(run_folder / "model.keras", compile=False)
+    network = inference.load(run_folder / "model.keras")
     test = examples.test.open(None, f"judge the run {run_folder} on it")
     judged = template.judge(config, {"": network}, test, classes)[""]
     numbers, per_class, predictions = template.tables(judged, examples)
