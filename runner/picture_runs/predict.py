@@ -27,6 +27,8 @@ from runner.picture_runs import export
 from runner.pictures import images, square
 from runner.runs import folder
 
+MOST = 100
+"""Detections of a picture, as in `scores.detection`, which wants a package that classes do without."""
 SIDE = 800
 """Pixels a side that pictures have at most on which an answer is drawn."""
 
@@ -204,6 +206,13 @@ def classes_of(run_folder: str | Path) -> tuple[list[str], float]:
         return [str(name) for name in found["classes"]], float(found.get("temperature", 1.0))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{record} is damaged ({error}); give another run.") from error
+
+
+def most_of(run_folder: str | Path) -> int:
+    """How many detections of a picture counted when a run was judged (100 where it does not say)."""
+    found = folder.read_json(Path(os.path.expanduser(run_folder)) / "metrics.json").get("test")
+    most = found.get("most", MOST) if isinstance(found, dict) else MOST
+    return most if isinstance(most, int) and MOST <= most <= 10_000 else MOST
 
 
 def probabilities(model: keras.Model, pictures: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -64,6 +64,7 @@ def assign(boxes, classes, points: Points):
     Returns float32 (batch, points, 6): class or BACKGROUND, the box, and the centre-ness (equation 3)
     sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) of the distances to its sides; zeros without a box.
     """
+    boxes, classes = _filled(boxes, classes)
     centre, stride = points.centre[None, :, None], points.stride[None, :, None]
     low, high = boxes[:, None, :, :2], boxes[:, None, :, 2:]
     before, after = centre - low, high - centre  # (batch, points, n, 2): left and top, right and bottom
@@ -87,6 +88,16 @@ def assign(boxes, classes, points: Points):
     label = tf.concat([number[..., None], box, centreness[..., None]], axis=-1)
     nothing = tf.constant([BACKGROUND, 0, 0, 0, 0, 0])
     return tf.where(positive[..., None], label, nothing)
+
+
+def _filled(boxes, classes):
+    """The same boxes without the columns that no picture of the batch fills.
+
+    There are as many as the picture of the whole set with the most boxes has; the arithmetic grows with them.
+    """
+    columns = tf.range(1, tf.shape(classes)[1] + 1)
+    last = tf.maximum(tf.reduce_max(tf.where(classes >= 0, columns, 0)), 1)
+    return boxes[:, :last], classes[:, :last]
 
 
 def target(points: Points):

@@ -501,6 +501,16 @@ def test_letters_in_two_unicode_forms_are_one_name(tmp_path):
     assert "in two Unicode forms" in source.problems[0][2]
 
 
+def test_a_picture_of_very_many_objects_is_said(tmp_path):
+    many = [each(1, (number % 40, 5, 0.5 + number / 200, 12))[0] for number in range(150)]
+    coco(tmp_path / "annotations.json", [*many, *each(2)], names(2))
+    _, found, told = everything(place(tmp_path, 2))
+    assert found["p0.png"].arrays["boxes"].shape == (151, 4)
+    assert told[0][:2] == ("p0.png", "box") and told[0][2].startswith(
+        "1 pictures have more than 100 boxes, up to 151"
+    )
+
+
 # ---------------------------------------------------------------- splits that hold something
 
 
