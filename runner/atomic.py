@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner import cells
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -39,8 +41,10 @@ def write_json(path: Path, record: Any) -> Path:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> Path:
-    """Write a pandas DataFrame without its index."""
-    return write(path, lambda temporary: table.to_csv(temporary, index=False))
+    """Write a pandas DataFrame without its index, and with no cell that a spreadsheet would run: `cells.read`
+    gives the same back.
+    """
+    return write(path, lambda temporary: cells.neutral(table).to_csv(temporary, index=False))
 
 
 def _finite(value: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from runner.cells import original_text
 from runner.data.files import SPLIT_WORDS, composed, existing
 from runner.errors import InputError, suggest
 
@@ -157,7 +158,7 @@ def table(path: Path) -> Source:
     files, seen = [], {}
     for line, cell in zip(numbers, cells["path"], strict=True):
         file = os.path.normpath(os.path.join(folder, cell))
-        file = existing(file) or file
+        file = existing(file) or existing(os.path.join(folder, original_text(cell))) or file
         if not file.startswith(os.path.join(folder, "")):
             raise InputError(
                 f"{where} with path {cell!r} in line {line}, which leaves the folder of the file; put the "
@@ -177,6 +178,8 @@ def table(path: Path) -> Source:
             f"{where}, of whose {len(files)} files {len(missing)} are missing, such as {first!r} "
             f"({_lines([numbers[i] for i in missing])}); paths are relative to the folder of the file.{hint}"
         )
+    for name in ("label", "group", "subgroup"):  # of a table of ours, such as manifest.csv
+        cells[name] = [original_text(cell) for cell in cells[name]]
     cells["label"], problems = in_one_form(cells["label"].tolist())
     examples = cells[["path", "label", "split", "group", "subgroup"]]
     return Source(examples, ordered(set(examples["label"])), lambda: iter(files), problems)

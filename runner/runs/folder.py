@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from runner import atomic
+from runner import atomic, cells
 from runner.errors import InputError
 
 try:
@@ -196,7 +196,7 @@ def _check_same(path: Path, config: dict[str, Any]) -> None:
 
 def _check_same_data(run: Path, manifest: pd.DataFrame) -> None:
     try:
-        began = pd.read_csv(run / "manifest.csv", dtype=str, keep_default_na=False)
+        began = cells.read(run / "manifest.csv", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{run / 'manifest.csv'} is damaged ({error}); delete {run} to train anew."

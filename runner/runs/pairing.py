@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from runner import cells
 from runner.errors import InputError
 from runner.scores import intervals, paired
 
@@ -148,7 +149,7 @@ def _of_boxes(first: Path, second: Path, both: pd.DataFrame, whole: np.ndarray |
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A table of a run; raises InputError where it cannot be read or lacks a column of `usecols`."""
     try:
-        return pd.read_csv(path, **options)
+        return cells.read(path, **options)
     except (OSError, ValueError) as error:  # ValueError: no CSV, or without a column that is needed
         raise InputError(
             f"{path} cannot be read ({' '.join(str(error).split())}); give another run."
