@@ -8,13 +8,21 @@ A mask is a picture of the same size without loss, such as PNG; `mask_values` sa
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from runner.data.files import SPLIT_WORDS, children, composed, printable, refuse_dead_folders, split_meant
+from runner.data.files import (
+    PICTURE_SUFFIXES,
+    SPLIT_WORDS,
+    children,
+    composed,
+    printable,
+    refuse_dead_folders,
+    split_meant,
+)
 from runner.data.source import Source, Target, datasets
 from runner.errors import InputError, suggest
 from runner.pictures import mask_values, square
@@ -152,6 +160,9 @@ def _complete(found: list[tuple[str, str, str]], where: str) -> list[tuple[str, 
 def _pairs(root: Path, image_folder: str, mask_folder: str):
     """Return (name, path of the picture, path of its mask) by stem, and the masks without a picture."""
     pictures, masks = (_by_stem(root, folder) for folder in (image_folder, mask_folder))
+    # Photos that not every reader takes count where they have a mask: beside their JPEG they are no others.
+    rare = _by_stem(root, image_folder, PICTURE_SUFFIXES - set(_PICTURES))
+    pictures |= {stem: name for stem, name in rare.items() if stem in masks and stem not in pictures}
     if not pictures:
         raise InputError(
             f"Received data={str(root)!r}, whose folder {image_folder!r} holds no pictures; expected "
@@ -171,7 +182,7 @@ def _pairs(root: Path, image_folder: str, mask_folder: str):
     return pairs, [f"{mask_folder}/{masks[stem]}" for stem in sorted(set(masks) - set(pictures))]
 
 
-def _by_stem(root: Path, folder: str) -> dict[str, str]:
+def _by_stem(root: Path, folder: str, suffixes: Collection[str] = _PICTURES) -> dict[str, str]:
     deeper, names = children(root / folder)
     if any(map(split_meant, deeper)):
         raise InputError(
@@ -186,7 +197,7 @@ def _by_stem(root: Path, folder: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in _PICTURES:
+        if suffix.lower() not in suffixes:
             continue
         if printable(name) != name:
             raise InputError(f"Received a file {printable(name)!r} whose name is not UTF-8; rename it.")

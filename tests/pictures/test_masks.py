@@ -244,6 +244,15 @@ def test_no_message_advises_what_would_mix_splits(tmp_path):
         masks.find(tmp_path / "b")
 
 
+def test_photos_of_a_telephone_count_where_they_have_a_mask(tmp_path):
+    root = fill(tmp_path)
+    Image.fromarray(picture(0)).save(root / "images" / "0.heic", "PNG")  # beside its 0.png
+    (root / "images" / "1.png").rename(root / "images" / "1.HEIC")
+    Image.fromarray(picture(9)).save(root / "images" / "9.heic", "PNG")  # without a mask
+    names = masks.find(root).examples["path"].tolist()
+    assert names == ["images/0.png", "images/1.HEIC", "images/2.png", "images/3.png"]
+
+
 def test_names_in_two_unicode_forms_are_one(tmp_path):
     save(tmp_path, "images/caf\u00e9.png", picture(0))
     save(tmp_path, "masks/cafe\u0301.png", index_mask())
