@@ -13,6 +13,7 @@ from keras import ops
 
 from runner.data.examples import Data
 from runner.errors import InputError
+from runner.scores.detection import MOST
 
 from .config import Config
 
@@ -165,7 +166,7 @@ def generalised_iou(one, other):
     return common / ops.maximum(union, 1e-6) - (hull - union) / ops.maximum(hull, 1e-6)
 
 
-def decode(output, *, most: int = 100, least_score: float = 0.05, iou: float = 0.6):
+def decode(output, *, most: int = MOST, least_score: float = 0.05, iou: float = 0.6):
     """Detections of each picture, best first: of boxes of one class that overlap by more than `iou` the
     best.
 
@@ -195,8 +196,11 @@ def decode(output, *, most: int = 100, least_score: float = 0.05, iou: float = 0
 
 def check_boxes(config: Config, examples: Data, grid: Points) -> None:
     """Say of how many boxes in the first 2,000 training pictures no point answers, so that nothing learns
-    them; InputError if of all.
+    them; InputError if of all. Say too where one has more boxes than COCO's rules have detections.
     """
+    most = examples.train.element_spec["boxes"].shape[0]
+    if most > MOST:
+        print(f"one picture has {most} boxes: so many detections of a picture count, where COCO has {MOST}")
     count = taken = 0
     for batch in examples.train.take(2000).batch(64):
         labels = assign(batch["boxes"], batch["classes"], grid).numpy()
