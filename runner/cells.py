@@ -2,19 +2,20 @@
 
 Names of files, classes and groups come from wherever the data does, and a spreadsheet takes a cell that
 begins with = + - @ or a tab for a formula, which may start programs (OWASP, "CSV injection"). `neutral` is
-what is written, `original` what is read back. Numbers are no formulas and stay as they are.
+what is written, `original` what is read back. Numbers and a sign alone are no formulas and stay as they are.
 """
 
+import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_NEUTRAL = re.compile(r"'+[=+\-@\t\r\n]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n].", re.DOTALL)
+_NEUTRAL = re.compile(r"'+[=+\-@\t\r\n].", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -38,11 +39,22 @@ def original_text(text: str) -> str:
     return text[1:] if _NEUTRAL.match(text) else text
 
 
-def read(path: str | Path, **options: Any) -> "pd.DataFrame":
-    """Read a table that `atomic.write_csv` wrote; options, errors: those of `pandas.read_csv`."""
+def write(table: "pd.DataFrame", target: Path | IO[str]) -> None:
+    """Write a table as CSV, `neutral` and without its index."""
+    written = neutral(table)
+    # Python's writer leaves a carriage return without quotes, and readers take it for the end of a row.
+    texts = [
+        str(value) for _, column in written.items() if column.dtype.kind == "O" for value in column.unique()
+    ]
+    returns = any("\r" in text for text in [*texts, *map(str, written.columns)])
+    written.to_csv(target, index=False, quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL)
+
+
+def read(source: str | Path | IO, **options: Any) -> "pd.DataFrame":
+    """Read a table that `write` wrote; options, errors: those of `pandas.read_csv`."""
     import pandas as pd
 
-    return original(pd.read_csv(path, **options))
+    return original(pd.read_csv(source, **options))
 
 
 def _each(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFrame":

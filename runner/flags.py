@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from runner.errors import DivergenceError, InputError, LedgerError, OutOfMemory
+from runner import interrupts
+from runner.errors import DivergenceError, InputError, LedgerError, OutOfMemory, in_words
 from runner.fields import ConfigType, load
 
 
@@ -67,15 +68,19 @@ def run(
 
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """Print an InputError as one line on standard error and leave with exit code 2; a LedgerError, a
-    DivergenceError or OutOfMemory with 1.
+    """Print an InputError, or an OSError, as one line on standard error and leave with exit code 2; a
+    LedgerError, a DivergenceError or OutOfMemory with 1. SIGTERM is a line and 143, Ctrl-C one and 130.
     """
     try:
-        yield
+        with interrupts.ends_in_order():
+            yield
     except (InputError, LedgerError, DivergenceError, OutOfMemory) as error:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except OSError as error:  # a full disk, a pipe that nobody reads any more
+        print(f"error: {in_words(error)}.", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         raise SystemExit(130) from None  # 128 + SIGINT, as shells have it

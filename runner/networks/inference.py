@@ -1,7 +1,6 @@
-"""Finished networks: read from their files, and run over a split; the same for all templates."""
+"""The forward pass of finished networks over a split: compiled once, the same for every template."""
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,21 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import pretrained
-
-
-def load(path: str | Path) -> keras.Model:
-    """Return the network in a `.keras` file, not compiled. Raises InputError where it cannot be loaded, with
-    the versions of Keras that wrote it and that reads it where they differ.
-    """
-    try:
-        return keras.models.load_model(path, compile=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # Keras, h5py and zipfile raise many kinds for what they cannot read
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")
-        version = pretrained.other_version(path)
-        raise InputError(f"{path} cannot be loaded ({reason}).{version}") from error
 
 
 def forward(

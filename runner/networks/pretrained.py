@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner import atomic
 from runner.errors import InputError, suggest
 from runner.networks.families import (
     FAMILIES,
@@ -41,6 +42,13 @@ def resolve(weights: str | Path, family: Family, width: float) -> str | Path:
             )
         return "imagenet"
     path = Path(os.path.expanduser(text))
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long, or holds what no name can
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"weights={text[:80]!r} is no path ({reason}). {_other_choices()}") from None
     if (CHECKPOINTS / text / "card.json").is_file():
         path = CHECKPOINTS / text
     if path.is_dir():
@@ -161,6 +169,7 @@ def _load_file(backbone, path: Path, plain: Callable) -> None:
 
     try:
         if path.suffix == ".keras":
+            atomic.check_archive(path)
             _check_layers(backbone, path)
             backbone.load_weights(path)
             return
@@ -187,6 +196,7 @@ def other_version(path: str | Path) -> str:
     where the file does not say.
     """
     try:
+        atomic.check_archive(path)  # a pipe would not answer
         with zipfile.ZipFile(path) as archive:
             written = json.loads(archive.read("metadata.json"))["keras_version"]
     except Exception:  # what is wrong with the file is said elsewhere
@@ -223,6 +233,7 @@ def _holds(path: Path) -> str:
 
     try:
         if path.suffix == ".keras":
+            atomic.check_archive(path)
             with zipfile.ZipFile(path) as archive:
                 layers = json.loads(archive.read("config.json"))["config"]["layers"]
                 names = {layer["config"]["name"] for layer in layers}

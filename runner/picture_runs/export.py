@@ -19,10 +19,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from runner import atomic
 from runner.errors import InputError
-from runner.networks import inference
-from runner.pictures import any_size
-from runner.runs import folder
+from runner.pictures import any_size, square
+from runner.pictures.load import LARGEST
+from runner.runs import folder, network
 
 TOLERANCE = 1e-4
 """How far an exported logit may lie from model.keras, as a share of the largest logit (at least 1): about a
@@ -58,7 +59,7 @@ def run(
     if "onnx" in formats:
         _check_onnx()
     model, config = load(run_folder)
-    output = Path(os.path.expanduser(output)) if output else run_folder / "export"
+    output = atomic.place(output, "--output") if output else run_folder / "export"
     portable, expected = any_size.portable(model, config["image_size"], config["resize"])
     pictures = _probes(model.input.shape[3])
     wanted = [np.asarray(expected(one, training=False)) for one in pictures]
@@ -79,9 +80,36 @@ def run(
 
 
 def load(run_folder: Path) -> tuple[keras.Model, dict]:
-    """The model and the config (plain JSON types) of a complete run; InputError where it is none."""
+    """The model and the config (plain JSON types) of a complete run on pictures; InputError where it is none,
+    and where either is no such thing.
+    """
     run_folder, config = Path(os.path.expanduser(run_folder)), folder.read_complete(run_folder)
-    return inference.load(run_folder / "model.keras"), config
+    model = network.load(run_folder)
+    _check_settings(run_folder, config)
+    shape = getattr(model.input, "shape", None)
+    if shape is None or len(shape) != 4 or shape[3] not in (1, 3) or not hasattr(model.output, "shape"):
+        raise InputError(f"{run_folder / 'model.keras'} takes {shape}, and no pictures; give another run.")
+    if any(side not in (None, config["image_size"]) for side in shape[1:3]):
+        raise InputError(
+            f"{run_folder}: config.json says image_size={config['image_size']}, model.keras takes "
+            f"{shape[1]} x {shape[2]} pixels; they are not of one run."
+        )
+    return model, config
+
+
+def _check_settings(run_folder: Path, config: dict) -> None:
+    """Raise InputError for what no Config of pictures holds: such a size would take all memory."""
+    size, resize = config.get("image_size"), config.get("resize")
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST:
+        raise InputError(
+            f"{run_folder / 'config.json'}: image_size={str(size)[:40]} cannot be used; it is a whole number "
+            f"of pixels from 1 to {LARGEST}."
+        )
+    if resize not in square.RESIZES:
+        raise InputError(
+            f"{run_folder / 'config.json'}: resize={str(resize)[:40]!r} cannot be used; it is one of "
+            f"{', '.join(square.RESIZES)}."
+        )
 
 
 def _probes(channels: int) -> list[np.ndarray]:

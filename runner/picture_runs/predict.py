@@ -5,7 +5,6 @@ a class. Pictures are decoded and resized as in training; a file that is no pict
 reason.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -200,12 +199,15 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
 
 def classes_of(run_folder: str | Path) -> tuple[list[str], float]:
     """The class names in the metrics.json of a run, and its temperature (1 where it has none)."""
-    record = Path(os.path.expanduser(run_folder)) / "metrics.json"
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        return [str(name) for name in found["classes"]], float(found.get("temperature", 1.0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{record} is damaged ({error}); give another run.") from error
+    run_folder = Path(os.path.expanduser(run_folder))
+    record = folder.read_metrics(run_folder)
+    temperature = record.get("temperature", 1.0)
+    if not record["classes"] or isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise InputError(
+            f"{run_folder / 'metrics.json'} is damaged ({len(record['classes'])} classes, temperature "
+            f"{str(temperature)[:40]}); give another run."
+        )
+    return record["classes"], float(temperature)
 
 
 def most_of(run_folder: str | Path) -> int:

@@ -176,8 +176,15 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
         raise InputError(
             f"{run_folder}: this run has one validation picture; two are needed to compare with."
         )
-    model, _, _ = predict.load(run_folder)
-    network = inference.forward(extractor(model, known.layer))
+    model, classes, _ = predict.load(run_folder)
+    reading = extractor(model, known.layer)
+    if reading.output[0].shape[-1] != known.features["val"].shape[1] or known.classes != tuple(classes):
+        raise InputError(
+            f"{run_folder}: reference.npz has {known.features['val'].shape[1]} features and the classes "
+            f"{', '.join(known.classes[:5])}, model.keras {reading.output[0].shape[-1]} and "
+            f"{', '.join(classes[:5])}; they are not of one run."
+        )
+    network = inference.forward(reading)
     table, features, unreadable = _read(files, network, known, config, batch_size)
     result = measure(known, features, table)
 
@@ -185,7 +192,7 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
     for row in table.nlargest(FARTHEST, "distance").itertuples():
         picture, _ = images.decode(files[row.file])
         shown[row.path] = square.resize(picture, config["image_size"], config["resize"])
-    place = folder.unused(run_folder / "shift" / images_folder.resolve().name)
+    place = folder.make_unused(run_folder / "shift" / images_folder.resolve().name)
     atomic.write_csv(place / "pictures.csv", result.pictures)
     numbers = {name: value for name, value in vars(result).items() if name not in ("classes", "pictures")}
     atomic.write_json(

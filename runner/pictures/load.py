@@ -22,6 +22,8 @@ from runner.errors import InputError
 from runner.pictures import checks, decoding, images, in_memory, near_duplicates, sources, square
 
 UNIT = "pictures"
+LARGEST = 4096
+"""The most pixels a side of the square that pictures become."""
 PAIRS_SHOWN, ODD_SHOWN = 12, 8
 """Of how many near-duplicate pairs and pictures that may lie on their side the report shows the pictures."""
 
@@ -134,9 +136,9 @@ def load(
 
 
 def _check_options(image_size: int, resize: str, memory_budget: int) -> None:
-    if not examples.is_whole(image_size) or not 1 <= image_size <= 4096:
+    if not examples.is_whole(image_size) or not 1 <= image_size <= LARGEST:
         raise InputError(
-            f"Received image_size={image_size!r}; a whole number of pixels from 1 to 4096 is allowed."
+            f"Received image_size={image_size!r}; a whole number of pixels from 1 to {LARGEST} is allowed."
         )
     examples.check_choice("resize", resize, square.RESIZES)
     if not examples.is_whole(memory_budget) or memory_budget < 0:

@@ -105,6 +105,7 @@ def write(
 def read(path: str | Path) -> Reference:
     """Read what `write` wrote; raises InputError where it is not there or damaged."""
     try:
+        atomic.check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         parts = {
@@ -112,6 +113,7 @@ def read(path: str | Path) -> Reference:
             for name in ("features", "ids", "predictions", "confidences")
         }
         parts["features"] = {split: rows.astype(np.float32) for split, rows in parts["features"].items()}
+        _check_rows(parts, arrays)
         return Reference(
             layer=str(arrays["layer"]),
             classes=tuple(arrays["classes"].tolist()),
@@ -127,6 +129,21 @@ def read(path: str | Path) -> Reference:
         ) from None
     except Exception as error:  # zipfile and NumPy raise almost anything on a damaged file
         raise InputError(f"{path} is damaged ({error}); train the run again.") from error
+
+
+def _check_rows(parts: dict[str, dict[str, np.ndarray]], arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError where what belongs to each picture is not there for each, or not of its kind."""
+    classes, ends = len(arrays["classes"]), arrays["thumbnail_ends"]
+    widths = {rows.shape[1] for rows in parts["features"].values() if rows.ndim == 2}
+    for split in SPLITS:
+        rows = len(parts["ids"][split])
+        fits = all(len(part[split]) == rows for part in parts.values()) and (
+            split != "train" or len(ends) == rows
+        )
+        if not fits or not rows or not np.isin(parts["predictions"][split], np.arange(classes)).all():
+            raise ValueError(f"its {split} arrays do not fit together")
+    if len(widths) != 1 or not all(np.isfinite(rows).all() for rows in parts["features"].values()):
+        raise ValueError("its features are no rows of finite numbers")
 
 
 def extractor(model: keras.Model, layer: str) -> keras.Model:

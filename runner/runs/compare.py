@@ -17,6 +17,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from runner import atomic
 from runner.errors import InputError
 from runner.report import compare as page
 from runner.report import words
@@ -62,9 +63,8 @@ def run(folders: Sequence[str | Path], output: str | Path | None = None) -> Path
     the first run. Raises InputError for fewer than two folders, one that is given twice or is no complete
     run, runs of other templates or scores, and where the page is there already.
     """
-    place = (
-        Path(os.path.expanduser(output)) if output else Path(os.path.expanduser(folders[0])).absolute().parent
-    )
+    first = Path(os.path.expanduser(folders[0]))
+    place = atomic.place(output, "--output") if output else first.absolute().parent
     target = place / "compare.html"
     if target.exists():
         raise InputError(f"{target} exists; give --output another folder, or move it away.")
@@ -109,11 +109,13 @@ def read_all(folders: Sequence[str | Path]) -> list[Run]:
 
 
 def _read(path: Path, name: str, config: dict[str, Any]) -> Run:
-    metrics = folder.read_json(path / "metrics.json")
+    metrics = folder.read_metrics(path)
     environment = folder.read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
     table = pairing.read_csv(path / "comparison.csv")
     scores = [column for column in table if column.startswith("test_")]
-    if "method" not in table or not scores or table.empty:
+    numbers = [*scores, *(name for name in ("low", "high") if name in table)]
+    numeric = all(pd.api.types.is_numeric_dtype(table[name]) for name in numbers)
+    if "method" not in table or not scores or table.empty or not numeric:
         raise InputError(f"{path / 'comparison.csv'} names no method and its test score; give another run.")
     try:
         package = template.find(path, config)

@@ -26,9 +26,8 @@ from runner.data.examples import problems as problem_rows
 from runner.data.files import composed
 from runner.devices import environment
 from runner.errors import InputError
-from runner.networks import inference
 from runner.report import page, words
-from runner.runs import folder, pairing
+from runner.runs import folder, network, pairing
 from runner.scores import classification
 
 NAMED = 10
@@ -70,22 +69,27 @@ def run(
     Raises InputError for what cannot be judged; nothing is written then.
     """
     run_folder = Path(os.path.expanduser(run_folder))
-    record, metrics = folder.read_complete(run_folder), folder.read_json(run_folder / "metrics.json")
-    classes = tuple(str(name) for name in metrics.get("classes", ()))
+    record, metrics = folder.read_complete(run_folder), folder.read_metrics(run_folder)
+    classes = tuple(metrics["classes"])
     config = fields.from_dict(record, config_class, str(run_folder / "config.json"))
     place = _place(run_folder, data, output)
+    columns = pairing.read_csv(run_folder / "comparison.csv", nrows=0).columns
+    score = next((name.removeprefix("test_") for name in columns if name.startswith("test_")), "")
+    if not score:
+        raise InputError(f"{run_folder / 'comparison.csv'} names no test score; give another run.")
+    before = pairing.read_csv(run_folder / "manifest.csv", dtype=str, keep_default_na=False)
+    if not {"split", "sha256"} <= set(before.columns):
+        raise InputError(f"{run_folder / 'manifest.csv'} has no split and sha256; give another run.")
     examples, known = load(template, config, data, classes)
-    network = inference.load(run_folder / "model.keras")
+    model = network.load(run_folder)
     test = examples.test.open(None, f"judge the run {run_folder} on it")
-    judged = template.judge(config, {"": network}, test, classes)[""]
+    judged = template.judge(config, {"": model}, test, classes)[""]
     numbers, per_class, predictions = template.tables(judged, examples)
-    seen = _seen(run_folder, examples.manifest)
+    seen = _seen(before, examples.manifest)
     told = [(path, "seen", f"{path!r} is identical to an example that the run learned from") for path in seen]
     problems = pd.concat([examples.problems, problem_rows(told)], ignore_index=True)
-    columns = pairing.read_csv(run_folder / "comparison.csv", nrows=0).columns
-    score = next(name.removeprefix("test_") for name in columns if name.startswith("test_"))
     written = environment.describe()
-    place.mkdir(parents=True)
+    place = folder.make_unused(place) if output is None else folder.make(place, "--output")
     for name, table in {
         "manifest": examples.manifest,
         "problems": problems,
@@ -106,7 +110,7 @@ def run(
     shown = page.write(
         place / "report.html",
         title=f"Evaluation: {Path(data).name or data}",
-        question=_question(run_folder, data, score, metrics.get("test", {}), known, classes, seen),
+        question=_question(run_folder, data, score, metrics["test"], known, classes, seen),
         data=dataclasses.replace(examples, problems=problems),
         pictures={},
         metrics=numbers,
@@ -194,16 +198,15 @@ def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFram
 
 def _place(run_folder: Path, data: str, output: str | Path | None) -> Path:
     if output is None:
-        return folder.unused(run_folder / "evaluate" / (Path(data).name or "data").replace(":", "_"))
-    place = Path(os.path.expanduser(output))
+        return run_folder / "evaluate" / (Path(data).name or "data").replace(":", "_")
+    place = atomic.place(output, "--output")
     if place.exists():
         raise InputError(f"--output {place} exists; give another name, or move it away.")
     return place
 
 
-def _seen(run_folder: Path, manifest: pd.DataFrame) -> list[str]:
-    """Paths of the judged examples whose content the run was trained or validated on."""
-    before = pairing.read_csv(run_folder / "manifest.csv", dtype=str, keep_default_na=False)
+def _seen(before: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
+    """Paths of the judged examples whose content the run was trained or validated on, by its manifest."""
     learned = set(before.loc[before["split"].isin(["train", "val"]), "sha256"]) - {""}
     judged = manifest[manifest["split"] == "test"]
     return judged.loc[judged["sha256"].isin(learned), "path"].astype(str).tolist()
@@ -219,11 +222,11 @@ def _question(
     seen: Sequence[str],
 ) -> str:
     said = [f"How good is the run {run_folder.name} on {data}?"]
-    if own.get(score) is not None:
-        low, high = own[f"{score}_interval"]
+    interval = own.get(f"{score}_interval") or [None]
+    if None not in (own.get(score), own.get("examples"), *interval):
         said.append(
             f"On its own test data it reached {words.percent(own[score])} "
-            f"({words.interval((low, high))}), on {own['examples']} examples; these are others, so that the "
+            f"({words.interval(interval)}), on {own['examples']} examples; these are others, so that the "
             "two can differ by chance as well."
         )
     if len(known) < len(classes):

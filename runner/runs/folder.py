@@ -6,12 +6,15 @@ run trains; metrics.json is written last of the numbers: a folder that has it is
 goes on when the run is started again.
 """
 
+import contextlib
 import datetime
 import io
 import itertools
 import json
 import os
 import shutil
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,11 +22,7 @@ import pandas as pd
 
 from runner import atomic, cells
 from runner.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes on one folder are not noticed there
-    fcntl = None  # type: ignore[assignment]
+from runner.runs import lock
 
 FILES = frozenset(
     {
@@ -44,44 +43,42 @@ FILES = frozenset(
     }
 )
 """What every complete run has."""
-LOCK = ".lock"
-LOCKS: dict[Path, IO] = {}
-"""The lock files that this process holds open, by folder."""
+LARGEST_RECORD = 2**26
+"""Bytes of a JSON file that are read; a run's own have some thousand."""
 
 
 def choose(run_dir: str, template: str, config: dict[str, Any]) -> Path:
-    """The folder a run will write to, not yet made: `run_dir`, or where that is "" the newest of
-    runs/<template>/ with an unfinished run of the same `config` (plain JSON types) that no process is at,
+    """The folder a run will write to, from here on this process's: `run_dir`, or where that is "" the newest
+    of runs/<template>/ with an unfinished run of the same `config` (plain JSON types) that no process is at,
     else runs/<template>/<date and time>. A `run_dir` with an unfinished run of that config is taken as well.
 
-    Raises InputError when the folder holds a complete run, one of another config or anything else, or cannot
-    be written to.
+    The folder is made, so that no other start takes it, and `lock.release` removes it again where no run
+    began in it. What killed processes left in complete runs of the template is removed.
+    Raises InputError when the folder holds a complete run, one of another config or anything else, when
+    another process is at it, or it cannot be written to.
     """
-    if not run_dir:
-        for path in sorted((Path("runs") / template).glob("*/config.json"), reverse=True):
-            if _goes_on(path.parent, config):
-                return path.parent
+    home = Path("runs") / template
+    lock.clear_all(home)
+    if run_dir:
+        path = atomic.place(run_dir, "--run-dir")
+        _check_free(path, config)
+        parent = next(one for one in (path, *path.absolute().parents) if one.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise InputError(
+                f"--run-dir {path}: cannot write below {parent}; give a folder you may write to."
+            )
+        _take(path)
+        try:
+            _check_free(path, config)  # once more: now nobody else changes it
+        except InputError:
+            lock.release(path)
+            raise
+        return path
+    for found in sorted(home.glob("*/config.json"), reverse=True):
+        if _goes_on(found.parent, config):
+            return found.parent
     name = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path = Path(os.path.expanduser(run_dir)) if run_dir else unused(Path("runs") / template / name)
-    if path.is_file():
-        raise InputError(f"--run-dir {path} is a file; give a folder that does not exist yet.")
-    if (path / "metrics.json").is_file():
-        raise InputError(
-            f"--run-dir {path}: this run is complete (its report: {path / 'report.html'}); give another "
-            "folder, or delete this one to train again."
-        )
-    if (path / "config.json").is_file():
-        _check_same(path, config)
-    elif path.is_dir() and any(one.name != LOCK for one in path.iterdir()):
-        raise InputError(
-            f"--run-dir {path} is not empty and holds no run; give another folder, or delete this one."
-        )
-    parent = path
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"--run-dir {path}: cannot write below {parent}; give a folder you may write to.")
-    return path
+    return next(one for one in _numbered(home / name) if lock.take_new(one))
 
 
 def begin(run: Path, config: dict[str, Any], manifest: pd.DataFrame) -> bool:
@@ -89,13 +86,13 @@ def begin(run: Path, config: dict[str, Any], manifest: pd.DataFrame) -> bool:
     return whether it goes on. The folder is this process's until `end`, or until the process ends.
 
     manifest: of the `Data` that the run trains on.
-    Raises InputError when another process is at this folder, or the run in it began with other pictures,
-    labels or splits.
+    Raises InputError when another process is at this folder, or the run in it began with another config,
+    other pictures, labels or splits.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    if not _lock(run):
-        raise InputError(f"--run-dir {run}: another process is training into it; give another folder.")
+    _take(run)
+    lock.clear(run)
     if (run / "config.json").is_file():
+        _check_same(run, config)
         _check_same_data(run, manifest)
         return True
     atomic.write_csv(run / "manifest.csv", manifest)
@@ -114,73 +111,132 @@ def read_complete(run: str | Path) -> dict[str, Any]:
         raise InputError(f"{run} is {found}; give one that a template's training made{example}.")
     if lacking:
         raise InputError(f"{run}: this run is not complete ({lacking[0]} is missing); start it again.")
-    try:
-        return json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{run / 'config.json'} is damaged ({error}); give another run.") from error
+    return read_json(run / "config.json")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, advice: str = "give another run") -> dict[str, Any]:
+    """A JSON object from a regular file; raises InputError where there is none, with what to do."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            text = file.read(LARGEST_RECORD + 1)
+        if len(text) > LARGEST_RECORD:
+            raise ValueError(f"it has more than {LARGEST_RECORD:,} bytes")
+        record = json.loads(text)
         if not isinstance(record, dict):
-            raise ValueError("it is no JSON object")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give another run.") from error
+            raise ValueError(f"it holds {type(record).__name__}, and no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {advice}.") from error
     return record
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """The metrics.json of a run: "classes", names, and "test", numbers, are there, if empty.
+
+    Raises InputError where it is damaged, or another kind of record.
+    """
+    path = run / "metrics.json"
+    record = {"classes": [], "test": {}} | read_json(path)
+    classes, test = record["classes"], record["test"]
+    if not isinstance(classes, list) or not all(isinstance(one, (str, int)) for one in classes):
+        raise InputError(f"{path} is damaged (its classes are no list of names); give another run.")
+    record["classes"] = [str(one) for one in classes]
+    if len(set(record["classes"])) < len(classes) or not isinstance(test, dict):
+        raise InputError(f"{path} is damaged (its classes or its test are none); give another run.")
+    for name, value in test.items():
+        numbers = value if name.endswith("_interval") else [value]
+        pair = isinstance(numbers, list) and (len(numbers) == 2) == name.endswith("_interval")
+        if not pair or not all(one is None or isinstance(one, (int, float)) for one in numbers):
+            raise InputError(f"{path} is damaged ({name} = {str(value)[:40]}); give another run.")
+    return record
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """A regular file, to be read; ValueError for what is none, such as a pipe, which would hang."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def end(run: Path) -> None:
     """Remove what only an unfinished run needs, and let go of the folder."""
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    held = LOCKS.pop(run.resolve(), None)
-    if held is not None:
-        held.close()
-        (run / LOCK).unlink(missing_ok=True)
+    lock.release(run)
 
 
-def unused(path: Path) -> Path:
-    """`path`, or where there is something already, the first of path-2, path-3 ... that is free."""
-    names = itertools.chain([path], (path.with_name(f"{path.name}-{n}") for n in itertools.count(2)))
-    return next(one for one in names if not one.exists())
+def make_unused(path: Path) -> Path:
+    """Make the folder `path`, or where there is something already, the first of path-2, path-3 ... that is
+    free, and return it: of two processes at once each gets its own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for one in _numbered(path):
+        with contextlib.suppress(FileExistsError):
+            one.mkdir()
+            return one
+    raise AssertionError("there is always another number")
+
+
+def make(path: Path, flag: str) -> Path:
+    """Make a folder that was asked for by `flag`; InputError where another process was faster."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"{flag} {path} exists; give another name, or move it away.") from None
+    return path
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    return itertools.chain([path], (path.with_name(f"{path.name}-{n}") for n in itertools.count(2)))
+
+
+def _check_free(path: Path, config: dict[str, Any]) -> None:
+    """Raise InputError where no run of this config can begin, nor go on, at `path`."""
+    if path.is_file():
+        raise InputError(f"--run-dir {path} is a file; give a folder that does not exist yet.")
+    if (path / "metrics.json").is_file():
+        lock.clear_complete(path)
+        raise InputError(
+            f"--run-dir {path}: this run is complete (its report: {path / 'report.html'}); give another "
+            "folder, or delete this one to train again."
+        )
+    if (path / "config.json").is_file():
+        _check_same(path, config)
+    elif path.is_dir() and any(not _of_no_run(one.name) for one in path.iterdir()):
+        raise InputError(
+            f"--run-dir {path} is not empty and holds no run; give another folder, or delete this one."
+        )
+
+
+def _of_no_run(name: str) -> bool:
+    """Whether a file is what a start leaves that is stopped before there is a config.json."""
+    return name in (lock.LOCK, "manifest.csv") or bool(lock.HALF.fullmatch(name))
+
+
+def _take(run: Path) -> None:
+    if not lock.take(run):
+        raise InputError(f"--run-dir {run}: another process is training into it; give another folder.")
 
 
 def _goes_on(path: Path, config: dict[str, Any]) -> bool:
-    if (path / "metrics.json").is_file() or not (path / "checkpoints").is_dir():
-        return False
+    """Whether this process can go on with what is in a folder below runs/; then it holds it."""
+    held = path.resolve() in lock.LOCKS
     try:
-        _check_same(path, config)
-    except InputError:
-        return False
-    held = path.resolve() in LOCKS
-    free = _lock(path)
-    if free and not held and path.resolve() in LOCKS:
-        LOCKS.pop(path.resolve()).close()
-    return free
-
-
-def _lock(path: Path) -> bool:
-    """Hold `path` for this process until it ends, however it ends; False where another process holds it."""
-    held = LOCKS.get(path.resolve())
-    if held is None and fcntl is not None:
-        held = open(path / LOCK, "w")
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held.close()
+        if not (path / "checkpoints").is_dir() or not lock.take(path):
             return False
-        LOCKS[path.resolve()] = held
-    return True
+        if not (path / "metrics.json").is_file():
+            _check_same(path, config)
+            return True
+    except (InputError, OSError):  # of another config, damaged, or somebody else's: no reason to stop here
+        pass
+    if not held:
+        lock.release(path)
+    return False
 
 
 def _check_same(path: Path, config: dict[str, Any]) -> None:
     """Raise InputError where the unfinished run in `path` began with another config."""
-    try:
-        begun = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path / 'config.json'} is damaged ({error}); delete {path} to train anew."
-        ) from error
+    begun = read_json(path / "config.json", f"delete {path} to train anew")
     differing = [
         f"{field} {begun.get(field)!r} (now {config.get(field)!r})"
         for field in dict.fromkeys([*begun, *config])
@@ -196,12 +252,16 @@ def _check_same(path: Path, config: dict[str, Any]) -> None:
 
 def _check_same_data(run: Path, manifest: pd.DataFrame) -> None:
     try:
-        began = cells.read(run / "manifest.csv", dtype=str, keep_default_na=False)
+        with open_regular(run / "manifest.csv") as file:
+            began = cells.read(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{run / 'manifest.csv'} is damaged ({error}); delete {run} to train anew."
         ) from error
-    now = pd.read_csv(io.StringIO(manifest.to_csv(index=False)), dtype=str, keep_default_na=False)
+    text = io.StringIO()
+    cells.write(manifest, text)
+    text.seek(0)
+    now = cells.read(text, dtype=str, keep_default_na=False)
     if not began.equals(now):
         raise InputError(
             f"--run-dir {run} holds an unfinished run on other data: it began with {len(began)} pictures, "

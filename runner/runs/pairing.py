@@ -9,6 +9,7 @@ import pandas as pd
 
 from runner import cells
 from runner.errors import InputError
+from runner.runs import folder
 from runner.scores import intervals, paired
 
 WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP"}
@@ -149,7 +150,8 @@ def _of_boxes(first: Path, second: Path, both: pd.DataFrame, whole: np.ndarray |
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A table of a run; raises InputError where it cannot be read or lacks a column of `usecols`."""
     try:
-        return cells.read(path, **options)
+        with folder.open_regular(path) as file:
+            return cells.read(file, **options)
     except (OSError, ValueError) as error:  # ValueError: no CSV, or without a column that is needed
         raise InputError(
             f"{path} cannot be read ({' '.join(str(error).split())}); give another run."

@@ -48,7 +48,7 @@ class Result:
 
 def check(output: str | Path, batch_size: int) -> Path:
     """The file to write; raises InputError where it is there already, or no folder for it."""
-    output = Path(os.path.expanduser(output))
+    output = atomic.place(output, "--output")
     if output.exists():
         raise InputError(f"--output {output} exists; give another name, or move it away.")
     if not output.absolute().parent.is_dir():

@@ -22,6 +22,7 @@ only shows results (the card, parts of the report) costs a line where it fails, 
 """
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,14 +33,14 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from runner import atomic, errors, fields
+from runner import atomic, errors, fields, interrupts
 from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.errors import InputError
 from runner.machine import Machine
 from runner.networks.backbones import Block
 from runner.report import card, page, parts
-from runner.runs import folder
+from runner.runs import folder, lock
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
 from runner.training import batch_norm, trainable
@@ -105,6 +106,7 @@ class Saved:
 @contextlib.contextmanager
 def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"]:
     """Choose the devices and the folder; within the block only the chief prints, and all leave it together.
+    The folder is this process's within the block; where no run began in it, it is removed.
 
     config: a template's Config, with machine, stages, batch_size, backbone and weights.
     package: the template's `__package__`, by whose last part runs/ is divided.
@@ -116,9 +118,17 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
     with multi_worker.only_chief_prints(chosen):
         run = Run(config, package or "", chosen)
         try:
-            yield run
+            with interrupts.heard():
+                yield run
+            multi_worker.wait(chosen)
         except InputError as error:
             raise InputError(f"{error}{run.in_words()}") from error
+        except tf.errors.OpError as error:  # what the system refused within TensorFlow, such as a lost file
+            found = re.search(r"Unreadable: .*|\[Errno \d+\] .*", str(error))
+            if found is None:
+                raise
+            said = f"{found[0]}: put it back; the same command goes on with {run.folder}.{run.in_words()}"
+            raise InputError(said) from error
         except OSError as error:  # a full disk, a folder of somebody else's
             said = f"{errors.in_words(error)}; the same command goes on with {run.folder}.{run.in_words()}"
             raise InputError(said) from error
@@ -126,7 +136,8 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
             if said := run.in_words():
                 print(said.strip(), file=sys.stderr)
             raise
-        multi_worker.wait(chosen)
+        finally:
+            lock.release(run.folder)
 
 
 class Run(Generic[ConfigType]):

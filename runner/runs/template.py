@@ -1,7 +1,6 @@
 """Which template made a run: the package whose functions load, judge and predict for it."""
 
 import importlib
-import json
 import os
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +8,7 @@ from typing import Any
 
 from runner import fields
 from runner.errors import InputError
+from runner.runs import folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -52,10 +52,10 @@ def find(run: str | Path, config: dict[str, Any]) -> str:
 def recorded_name(run: Path) -> str:
     """What environment.json calls the template, "" where it does not."""
     try:
-        record = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = folder.read_json(run / "environment.json")
+    except InputError:
         return ""
-    name = record.get("template", "") if isinstance(record, dict) else ""
+    name = record.get("template", "")
     return name if isinstance(name, str) else ""
 
 

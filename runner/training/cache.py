@@ -1,8 +1,9 @@
 """Arrays that were expensive to compute, kept in memory or on disk, and on disk from run to run.
 
 A file is named by a fingerprint of all that its content depends on; it is written beside its place and moved,
-so that two runs at once and one that is killed leave whole files only. The least recently used go first when
-the folder grows beyond its limit.
+so that two runs at once and one that is killed leave whole files only. Behind the array stands its hash, and
+a file whose content has another is made anew. The least recently used go first when the folder grows beyond
+its limit.
 """
 
 import contextlib
@@ -26,6 +27,8 @@ DISK = 20 * 2**30
 """The most bytes that the folder may take; never more than half of what is free beside it."""
 NAME = re.compile(r"[0-9a-f]{64}\.npy")
 """What the files are called; the folder may hold others, which are not touched."""
+MARK = b"sha256 of the array above: "
+"""Before the hash, at the end of a file; what reads .npy files reads no further than the array."""
 LEFT_OVER = 24 * 3600.0
 """Seconds after which a file that is still being written counts as left by a process that was killed."""
 
@@ -126,15 +129,28 @@ def _read(path: Path, shape: Sequence[int], dtype: np.dtype, in_memory: bool) ->
     """The array of a whole file of that kind, else None; what is no such file is removed."""
     try:
         raw = np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
-        if raw.shape == (*shape,) and raw.dtype == _plain(dtype):
+        if raw.shape == (*shape,) and raw.dtype == _plain(dtype) and _hash_in(path) == _hash(raw):
             return raw.view(dtype)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError):
+    except Exception:  # NumPy raises almost anything on a damaged header
         pass
     with contextlib.suppress(OSError):
         path.unlink()
     return None
+
+
+def _hash(array: np.ndarray) -> bytes:
+    """SHA-256 of the bytes of a plain array, read through its mapping where it has one."""
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
+
+
+def _hash_in(path: Path) -> bytes:
+    """What the file says that its array's hash is, b"" where it does not."""
+    with open(path, "rb") as file:
+        file.seek(-len(MARK) - 32, os.SEEK_END)
+        mark, found = file.read(len(MARK)), file.read()
+    return found if mark == MARK else b""
 
 
 def _plain(dtype: np.dtype) -> np.dtype:
@@ -163,8 +179,12 @@ def _write(path: Path, shape: Sequence[int], dtype: np.dtype, fill: Callable[[np
         array = np.memmap(temporary, dtype=plain, mode="r+", offset=start, shape=(*shape,))
         fill(array.view(dtype))
         array.flush()
+        mark = MARK + _hash(array)
         del array
         with open(temporary, "rb+") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(mark)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

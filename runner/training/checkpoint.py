@@ -7,17 +7,14 @@ the same history and, where the arithmetic itself repeats, the same weights to t
 stopped. A file is a .npz: arrays (all weights, the seed states of dropout, the metrics' sums, the optimizer's
 variables, the weights at the start of the stage and those of its best epoch) and one JSON text for the rest.
 It is written beside its place, flushed to the disk and moved; the newest two are kept, so that a file torn
-by the disk itself leaves the one before. zip's checksums tell a torn file from a whole one; nothing is
-unpickled.
+by the disk itself leaves the one before. zip's checksums tell a torn file from a whole one, and the names and
+hashes of all arrays, which the JSON text holds, one with damage that zip does not see; nothing is unpickled.
 """
 
 import inspect
 import json
 import signal
-import threading
 import time
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +25,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner import atomic
+from runner import atomic, interrupts
 from runner.devices import multi_worker
 from runner.errors import InputError
+from runner.training import cache
 from runner.training.stages import StagedUnfreezing
 
 KEPT = 2
 VERSION = 1
 MINUTES = 10.0
 """Minutes of an epoch after which a checkpoint is written within it."""
-TERMINATED = 143
-"""The exit code after SIGTERM: 128 + 15, as shells have it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Checkpointing:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Save the state of a fit after each epoch, within it every so often, and on SIGTERM.
+    """Save the state of a fit after each epoch, within it every so often, and on SIGTERM and Ctrl-C.
 
     List it last: it also keeps what the callbacks before it count (`wait`, `best`, `best_weights`, ...).
 
@@ -72,7 +68,7 @@ class Checkpoints(keras.callbacks.Callback):
     A write that fails (a full disk) leaves the earlier files as they are, says so once, and the training goes
     on. A state whose weights are not all finite is not written: the next loss will stop the run.
 
-    Of several workers the chief writes; all of them save, or stop after a SIGTERM, at the same step.
+    Of several workers the chief writes; all of them save, or stop after a signal, at the same step.
     """
 
     def __init__(
@@ -88,30 +84,30 @@ class Checkpoints(keras.callbacks.Callback):
         self.directory, self.staged, self.clock = Path(directory), staged, clock
         self.others, self.steps, self.minutes = list(others), steps, minutes
         self.warned = False
-        self.signalled = self.terminated = False  # SIGTERM came here; all workers know that one came
+        self.asked = interrupts.Asked()  # whether a signal came here
+        self.terminated = False  # all workers know that one came
         self.restored: list[dict] = []
 
     def __enter__(self) -> "Checkpoints":
-        """From here on SIGTERM asks for a checkpoint and an orderly end (only the main thread hears it)."""
-        self.previous = None
-        if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGTERM, self._terminate)
+        """From here on SIGTERM and Ctrl-C ask for a checkpoint and an orderly end, between two steps, when
+        the state is whole (only the main thread hears them).
+        """
+        self.asked.__enter__()
         return self
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGTERM, self.previous)
-
-    def _terminate(self, number: int, frame) -> None:
-        self.signalled = True  # acted upon between two steps, when the state is whole
+        self.asked.__exit__(kind, error, traceback)
 
     def stop_if_terminated(self) -> None:
-        """Leave with TERMINATED after a SIGTERM between two stages: the last file says all there is."""
-        if self.signalled:
-            print("stopped by SIGTERM while frozen layers were computed. The same command begins that anew.")
-            raise SystemExit(TERMINATED)
+        """Leave after a signal between two stages: the last file says all there is."""
+        if self.asked.by:
+            print(f"{self._by()} while frozen layers were computed. The same command begins that anew.")
+            self.asked.leave()
+
+    def _by(self) -> str:
+        return "stopped by Ctrl-C" if self.asked.by == signal.SIGINT else "stopped by SIGTERM"
 
     def restore(self, record: dict, arrays: dict[str, np.ndarray]) -> None:
         """Give the other callbacks back what they had counted, once the next `fit` has begun."""
@@ -144,8 +140,8 @@ class Checkpoints(keras.callbacks.Callback):
             self._save(epoch + 1)
 
     def _agree(self, due: bool) -> bool:
-        """Whether any worker is to save now, or had a SIGTERM."""
-        flags = np.array([[bool(due), self.signalled]], dtype="float64")
+        """Whether any worker is to save now, or had a signal."""
+        flags = np.array([[bool(due), bool(self.asked.by)]], dtype="float64")
         due, self.terminated = multi_worker.gather(flags, self.model.distribute_strategy).max(axis=0) > 0
         return bool(due or self.terminated)
 
@@ -187,8 +183,8 @@ class Checkpoints(keras.callbacks.Callback):
             self.warned = True
         if self.terminated:
             multi_worker.wait(strategy)  # until the chief has written
-            print(f"stopped by SIGTERM: {said}. The same command goes on from there.")
-            raise SystemExit(TERMINATED)
+            print(f"{self._by()}: {said}. The same command goes on from there.")
+            self.asked.leave()
 
 
 def read_together(
@@ -252,10 +248,11 @@ def write(directory: Path, epoch: int, record: dict, arrays: dict[str, np.ndarra
     float32, which holds each of its values.
     Raises OSError when the disk does not take it.
     """
-    text = np.array(json.dumps(record | {"version": VERSION, "epochs_done": epoch}))
     arrays = {
         name: value.astype("float32") if value.dtype.kind == "V" else value for name, value in arrays.items()
     }
+    known = {"version": VERSION, "epochs_done": epoch, "arrays": _hashes(arrays)}
+    text = np.array(json.dumps(record | known))
 
     def save(temporary: Path) -> None:
         with open(temporary, "wb") as file:
@@ -277,21 +274,37 @@ def read(directory: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
         half.unlink()
     files = sorted(Path(directory).glob("epoch-*.npz"), reverse=True)
     for path in files:
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            record = json.loads(str(arrays.pop("record")))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        found = _read_whole(path)
+        if found is None:
             continue
+        record, _ = found
         if record.get("version") != VERSION:
             raise InputError(
                 f"{path}: a checkpoint of version {record.get('version')}, this code reads {VERSION}; finish "
                 "the run with the code that began it, or delete the folder to train anew."
             )
-        return record, arrays
+        return found
     if files:
         raise InputError(
             f"{directory}: none of {', '.join(path.name for path in reversed(files))} can be read whole; "
             "delete them to train anew."
         )
     return None
+
+
+def _read_whole(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
+    """What is in one file, or None where it is not as `write` left it."""
+    try:
+        atomic.check_archive(path)
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        record = json.loads(str(arrays.pop("record")))
+        # Files of before had no hashes.
+        whole = isinstance(record, dict) and record.get("arrays") in (None, _hashes(arrays))
+    except Exception:  # zipfile, zlib and NumPy raise almost anything on a damaged file
+        return None
+    return (record, arrays) if whole else None
+
+
+def _hashes(arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    return {name: cache.fingerprint(value) for name, value in arrays.items()}

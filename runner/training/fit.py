@@ -1,6 +1,5 @@
 """Put the parts together: `fit_stages` runs the stages in one `model.fit`."""
 
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import pandas as pd
 import tensorflow as tf
 from rich.console import Console
 
-from runner import quiet
+from runner import interrupts, quiet
 from runner.data.batches import Batches, pair
 from runner.devices import multi_worker
 from runner.errors import DivergenceError, InputError, OutOfMemory
@@ -81,7 +80,8 @@ def fit_stages(
     Raises InputError before the first epoch for stages that the model cannot run and for steps per execution
     that do not divide an epoch, LedgerError when a stage
     moved what it was not to move, DivergenceError when the loss becomes NaN or infinite, OutOfMemory when a
-    step does not fit; SystemExit (143) after a SIGTERM, once the state is written.
+    step does not fit; with `checkpoints` SystemExit (143) after a SIGTERM and KeyboardInterrupt after a
+    Ctrl-C, once the state is written.
     """
     train, validation = (one if isinstance(one, Batches) else Batches.of(one) for one in (train, validation))
     _check_place(augment_on, train)
@@ -128,7 +128,7 @@ def fit_stages(
     ended = saved is not None and saved[0]["finished"]
     started = time.perf_counter()
     try:
-        with saver or contextlib.nullcontext(), quiet.about_tracing():
+        with saver or interrupts.heard(), quiet.about_tracing():
             for index in range(first, len(staged.stages)) if apart else [None]:
                 staged.only, segment = index, None
                 if frozen is not None and index is not None and not ended:

@@ -14,7 +14,7 @@ if __name__ == "__main__":
     # at once.
     with flags.exit_on_input_error():
         CONFIG = flags.parse(Config)
-    quiet.import_tensorflow()
+        quiet.import_tensorflow()
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -5,7 +5,7 @@
 Results go to a new folder below runs/; open its report.html.
 """
 
-from runner import flags, quiet
+from runner import fields, flags, quiet
 
 from .config import Config
 
@@ -14,7 +14,7 @@ if __name__ == "__main__":
     # at once.
     with flags.exit_on_input_error():
         CONFIG = flags.parse(Config)
-    quiet.import_tensorflow()
+        quiet.import_tensorflow()
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -136,13 +136,15 @@ def predict(
     """
     network, config = export.load(Path(run))
     classes, _ = new_pictures.classes_of(run)
-    least = config["shown_score"] if least_score is None else least_score
+    known = {name: config[name] for name in ("shown_score", "overlap") if name in config}
+    kept = fields.from_dict(known, Config, str(run))  # checked as those of a training are
+    least = kept.shown_score if least_score is None else least_score
     most = new_pictures.most_of(run)
     for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
         found = None
         if len(batch.pictures):
             output = network.predict_on_batch(batch.pictures)
-            parts = method.decode(output, most=most, least_score=least, iou=config["overlap"])
+            parts = method.decode(output, most=most, least_score=least, iou=kept.overlap)
             found = tuple(part.numpy() for part in parts)
         yield answers.boxes(batch, found, classes, config, folder)
 

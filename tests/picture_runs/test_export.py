@@ -100,7 +100,7 @@ assert "runner" not in sys.modules
 
 def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="File exists.*: make room, or name a place"):
+    with pytest.raises(InputError, match="File exists.*, or name another place"):
         command_line.main(["export", str(run), "--output", str(tmp_path / "file")])
     assert (tmp_path / "file").read_text() == "mine"
 

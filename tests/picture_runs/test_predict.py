@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from runner.errors import InputError
 from runner.picture_runs import predict
 from runner.pictures import any_size, images, square
+from runner.runs import folder, template
 from runner.runs import predict as command
 from templates.image_classification import train
 
@@ -159,3 +161,30 @@ def test_a_network_of_boxes_or_masks_is_refused(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"classes": ["a", "b"]}))
     with pytest.raises(InputError, match="not a class; the template that trained it has a function"):
         predict.load(tmp_path)
+
+
+JUNK = (None, True, -1, 200_000, 1e300, "words", [], [1], {}, {"a": 1})
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.json", "environment.json"])
+def test_records_of_another_shape_are_one_line(run, photos, tmp_path, file):
+    """Whatever stands in a stranger's folder: an answer, or one line; and no size takes all memory."""
+    place = tmp_path / "strange"
+    shutil.copytree(run, place)
+    record, answered = json.loads((place / file).read_text()), 0
+    changed = [junk for junk in JUNK if not isinstance(junk, dict)]
+    changed += [record | {name: junk} for name in record for junk in JUNK]
+    changed += [{key: value for key, value in record.items() if key != name} for name in record]
+    for one in changed:
+        (place / file).write_text(json.dumps(one))
+        try:
+            package = template.find(place, folder.read_complete(place))
+            list(template.train(package, "predict").predict(place, [photos / "z.png"]))
+            answered += 1
+        except InputError as error:
+            assert "\n" not in str(error) and len(str(error)) < 1000
+    assert answered <= {"config.json": 0, "metrics.json": 3, "environment.json": len(changed)}[file]
+    (place / "config.json").write_text(json.dumps({"image_size": 200_000, "resize": "pad"}))
+    (place / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
+    with pytest.raises(InputError, match="image_size=200000 cannot be used; .* from 1 to 4096"):
+        predict.load(place)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -190,8 +191,36 @@ def test_what_is_no_reference_is_refused(run, tmp_path):
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match="damaged"):
         reference.read(tmp_path / "torn.npz")
+    with np.load(run[0] / "reference.npz") as file:
+        arrays = dict(file)
+    for changed in (
+        {"val_ids": arrays["val_ids"][:-1]},
+        {"val_predictions": arrays["val_predictions"] + 7},
+        {"train_features": arrays["train_features"][:, :-1]},
+        {"val_features": np.full_like(arrays["val_features"], np.nan)},
+        {"thumbnail_ends": arrays["thumbnail_ends"][:-1]},
+        {"classes": np.array([["green"]])},
+    ):
+        np.savez(tmp_path / "strange.npz", **(arrays | changed))
+        with pytest.raises(InputError, match="damaged"):
+            reference.read(tmp_path / "strange.npz")
     with pytest.raises(InputError, match="Did you mean 'head'"):
         reference.write(tmp_path / "x.npz", model, examples, layer="heda")
+
+
+def test_a_reference_of_another_run_is_named(run, tmp_path):
+    folder, _, _ = run
+    shutil.copytree(folder, tmp_path / "run")
+    with np.load(folder / "reference.npz") as file:
+        arrays = dict(file)
+    for changed in (
+        {"classes": np.array(["other", "red"])},
+        {f"{split}_features": arrays[f"{split}_features"][:, 1:] for split in ("train", "val")},
+    ):
+        np.savez(tmp_path / "run" / "reference.npz", **(arrays | changed))
+        save(tmp_path / "new", COLOURS, 3, 7)
+        with pytest.raises(InputError, match="not of one run"):
+            shift.run(tmp_path / "run", tmp_path / "new")
 
 
 def test_fresh_pictures_of_the_same_kind_are_not_shifted(run, tmp_path):

@@ -188,7 +188,7 @@ def test_runs_that_are_not_alike_are_refused(tmp_path, answers):
         ([one, other], "runs of one template"),
         ([one, score], "judged by accuracy, .* by mean IoU"),
         ([one, unfinished], "not complete"),
-        ([one, damaged], "metrics.json cannot be read"),
+        ([one, damaged], "metrics.json is damaged"),
         ([one, empty], "comparison.csv cannot be read"),
         ([one], "two or more"),
         ([one, one], "1 different"),

@@ -9,15 +9,156 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runner import atomic
+from runner import atomic, cells
 from runner.errors import InputError
-from runner.runs import folder
+from runner.runs import folder, lock, pairing, predict
 
 
-def test_default_name_is_below_runs_and_not_created(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def nothing_held():
+    """No test leaves a lock to the next."""
+    yield
+    for path in list(lock.LOCKS):
+        lock.release(path)
+    lock.MADE.clear()
+
+
+def test_the_default_name_is_below_runs_and_reserved_until_a_run_begins_or_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = folder.choose("", "image_classification", {})
-    assert path.parts[:2] == ("runs", "image_classification") and not path.exists()
+    assert path.parts[:2] == ("runs", "image_classification") and os.listdir(path) == [".lock"]
+    other = folder.choose("", "image_classification", {})
+    assert other != path and other.name.startswith(path.name[:16])  # the same minute, another folder
+    lock.release(other)
+    assert path.exists() and not other.exists()
+    lock.release(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_start_that_is_stopped_before_there_is_a_run_leaves_a_folder_for_the_next(tmp_path):
+    for name in (".lock", "manifest.csv", ".manifest-abcdefgh.csv"):
+        (tmp_path / name).write_text("")
+    assert folder.choose(str(tmp_path), "t", {}) == tmp_path
+    assert not folder.begin(tmp_path, {}, pd.DataFrame({"path": ["a"]}))
+    assert sorted(os.listdir(tmp_path)) == [".lock", "config.json", "manifest.csv"]
+    lock.release(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "manifest.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a" * 256, "a part of 256 bytes; give names of at most 255"),
+        ("a/" + "ü" * 128 + "/b", "a part of 256 bytes"),
+        ("a\0b", "a character of number 0"),
+        ("caf\udce9", "is no UTF-8"),
+        ("a/" * 2000, "more than 3968 bytes"),
+    ],
+)
+def test_a_name_that_no_system_has_is_refused_at_once(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said) as error:
+        folder.choose(name, "t", {})
+    assert (
+        str(error.value).startswith("--run-dir ")
+        and str(error.value).encode()
+        and "\n" not in str(error.value)
+    )
+    with pytest.raises(InputError, match=said):
+        predict.check(name, 1)
+    assert os.listdir(tmp_path) == []
+    assert atomic.place("a" * 255, "--run-dir") == Path("a" * 255)
+
+
+JUNK = ("{", "[]", "3", "null", '"words"', "[" * 100_000, "", "\0", '{"a": 1}')
+
+
+@pytest.mark.parametrize("text", JUNK)
+def test_a_folder_with_other_json_blocks_no_start(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("config.json", "metrics.json")):
+        run = Path(f"runs/t/{number}")
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "config.json").write_text('{"seed": 1}')
+        (run / name).write_text(text)
+    path = folder.choose("", "t", {"seed": 1})
+    assert path.parent == Path("runs/t") and path.name not in "01"
+    if text != '{"a": 1}':
+        for given, read in (("0", folder.read_json), ("1", folder.read_json)):
+            with pytest.raises(InputError, match="is damaged") as error:
+                read(Path("runs/t", given, "config.json" if given == "0" else "metrics.json"))
+            assert "\n" not in str(error.value)
+        with pytest.raises(InputError, match="is damaged"):
+            folder.choose("runs/t/0", "t", {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"classes": 3},
+        {"classes": [["a"]]},
+        {"classes": ["a", "a"]},
+        {"test": []},
+        {"test": {"accuracy": "high"}},
+        {"test": {"accuracy_interval": 0.5}},
+        {"test": {"accuracy_interval": [0.1, 0.2, 0.3]}},
+        {"test": {"accuracy": [1]}},
+    ],
+)
+def test_metrics_of_another_shape_are_named(tmp_path, record):
+    atomic.write_json(tmp_path / "metrics.json", record)
+    with pytest.raises(InputError, match="metrics.json is damaged"):
+        folder.read_metrics(tmp_path)
+    fine = {"classes": ["a", 1], "test": {"accuracy": 0.5, "accuracy_interval": [0, None], "ap_small": None}}
+    atomic.write_json(tmp_path / "metrics.json", fine)
+    assert folder.read_metrics(tmp_path) == fine | {"classes": ["a", "1"]}
+    atomic.write_json(tmp_path / "metrics.json", {})
+    assert folder.read_metrics(tmp_path) == {"classes": [], "test": {}}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "metrics.json")
+    with pytest.raises(InputError, match="no regular file"):
+        folder.read_json(tmp_path / "metrics.json")
+    os.mkfifo(tmp_path / "manifest.csv")
+    with pytest.raises(InputError, match="no regular file"):
+        pairing.read_csv(tmp_path / "manifest.csv")
+
+
+WORDS = ["=1+1", "+cmd", "-a/1.png", "@SUM(A1)", "\t=1"]
+STAY = ["-1", "+1.5e-3", "-", "+", "a=1", "'a", "", ".5"]
+
+
+def test_what_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path):
+    table = pd.DataFrame({"path": WORDS + STAY, "number": -1.5, "both": [*range(12), "=x"]})
+    table["label"] = pd.Categorical(WORDS + STAY)
+    table["text"] = table["path"].astype("string")
+    atomic.write_csv(tmp_path / "t.csv", table)
+    read = pd.read_csv(tmp_path / "t.csv", dtype=str, keep_default_na=False)
+    for name in ("path", "label", "text"):
+        assert read[name].tolist() == [f"'{one}" for one in WORDS] + STAY
+    assert set(read["number"]) == {"-1.5"} and read["both"].tolist()[-2:] == ["11", "'=x"]
+    assert table["path"].tolist() == WORDS + STAY  # as it was
+    again = cells.read(tmp_path / "t.csv", dtype=str, keep_default_na=False)
+    assert again["path"].tolist() == again["label"].tolist() == WORDS + STAY
+    # A run goes on with such names, also one that began before they were written so.
+    manifest = pd.DataFrame(
+        {"path": ["=1+1", "b"], "label": pd.Categorical(["-x", "-1"]), "sha256": ["a", "b"]}
+    )
+    assert not folder.begin(tmp_path / "run", {}, manifest)
+    assert folder.begin(tmp_path / "run", {}, manifest)
+    manifest.iloc[:1].to_csv(tmp_path / "run" / "manifest.csv", index=False)
+    assert folder.begin(tmp_path / "run", {}, manifest.iloc[:1])
+    with pytest.raises(InputError, match="on other data"):
+        folder.begin(tmp_path / "run", {}, manifest)
+
+
+def test_two_at_once_get_a_folder_each(tmp_path):
+    names = [folder.make_unused(tmp_path / "deep" / "photos").name for _ in range(3)]
+    assert names == ["photos", "photos-2", "photos-3"]
+    with pytest.raises(InputError, match="--output .* exists"):
+        folder.make(tmp_path / "deep" / "photos", "--output")
 
 
 def test_complete_unfinished_and_unusable_folders_are_refused_in_words(tmp_path):
@@ -41,6 +182,8 @@ def test_complete_unfinished_and_unusable_folders_are_refused_in_words(tmp_path)
     with pytest.raises(InputError, match="is damaged"):
         folder.choose(str(begun), "t", {})
     assert folder.choose(str(tmp_path / "new" / "deep"), "t", {}) == tmp_path / "new" / "deep"
+    lock.release(tmp_path / "new" / "deep")
+    assert not (tmp_path / "new").exists() and (begun / "config.json").read_text() == "{"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -83,6 +226,8 @@ def test_an_unfinished_run_goes_on_with_the_same_data_only(tmp_path):
     assert folder.begin(tmp_path / "run", {"seed": 1}, manifest)
     with pytest.raises(InputError, match="on other data"):
         folder.begin(tmp_path / "run", {"seed": 1}, manifest.assign(sha256=["1e5", "e"]))
+    with pytest.raises(InputError, match=r"began with seed 1 \(now 2\)"):  # compared under the lock
+        folder.begin(tmp_path / "run", {"seed": 2}, manifest)
     (tmp_path / "run" / "manifest.csv").write_text("")
     with pytest.raises(InputError, match="is damaged"):
         folder.begin(tmp_path / "run", {"seed": 1}, manifest)
@@ -104,13 +249,13 @@ def test_the_same_command_finds_its_unfinished_run_and_no_other(tmp_path, monkey
     assert sorted(path.name for path in begun.iterdir()) == ["config.json", "manifest.csv", "metrics.json"]
 
 
-@pytest.mark.skipif(folder.fcntl is None, reason="no file locks")
+@pytest.mark.skipif(lock.fcntl is None, reason="no file locks")
 def test_a_folder_that_another_process_writes_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run, manifest = Path("runs/t/a"), pd.DataFrame({"path": ["a"]})
     folder.begin(run, {}, manifest)
     (run / "checkpoints").mkdir()
-    folder.LOCKS.clear()  # closes the file, which lets go of the folder
+    lock.release(run)
     code = (
         "import sys; from pathlib import Path; import pandas as pd; from runner.runs import folder;"
         "folder.begin(Path('runs/t/a'), {}, pd.DataFrame({'path': ['a']})); print('begun', flush=True);"

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from runner import atomic
 from runner.data.examples import Data, problems
 from runner.data.sealed import Sealed
 from runner.errors import InputError
@@ -93,7 +94,7 @@ def test_a_run_from_its_config_to_its_report(config, small_model, capsys):
     network, blocks = small_model()
     with runs.start(config, "somewhere.rows_of_numbers") as run:
         examples = run.load(load)
-        assert not run.folder.exists()
+        assert [path.name for path in run.folder.iterdir()] == [".lock"]  # reserved
         run.check(network, blocks, examples)
         place = run.checkpoints("from scratch")
         assert (place.folder, place.steps) == (run.folder / "checkpoints" / "from_scratch", 3)
@@ -204,6 +205,15 @@ def test_the_network_is_there_whatever_the_judging_meets(config, small_model, ca
         with runs.start(config, "x.rows") as run:
             run.check(network, blocks, run.load(load))
             raise OSError(28, "No space left on device")
+    with pytest.raises(
+        InputError, match=r"\[Errno 2\] No such file or directory: 'x': put it back; the same"
+    ):
+        with runs.start(config, "x.rows") as run:
+            run.check(network, blocks, run.load(load))
+            read = tf.data.Dataset.range(1).map(
+                lambda one: tf.py_function(lambda _: open("x"), [one], tf.int64)
+            )
+            list(read)
     with pytest.raises(RuntimeError, match="before the judging"):
         with runs.start(config, "x.rows") as run:
             run.save(None, {}, comparison=None, per_class=None, predictions=None)
@@ -221,3 +231,34 @@ def test_a_split_without_anything_to_judge_by_is_said_before_there_is_a_folder(c
     with pytest.raises(InputError, match=said), runs.start(config, "x.y") as run:
         run.check(network, blocks, run.load(without))
     assert not run.folder.exists()
+
+
+def test_a_disk_that_is_full_at_any_file_is_one_line_and_the_same_command_goes_on(
+    config, small_model, monkeypatch
+):
+    network, blocks = small_model()
+    written, refused = atomic.write, []
+
+    def go():
+        with runs.start(config, "x.rows") as run:
+            examples = run.load(load)
+            run.check(network, blocks, examples)
+            end(run, examples, network)
+        return run.folder
+
+    first, last = ["manifest.csv", "config.json"], ["metrics.json"]
+    for name in [*first, *sorted(folder.FILES - {*first, *last}), *last]:
+
+        def write(path, save, name=name):
+            if path.name == name:
+                refused.append(name)
+                raise OSError(28, "No space left on device")
+            return written(path, save)
+
+        monkeypatch.setattr(atomic, "write", write)
+        with pytest.raises(InputError, match="No space left on device: make room; the same command goes on"):
+            go()
+        assert refused[-1] == name
+        monkeypatch.setattr(atomic, "write", written)
+    run = go()
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"truth.csv"}

@@ -247,6 +247,61 @@ def test_a_torn_newest_file_falls_back_on_the_one_before(picture_model, examples
     assert not list(tmp_path.glob(".*"))
 
 
+def flipped(folder: Path, bits) -> tuple[int, list[int]]:
+    """How many of these bits of a small checkpoint, each wrong alone, let it be read; which of them gave
+    something else than what was written.
+    """
+    random = np.random.default_rng(0)
+    arrays = {f"variable_{i:05}": random.normal(size=(3, i + 1)).astype("float32") for i in range(3)}
+    arrays |= {"seed_0": np.array([1, 2], "uint32"), "name": np.array("stage")}
+    path = checkpoint.write(folder, 1, {"calls": 0, "index": 0}, arrays)
+    whole, (record, _) = path.read_bytes(), checkpoint.read(folder)
+    read, wrong = 0, []
+    for bit in bits(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = checkpoint.read(folder)
+        except InputError:
+            continue
+        read += 1
+        same = found[0] == record and found[1].keys() == arrays.keys()
+        same = same and all(
+            found[1][name].dtype == one.dtype and np.array_equal(found[1][name], one)
+            for name, one in arrays.items()
+        )
+        wrong += [] if same else [bit]
+    return read, wrong
+
+
+def test_a_wrong_bit_is_passed_over_or_makes_no_difference(tmp_path):
+    read, wrong = flipped(tmp_path, lambda count: range(0, count, 61))
+    assert wrong == [] and read > 0
+
+
+@pytest.mark.slow
+def test_every_single_wrong_bit_is_passed_over_or_makes_no_difference(tmp_path):
+    read, wrong = flipped(tmp_path, range)
+    assert wrong == [] and read > 0
+
+
+def test_a_file_that_lacks_an_array_or_has_another_is_passed_over(tmp_path):
+    arrays = {"one": np.zeros(3), "other": np.ones(2)}
+    checkpoint.write(tmp_path, 1, {}, arrays)
+    path = checkpoint.write(tmp_path, 2, {}, arrays)
+    with np.load(path) as archive:
+        text = archive["record"]
+    for changed in ({"one": np.zeros(3)}, arrays | {"one": np.ones(3)}, arrays | {"third": np.ones(1)}):
+        np.savez(path, record=text, **changed)
+        assert checkpoint.read(tmp_path)[0]["epochs_done"] == 1
+    for text in ("[]", "3", '"words"', "null"):
+        np.savez(path, record=np.array(text), **arrays)
+        assert checkpoint.read(tmp_path)[0]["epochs_done"] == 1
+    np.savez(path, record=np.array('{"version": 1, "epochs_done": 7}'), **arrays)  # of before
+    assert checkpoint.read(tmp_path)[0]["epochs_done"] == 7
+
+
 def test_where_no_file_is_whole_nothing_is_trained_over_it(picture_model, examples, tmp_path):
     (tmp_path / "epoch-00001-step-0000000.npz").write_bytes(b"torn")
     with pytest.raises(InputError, match="none of epoch-00001-step-0000000.npz can be read whole"):
@@ -309,6 +364,20 @@ def test_sigterm_writes_the_state_between_two_steps_and_leaves_with_143(
     assert "stopped by SIGTERM: state written after epoch 2 and 3 steps" in capsys.readouterr().out
     assert (tmp_path / "epoch-00002-step-0000003.npz").is_file()
     assert_same(fit(picture_model, examples, tmp_path, callbacks=[CutAt(99, None)]), whole)
+
+
+def test_ctrl_c_writes_the_state_between_two_steps(picture_model, examples, tmp_path, capsys):
+    class Press(CutAt):
+        def on_train_batch_end(self, batch, logs=None):
+            if (self.here, batch + 1) == (self.epoch, self.calls):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(picture_model, examples, tmp_path, callbacks=[Press(0, 3)], stages=STAGES[:1])
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "stopped by Ctrl-C: state written after epoch 0 and 3 steps" in capsys.readouterr().out
+    assert (tmp_path / "epoch-00000-step-0000003.npz").is_file()
 
 
 def test_outside_the_main_thread_signals_are_left_alone(tmp_path):

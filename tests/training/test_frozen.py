@@ -478,6 +478,23 @@ def test_a_damaged_file_is_made_again(cache, damage):
     assert activations.keep(KEYS["k"], (4, 3), np.float32, filled).computed  # another shape is another thing
 
 
+@pytest.mark.parametrize("memory", [0, 10**6])
+def test_a_file_with_one_wrong_bit_is_made_again_or_read_right(cache, memory):
+    made = activations.keep(KEYS["k"], (2, 3), np.float32, filled).array
+    path = cache / f"{KEYS['k']}.npy"
+    whole = path.read_bytes()
+    assert np.array_equal(np.load(path), made)  # what reads .npy files reads it
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        found = activations.find(KEYS["k"], (2, 3), np.float32, memory=memory)
+        assert found is None or np.array_equal(found.array, made), place
+        assert found is None or place < 128  # what is not the array's, such as spaces in the header
+    path.write_bytes(whole[: len(whole) - len(activations.MARK) - 32])  # as they were without a hash
+    assert activations.keep(KEYS["k"], (2, 3), np.float32, filled).computed
+
+
 def test_a_failed_or_killed_computation_leaves_nothing_that_counts(cache):
     def fails(array):
         raise ZeroDivisionError

@@ -1,0 +1,32 @@
+"""The network of a finished run, read from a file that may be damaged or a stranger's."""
+
+import warnings
+from pathlib import Path
+
+import keras
+
+from runner import atomic
+from runner.errors import InputError
+from runner.networks import pretrained
+
+
+def load(run: Path) -> keras.Model:
+    """The model.keras of a run, not compiled.
+
+    Raises InputError for a file that is damaged, that would unpack to far more than it takes, or that was
+    made of classes that are not here: Keras imports none for a file. Where another version of Keras wrote it,
+    the message names both.
+    """
+    path = run / "model.keras"
+    try:
+        atomic.check_archive(path)
+        with warnings.catch_warnings():  # of Keras about what it skips in a file that does not fit
+            warnings.simplefilter("ignore")
+            model = keras.models.load_model(path, compile=False)
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"it holds {type(model).__name__}, and no model")
+    except Exception as error:  # Keras, h5py and zipfile raise almost anything on a damaged file
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        version = pretrained.other_version(path)
+        raise InputError(f"{path} cannot be loaded ({reason}); give another run.{version}") from error
+    return model
