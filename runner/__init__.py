@@ -10,3 +10,5 @@ import os
 # that there is no GPU) would bury a run's own lines; `python -m runner doctor` says what matters. Set it to
 # 0 to see them all.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Keras reads this when it is imported, before ~/.keras/keras.json, which may name JAX or PyTorch for others.
+os.environ["KERAS_BACKEND"] = "tensorflow"

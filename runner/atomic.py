@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import stat
 import tempfile
 import zipfile
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner import cells
 from runner.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME, LONGEST_PATH = 255, 4096
 """Bytes that file systems allow."""
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 UNPACKED, EXPANSION = 2**28, 10
 """Bytes that an archive may unpack to, and how many more for each that it has: weights hardly pack at all."""
 WITHIN = 128
@@ -92,35 +91,10 @@ def write_json(path: Path, record: Any) -> Path:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> Path:
-    """Write a pandas DataFrame without its index, its words as `neutral` has them."""
-    table = neutral(table)
-    return write(path, lambda temporary: table.to_csv(temporary, index=False))
-
-
-def neutral(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The table with an apostrophe before words that a spreadsheet would run: those that begin with = + - @
-    or a tab. Numbers, a sign alone, and words that have it already stay as they are. A carriage return, which
-    would begin a new row, becomes the two characters \\r.
-
-    Names of files and classes are a stranger's words, and a spreadsheet takes "=..." for a formula.
+    """Write a pandas DataFrame without its index, and with no cell that a spreadsheet would run: `cells.read`
+    gives the same back.
     """
-    changed = {}
-    for name, column in table.items():
-        if column.dtype.kind != "O":  # of words in any form, or of several kinds
-            continue
-        words = column.cat.categories if str(column.dtype) == "category" else column
-        if any(one is not _neutral(one) for one in words):
-            changed[name] = column.astype(object).map(_neutral)
-    return table.assign(**changed) if changed else table
-
-
-def _neutral(value: Any) -> Any:
-    """The value itself, or where it is a word that a spreadsheet would run another word."""
-    if not isinstance(value, str) or len(value) < 2:
-        return value
-    if "\r" in value:
-        value = value.replace("\r", "\\r")
-    return f"'{value}" if value[0] in "=+-@\t" and not NUMBER.fullmatch(value) else value
+    return write(path, lambda temporary: cells.write(table, temporary))
 
 
 def _finite(value: Any) -> Any:

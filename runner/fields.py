@@ -183,7 +183,7 @@ def load(path: str | Path, Config: type[ConfigType]) -> ConfigType:
     """Read a Config from a JSON file, such as the `config.json` of an earlier run."""
     path = Path(os.path.expanduser(path))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin a file with a mark
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path that no system has
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InputError(

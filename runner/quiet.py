@@ -1,4 +1,4 @@
-"""TensorFlow without its start-up notes, and without a warning of what is meant to be.
+"""TensorFlow without its start-up notes, and without a warning of what is meant to be; Keras as it is needed.
 
 TensorFlow 2.21 writes which processor instructions it could use, and that there is no GPU driver, to file
 descriptor 2 before it reads TF_CPP_MIN_LOG_LEVEL. In a terminal these lines would bury a run's own. `python
@@ -12,6 +12,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+
+from runner.errors import InputError
 
 NOTES = re.compile(
     rb"^(WARNING: All log messages before absl::InitializeLog|[IW]0000 |To enable the following instructions)"
@@ -37,6 +39,22 @@ def import_tensorflow() -> None:
             for line in notes:
                 if not NOTES.match(line):
                     sys.stderr.write(line.decode(errors="replace"))
+    settle_keras()
+
+
+def settle_keras() -> None:
+    """Have Keras lay pictures out as everything here does, whatever ~/.keras/keras.json says.
+
+    Importing `runner` has chosen its backend. Raises InputError where Keras was imported before, on another.
+    """
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        raise InputError(
+            f"Received Keras on {keras.config.backend()}; TensorFlow is what networks here run on: import "
+            "runner before keras, or set KERAS_BACKEND=tensorflow."
+        )
+    keras.config.set_image_data_format("channels_last")
 
 
 @contextlib.contextmanager

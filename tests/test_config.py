@@ -71,6 +71,8 @@ def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(fields.to_dict(made)))
     assert fields.load(path, Config) == made
+    path.write_bytes(path.read_text(encoding="utf-8").encode("utf-8-sig"))  # as Windows' editors save it
+    assert fields.load(path, Config) == made
     assert flags.parse(Config, ["--config", str(path)]) == made
     changed = flags.parse(Config, [f"--config={path}", "--stages.0.epochs", "2", "--image-size", "6"])
     assert (changed.image_size, changed.stages[0].epochs, changed.stages[0].patience) == (6, 2, 3)

@@ -23,6 +23,8 @@ PAGES = {
         *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
         *sorted(REPOSITORY.glob("docs/*.md")),
         *READMES,
+        *sorted(REPOSITORY.glob("datasets/*/README.md")),
+        *sorted(REPOSITORY.glob("checkpoints/*/README.md")),
     )
 }
 """A page's path in the repository: its text."""

@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 import tensorflow_datasets as tfds
 
-from runner.data.source import SPLIT_WORDS, Source, dataset_folder
+from runner.data.files import SPLIT_WORDS
+from runner.data.source import Source, dataset_folder
 from runner.errors import InputError, suggest
 
 Keys = Callable[[str, Any], Any]

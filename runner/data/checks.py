@@ -8,14 +8,13 @@ import itertools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from runner.data.files import Row, composed
 from runner.data.splits import SPLITS, USED
-
-Row = tuple[str, str, str]
 
 RANK = {split: i for i, split in enumerate((*USED, "unused"))}
 """Of two examples that are alike the one with the lower rank keeps its place."""
@@ -74,19 +73,23 @@ def copies(manifest: pd.DataFrame) -> list[Row]:
 def class_names(counts: pd.Series, unit: str = "examples") -> list[Row]:
     """Names that are probably one class written in two ways; kind "label".
 
-    counts: examples per class name; unit: the word for them, in the plural. Found are names that differ only
-    in case, white space, hyphens or in how Unicode writes the same letters (NFKC); a singular beside its
-    plural; and names one slip of a letter apart. The last is no proof (cat, rat): it counts where both names
-    have six letters or more and the slip is not the whole of a word (grade A, grade B) nor a digit (class1,
-    class2), or where one of the two is at most a tenth of the other, as a slip of the pen is.
+    counts: examples per class name; unit: the word for them, in the plural. Told are names that programs
+    write for a missing value (nan, NULL, N/A), and names that are equal as numbers (1, 1.0, 01). Found are
+    names that differ only in case, white space, hyphens or in how Unicode writes the same letters (NFKC); a
+    singular beside its plural; and names one slip of a letter apart. The last is no proof (cat, rat): it
+    counts where both names have six letters or more and the slip is not the whole of a word (grade A, grade
+    B) nor a digit (class1, class2), or where one of the two is at most a tenth of the other, as a slip of the
+    pen is.
     """
     by_plain = defaultdict(list)
     for name in counts.index:
         by_plain[_plain(name)].append(name)
-    rows = []
+    rows = [*_missing_values(counts, unit), *_equal_numbers(counts.index)]
     for names in by_plain.values():
         for name in names[1:]:
             what = "case" if names[0].casefold() == name.casefold() else "case, white space or spelling"
+            if composed(names[0]) == composed(name):
+                what = "the Unicode form of their letters (NFC or NFD)"
             message = f"classes {names[0]!r} and {name!r} differ in {what} only: merge them if they are one"
             rows.append(("", "label", message))
     for one, other in _one_letter_apart(sorted(by_plain)):
@@ -102,6 +105,41 @@ def class_names(counts: pd.Series, unit: str = "examples") -> list[Row]:
         message = f"classes {first!r} and {second!r} ({numbers}) {what}: merge them if they are one"
         rows.append(("", "label", message))
     return rows
+
+
+_MISSING = {"nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat", "#value!", "#ref!", "undefined"}
+"""What programs write where a value is missing, in lower case."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def _missing_values(counts: pd.Series, unit: str) -> list[Row]:
+    return [
+        (
+            "",
+            "label",
+            f"class {name!r} ({count} {unit}) is what programs write where a value is missing: leave these "
+            f"{unit} out if it is no class",
+        )
+        for name, count in counts.items()
+        if str(name).strip().lower() in _MISSING
+    ]
+
+
+def _equal_numbers(names: Iterable[str]) -> list[Row]:
+    """Names that differ and are one number, as a spreadsheet writes it now so, now so."""
+    by_value = defaultdict(list)
+    for name in names:
+        if len(name) < 100 and _NUMBER.fullmatch(name.strip()):
+            by_value[float(name)].append(name)
+    return [
+        (
+            "",
+            "label",
+            f"classes {', '.join(map(repr, same))} are equal as numbers: merge them if they are one",
+        )
+        for same in by_value.values()
+        if len(same) > 1
+    ]
 
 
 def _plain(name: str) -> str:

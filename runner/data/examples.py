@@ -43,12 +43,14 @@ class Data:
     upright, before resizing), format ("JPEG", ...), gray and turned (bool; turned upright as EXIF says), of a
     skipped one 0, "" and False.
     problems: DataFrame with columns path ("" for the whole set), kind, message; kinds: "unreadable"
-    (skipped), "converted" (read with some loss), "duplicate" (identical content in two splits that the
-    source gave; kept), "near-duplicate" (nearly the same in two splits, or so many that a film is likely),
-    "label" (the same content with two labels, or two class names that look like one), "missing" (a class
-    without example in val or test), "tiny" and "imbalance" (few examples), "give-away" (size, shape, gray or
-    file format that tells the class), "orientation" (probably on its side), "unlabelled" (a TFDS split
-    without labels); `checks` of this wing and of the kind have the rules. Targets have kinds of their own.
+    (skipped), "converted" (read with some loss), "blank" (of one colour, or nearly black), "duplicate"
+    (identical content in two splits that the source gave; kept), "near-duplicate" (nearly the same in two
+    splits, or so many that a film is likely), "label" (the same content with two labels, two class names that
+    look like one, or one that stands for a missing value), "missing" (a class without example in val or test,
+    and what a list names that is not there, or is there unnamed), "tiny" and "imbalance" (few examples),
+    "give-away" (size, shape, gray or file format that tells the class), "orientation" (probably on its side),
+    "unlabelled" (a TFDS split without labels); `checks` of this wing and of the kind have the rules. Targets
+    have kinds of their own.
     near_duplicates: DataFrame as in `pairs`, first and second are ids, what is a problem first.
     odd: id -> what the report shows of the first near-duplicate pairs and of other odd examples, such as
     uint8 (image_size, image_size, 3). They may be of test: not for training or choosing.
@@ -367,8 +369,8 @@ def _fewer(
 ) -> np.ndarray:
     """Return the splits with all but `train_examples` of train, and as many of val, set to "unused".
 
-    Nested: with the same seed, what is chosen for 5 is chosen for 10, but for one that is chosen where all
-    others would have nothing.
+    Nested: with the same seed, what is chosen for 5 is chosen for 10. Where none of those chosen has
+    an amount of anything, the next that has some takes the place of the last.
     """
     fewer = manifest["split"].to_numpy(dtype=object, copy=True)
     available = int((fewer == "train").sum())
@@ -379,8 +381,9 @@ def _fewer(
         )
     for stream, split in enumerate(("train", "val")):
         rows = np.random.RandomState([seed, stream]).permutation(np.flatnonzero(fewer == split))
-        having = np.flatnonzero(amounts[rows].sum(axis=1) > 0) if amounts is not None else []
-        if len(having) and having[0] >= train_examples:
-            rows = np.concatenate([rows[having[:1]], np.delete(rows, having[0])])
+        some = np.ones(len(rows), bool) if amounts is None else amounts[rows].any(axis=1)
+        if some.any() and not some[:train_examples].any():
+            last, next_one = min(train_examples, len(rows)) - 1, int(some.argmax())
+            rows[[last, next_one]] = rows[[next_one, last]]
         fewer[rows[train_examples:]] = "unused"
     return fewer

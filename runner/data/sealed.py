@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import tensorflow as tf
 
-from runner import atomic
+from runner import atomic, cells
 from runner.errors import InputError
 
 COLUMNS = ("time", "pictures", "reason")
@@ -75,7 +75,7 @@ def readings(record: str | Path) -> pd.DataFrame:
     if not Path(record).is_file():
         return pd.DataFrame(columns=COLUMNS)
     try:
-        table = pd.read_csv(record)
+        table = cells.read(record)
     except ValueError as error:
         raise InputError(f"{record} is no record of readings ({error}); move it away.") from None
     if tuple(table.columns) != COLUMNS:

@@ -7,7 +7,7 @@ has to hold is the business of each kind (`runner.pictures.sources`); a CSV file
 import contextlib
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,26 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from runner.cells import original_text
+from runner.data.files import SPLIT_WORDS, composed, existing
 from runner.errors import InputError, suggest
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder of this repository, with datasets/ in it."""
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 COLUMNS = "path,label[,split][,group][,subgroup][,weight]"
-_NOT_DATA = {
-    "thumbs.db",
-    "desktop.ini",
-    "__macosx",
-}  # written by file managers; hidden files are left out as well
 
 
 class Target(NamedTuple):
@@ -67,6 +54,9 @@ class Source:
     image_size and resize); it is called in several threads, and raises what the reader of that kind takes
     for unusable (`images.Unreadable`). Every label is "" then, and classes are those of boxes or masks.
     counted: what the amounts of targets count, in a word for the terminal ("boxes"); "" for nothing to tell.
+    remarks: once every target was asked for, what is odd about them as a whole, as rows like `problems`;
+    raises InputError for what nobody can mean.
+    name: what the user wrote, for messages.
     """
 
     examples: pd.DataFrame
@@ -75,6 +65,8 @@ class Source:
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     target: Callable[..., Target] | None = None
     counted: str = ""
+    remarks: Callable[[], Sequence[tuple[str, str, str]]] = tuple
+    name: str = "a source"
 
 
 def datasets() -> list[str]:
@@ -94,37 +86,31 @@ def neighbours(path: Path) -> list[str]:
     return []
 
 
-# ---------------------------------------------------------------- folders
-
-
-def children(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the folders and of the regular files in a folder, sorted, without hidden ones."""
-    folders, files = [], []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name.lower() in _NOT_DATA:
-                    continue
-                if entry.is_dir():
-                    folders.append(entry.name)
-                elif entry.is_file():  # no pipes or sockets, which would block the reader
-                    files.append(entry.name)
-    except OSError as error:
-        raise InputError(
-            f"Received the folder {str(folder)!r}, which cannot be listed: {error.strerror}."
-        ) from None
-    return sorted(folders), sorted(files)
-
-
-def printable(name: str) -> str:
-    """Return a file name that can be written as UTF-8; Linux allows others."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+# ---------------------------------------------------------------- classes
 
 
 def ordered(labels: set[str]) -> tuple[str, ...]:
     """Sort class names; by value where all are whole numbers, so that 10 comes after 9."""
     numbers = all(label.isdecimal() and len(label) < 1000 for label in labels)  # int() takes 4,300 digits
     return tuple(sorted(labels, key=lambda label: (int(label), label) if numbers else (0, label)))
+
+
+def in_one_form(labels: Sequence[str]) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Return labels of which no two differ in their Unicode form alone, and a row for each that did."""
+    forms: dict[str, set[str]] = {}
+    for label in set(labels):
+        forms.setdefault(composed(label), set()).add(label)
+    twice = sorted(label for label, written in forms.items() if len(written) > 1)
+    rows = [
+        (
+            "",
+            "label",
+            f"class {label!r} is written in two Unicode forms (NFC, and NFD as in archives from macOS) and "
+            "is taken as one",
+        )
+        for label in twice
+    ]
+    return [composed(label) if composed(label) in twice else label for label in labels], rows
 
 
 # ---------------------------------------------------------------- a CSV file
@@ -173,6 +159,7 @@ def table(path: Path) -> Source:
     files, seen = [], {}
     for line, cell in zip(numbers, cells["path"], strict=True):
         file = os.path.normpath(os.path.join(folder, cell))
+        file = existing(file) or existing(os.path.join(folder, original_text(cell))) or file
         if not file.startswith(os.path.join(folder, "")):
             raise InputError(
                 f"{where} with path {cell!r} in line {line}, which leaves the folder of the file; put the "
@@ -194,8 +181,11 @@ def table(path: Path) -> Source:
         )
     if "weight" in header:
         cells["weight"] = _weights(cells["weight"], numbers, where)
+    for name in ("label", "group", "subgroup"):  # of a table of ours, such as manifest.csv
+        cells[name] = [original_text(cell) for cell in cells[name]]
+    cells["label"], problems = in_one_form(cells["label"].tolist())
     examples = cells[[*("path", "label", "split", "group", "subgroup"), *(["weight"] * ("weight" in header))]]
-    return Source(examples, ordered(set(examples["label"])), lambda: iter(files))
+    return Source(examples, ordered(set(examples["label"])), lambda: iter(files), problems)
 
 
 def _weights(cells: pd.Series, numbers: list[int], where: str) -> pd.Series:

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,8 @@ def _commit() -> str:
 
 
 def _command() -> str:
-    """The command line with the module's name where Python was started with -m."""
+    """The command line as a shell takes it, with the module's name where Python was started with -m."""
     module = getattr(sys.modules.get("__main__"), "__spec__", None)
-    program = f"-m {module.name}" if module and module.name != "__main__" else Path(sys.argv[0]).name
-    return " ".join(["python", program, *sys.argv[1:]])
+    name = getattr(module, "name", "__main__")
+    program = [Path(sys.argv[0]).name] if name == "__main__" else ["-m", name]
+    return shlex.join(["python", *program, *sys.argv[1:]])

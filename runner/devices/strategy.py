@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from runner import quiet
 from runner.devices import cluster, multi_worker, precision
 from runner.errors import InputError, suggest
 from runner.fields import ConfigType
@@ -130,6 +131,7 @@ def scope(machine: Machine, backbone: str = "") -> Iterator[tf.distribute.Strate
 
     backbone: by whose family "auto" decides between precisions on a processor, see `precision.choose`.
     """
+    quiet.settle_keras()
     keras.utils.set_random_seed(machine.seed)
     set_deterministic(machine.deterministic)
     precision.use(machine.precision, backbone)

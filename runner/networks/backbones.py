@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runner import quiet
 from runner.errors import InputError
 from runner.networks import pixels, pretrained
 from runner.networks.families import BACKBONES, Family, canonical, find, table
@@ -58,6 +59,7 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
     """
     import keras
 
+    quiet.settle_keras()
     family, width = find(name)
     full_name = canonical(name)
     if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < family.minimum_size:

@@ -1,6 +1,7 @@
 """Weights for a backbone: what the word in a Config means, and loading them."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import re
@@ -206,7 +207,7 @@ def _load_file(backbone, path: Path, plain: Callable) -> None:
     except Exception as error:  # Keras and h5py raise many kinds for a file that doesn't fit or isn't one
         raise InputError(
             f"{path} does not hold the weights of {backbone.name} ({_holds(path)}): give the backbone "
-            "that fits the file, or other weights."
+            f"that fits the file, or other weights.{other_version(path)}"
         ) from error
 
 
@@ -231,6 +232,25 @@ def check_size(path: Path) -> None:
         file.visititems(add)
     if total > atomic.UNPACKED + atomic.EXPANSION * os.path.getsize(path):
         raise ValueError(f"its {os.path.getsize(path):,} bytes would unpack to {total:,}")
+
+
+def other_version(path: str | Path) -> str:
+    """Say which Keras wrote a `.keras` file and which reads it, where these differ; "" where they do not, and
+    where the file does not say.
+    """
+    try:
+        atomic.check_archive(path)  # a pipe would not answer
+        with zipfile.ZipFile(path) as archive:
+            written = json.loads(archive.read("metadata.json"))["keras_version"]
+    except Exception:  # what is wrong with the file is said elsewhere
+        return ""
+    here = importlib.metadata.version("keras")
+    if written == here:
+        return ""
+    return (
+        f" It was written by Keras {str(written)[:40]}, and this is Keras {here}: install that "
+        "version, or write the file anew."
+    )
 
 
 def _check_layers(backbone, path: Path) -> None:

@@ -83,7 +83,7 @@ def load(run_folder: Path) -> tuple[keras.Model, dict]:
     """The model and the config (plain JSON types) of a complete run on pictures; InputError where it is none,
     and where either is no such thing.
     """
-    config = folder.read_complete(run_folder)
+    run_folder, config = Path(os.path.expanduser(run_folder)), folder.read_complete(run_folder)
     model = network.load(run_folder)
     _check_settings(run_folder, config)
     shape = getattr(model.input, "shape", None)

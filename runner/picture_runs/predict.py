@@ -20,12 +20,14 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
-from runner.data.source import children, printable
+from runner.data.files import children, printable
 from runner.errors import InputError
 from runner.picture_runs import export
 from runner.pictures import images, square
 from runner.runs import folder
 
+MOST = 100
+"""Detections of a picture, as in `scores.detection`, which wants a package that classes do without."""
 SIDE = 800
 """Pixels a side that pictures have at most on which an answer is drawn."""
 
@@ -93,6 +95,7 @@ def batches(
         try:
             with images.decoded(path) as (picture, note):
                 pixels, size, shown = square.resize(picture, image_size, how), picture.size, None
+                note = "; ".join(filter(None, (note, images.dark(picture))))
                 if side:
                     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
                     shown = np.array(picture)
@@ -205,6 +208,13 @@ def classes_of(run_folder: str | Path) -> tuple[list[str], float]:
             f"{str(temperature)[:40]}); give another run."
         )
     return record["classes"], float(temperature)
+
+
+def most_of(run_folder: str | Path) -> int:
+    """How many detections of a picture counted when a run was judged (100 where it does not say)."""
+    found = folder.read_json(Path(os.path.expanduser(run_folder)) / "metrics.json").get("test")
+    most = found.get("most", MOST) if isinstance(found, dict) else MOST
+    return most if isinstance(most, int) and MOST <= most <= 10_000 else MOST
 
 
 def probabilities(model: keras.Model, pictures: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -15,7 +15,8 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from runner.data import splits
-from runner.data.checks import RANK, Row, class_names, class_sizes, copies, rare_classes
+from runner.data.checks import RANK, class_names, class_sizes, copies, rare_classes
+from runner.data.files import Row
 from runner.data.pairs import SAME
 from runner.data.splits import USED
 

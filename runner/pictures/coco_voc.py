@@ -1,6 +1,7 @@
 """COCO and Pascal VOC files, read as data, become lists of pictures with boxes (`boxes.find` takes both).
 
-No entity of an XML file is expanded, and no name in an annotation leaves the folder it stands in.
+No entity of an XML file is expanded, and no name in an annotation leaves the folder it stands in. Pictures
+that are listed and not there stay in the list, so that they are told as unreadable.
 """
 
 import dataclasses
@@ -12,16 +13,24 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
-from xml.parsers import expat
 
 import numpy as np
 
-from runner.data.source import SPLIT_WORDS, children, printable
+from runner.data.files import (
+    SPLIT_WORDS,
+    children,
+    composed,
+    existing,
+    find_listed,
+    lacking,
+    parse_xml,
+    printable,
+    split_in_name,
+    text_lines,
+    unlisted,
+)
+from runner.data.source import in_one_form
 from runner.errors import InputError
-
-MAX_XML = 10_000_000
-"""Bytes of an XML file: some 40,000 boxes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,35 +64,40 @@ class Found(NamedTuple):
 
 
 def coco_files(folder: Path) -> list[Path]:
-    """The COCO files of a folder and of the folders in it, by name."""
+    """The COCO files of a folder and of the folders in it, by name; where none has the name of one, the one
+    JSON file beside the pictures that is one (Label Studio calls it result.json).
+    """
     places = [folder, *(folder / name for name in children(folder)[0])]
-    return [
-        place / name
-        for place in places
-        for name in children(place)[1]
-        if re.search(r"annotations.*\.json$|^instances.*\.json$", name.lower())
+    files = [
+        place / name for place in places for name in children(place)[1] if name.lower().endswith(".json")
     ]
+    called = [
+        file for file in files if re.search(r"annotations.*\.json$|^instances.*\.json$", file.name.lower())
+    ]
+    return called or [file for file in files if file.parent == folder and _parts(file) is not None][:1]
 
 
 def coco(root: Path, files: list[Path]) -> Found:
     """Read COCO files, of which several need one split each in their names (or in those of their folders).
 
     Pictures lie beside the file, in images/, or in the folder that COCO calls after the file (train2017),
-    there or in `root`. Category ids may have gaps; crowds (iscrowd) are left out and counted. Raises
-    InputError.
+    there, in `root`, or in its images/. Category ids may have gaps; crowds (iscrowd) are left out and
+    counted. A picture that is listed twice is one, with the boxes of both. Raises InputError.
     """
-    splits = [_split_of(file, root) for file in files] if len(files) > 1 else [""]
+    splits = [split_in_name(file, root) for file in files] if len(files) > 1 else [""]
     if len(files) > 1 and ("" in splits or len(set(splits)) < len(splits) or "train" not in splits):
         names = ", ".join(str(file.relative_to(root)) for file in files[:5])
         raise InputError(
             f"Received data={str(root)!r} with the annotations {names}; several need one split each in "
             "their names (train, val, test), train among them. Or give one .json file."
         )
-    pictures, paths, problems = [], [], []
+    listed: dict[Path, Annotated] = {}
+    called: dict[Path, str] = {}
+    problems: list[tuple[str, str, str]] = []
     categories: dict[int, str] | None = None
     for file, split in zip(files, splits, strict=True):
         found = _read_coco(file)
-        if categories not in (None, found.categories):
+        if categories is not None and _compared(categories) != _compared(found.categories):
             raise InputError(
                 f"Received data={str(file)!r}, whose categories are not those of {str(files[0])!r}; all "
                 "files need the same ids and names."
@@ -94,37 +108,52 @@ def coco(root: Path, files: list[Path]) -> Found:
                 (file.name, "box", f"{found.crowds} crowds (iscrowd) left out, which are no single objects")
             )
         called_alike = re.sub(r"^(instances|annotations)_", "", file.stem)
-        places = [file.parent, file.parent / "images", root / "images", root / called_alike]
+        places = [file.parent, file.parent / "images", root / "images"]
+        places += [inside / called_alike for inside in (root, root / "images", file.parent / "images")]
+        gone, again = [], 0
         for picture in found.pictures:
-            paths.append(_picture_file(picture.path, places, file))
-            shown = printable(str(paths[-1].relative_to(root)))
-            pictures.append(dataclasses.replace(picture, path=shown, split=split))
-    return Found(pictures, [str(path) for path in paths], tuple(found.categories.values()), problems)
-
-
-def _split_of(file: Path, root: Path) -> str:
-    """The split that the name of a file says, or of its folder where the name says none."""
-    names = [file.stem] + ([file.parent.name] if file.parent != root else [])
-    for name in names:
-        for word in re.split("[^a-z]+", name.lower()):
-            if word in SPLIT_WORDS:
-                return SPLIT_WORDS[word]
-    return ""
-
-
-def _picture_file(name: str, places: list[Path], file: Path) -> Path:
-    for place in places:
-        path = Path(os.path.normpath(place / name))
-        if not path.is_relative_to(os.path.normpath(place)):
-            raise InputError(
-                f"Received data={str(file)!r} with the picture {name!r}, which leaves its folder; put the "
-                "annotations at the top of the pictures."
+            path, there = find_listed(picture.path, places, file)
+            gone += [] if there else [picture.path]
+            picture = dataclasses.replace(picture, split=split)
+            if path in listed:
+                again += 1
+                picture = _merged(listed[path], picture, (called[path], picture.path), file)
+            listed[path], called[path] = picture, called.get(path, picture.path)
+        if again:
+            message = (
+                f"{again} pictures are listed twice: each is one picture, with the boxes of both entries"
             )
-        if os.path.isfile(path):
-            return path
-    looked = ", ".join(dict.fromkeys(str(place) for place in places))
-    raise InputError(
-        f"Received data={str(file)!r} with the picture {name!r}, which is not there; looked in {looked}."
+            problems.append((file.name, "box", message))
+        problems += lacking(file, gone, len(found.pictures), places)
+    problems += unlisted(root, listed)
+    pictures = [
+        dataclasses.replace(picture, path=printable(str(path.relative_to(root))))
+        for path, picture in listed.items()
+    ]
+    return Found(pictures, [str(path) for path in listed], tuple((categories or {}).values()), problems)
+
+
+def _compared(categories: dict[int, str]) -> dict[int, str]:
+    return {number: composed(name) for number, name in categories.items()}
+
+
+def _merged(one: Annotated, other: Annotated, names: tuple[str, str], file: Path) -> Annotated:
+    """Join two entries of one picture; InputError where they contradict each other."""
+    sizes = {size for size in (one.size, other.size) if size not in (None, (0, 0))}
+    wrong = ""
+    if one.split != other.split:
+        wrong = f"which stands in {one.split} and in {other.split}: a picture belongs in one split"
+    elif os.path.normpath(names[0]) != os.path.normpath(names[1]):
+        wrong = f"whose file is also that of {names[0]!r}: give every picture a name of its own"
+    elif len(sizes) > 1:
+        wrong = f"listed twice with the sizes {' and '.join(map(str, sorted(sizes)))}: remove the wrong entry"
+    if wrong:
+        raise InputError(f"Received data={str(file)!r} with the picture {names[1]!r}, {wrong}.")
+    return dataclasses.replace(
+        one,
+        boxes=np.concatenate([one.boxes, other.boxes]),
+        classes=np.concatenate([one.classes, other.classes]),
+        size=sizes.pop() if sizes else one.size,
     )
 
 
@@ -134,16 +163,25 @@ class _CocoFile(NamedTuple):
     crowds: int
 
 
-def _read_coco(file: Path) -> _CocoFile:
-    where = f"Received data={str(file)!r}"
+def _parts(file: Path) -> list[list[dict]] | None:
+    """The lists images, annotations and categories of a COCO file, None where it is none."""
     try:
         record = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where}, which cannot be read as JSON ({reason}); save it anew.") from None
+        raise InputError(
+            f"Received data={str(file)!r}, which cannot be read as JSON ({reason}); save it anew."
+        ) from None
     names = ("images", "annotations", "categories")
     parts: list[Any] = [record.get(name) for name in names] if isinstance(record, dict) else [None]
-    if not all(isinstance(part, list) and all(isinstance(one, dict) for one in part) for part in parts):
+    good = all(isinstance(part, list) and all(isinstance(one, dict) for one in part) for part in parts)
+    return parts if good else None
+
+
+def _read_coco(file: Path) -> _CocoFile:
+    where = f"Received data={str(file)!r}"
+    parts = _parts(file)
+    if parts is None:
         raise InputError(
             f"{where}, which is no COCO file of boxes; it needs the lists images, annotations and categories."
         )
@@ -183,7 +221,7 @@ def _read_coco(file: Path) -> _CocoFile:
             name = "image_id" if picture not in by_id else "category_id"
             raise InputError(f"{where} with an annotation of {name} {entry[name]}, which it does not list.")
         x, y, width, height = _four(value(entry, "bbox", list, "an annotation"), where)
-        if entry.get("iscrowd"):
+        if _is_crowd(entry.get("iscrowd"), where):
             crowds += 1
             continue
         boxes[picture].append((x, y, x + width, y + height))
@@ -195,6 +233,14 @@ def _read_coco(file: Path) -> _CocoFile:
         size: Any = sides if all(isinstance(side, int) and side > 0 for side in sides) else (0, 0)
         pictures.append(Annotated(name, "", *_arrays(boxes[number], classes[number]), size))
     return _CocoFile(categories, pictures, crowds)
+
+
+def _is_crowd(value: Any, where: str) -> bool:
+    """What "iscrowd" says; some programs write it as a word."""
+    word = str(value).strip().lower()
+    if word not in ("none", "", "0", "0.0", "false", "1", "1.0", "true"):
+        raise InputError(f"{where} with iscrowd {str(value)[:50]!r}; it is 0 (one object) or 1 (a crowd).")
+    return word in ("1", "1.0", "true")
 
 
 def _four(numbers: list, where: str) -> list[float]:
@@ -226,7 +272,7 @@ def voc(root: Path) -> Found:
     if not stems or not os.path.isdir(root / "JPEGImages"):
         lacks = "no .xml file in Annotations" if not stems else "no folder JPEGImages"
         raise InputError(f"{where} with {lacks}; a Pascal VOC folder has both.")
-    split_of, problems = _voc_splits(root, set(stems)), []
+    split_of, problems = _voc_splits(root, set(stems))
     if split_of:
         left = len(stems) - len(split_of)
         stems = [stem for stem in stems if stem in split_of]
@@ -234,64 +280,101 @@ def voc(root: Path) -> Found:
             problems.append(
                 ("ImageSets/Main", "missing", f"{left} annotated pictures are in no split and left out")
             )
-    there = children(root / "JPEGImages")[1]
-    by_stem = {Path(name).stem: name for name in reversed(there)}
-    there = set(there)
-    described, names, files = [], set(), []
+    folder = root / "JPEGImages"
+    by_stem: dict[str, list[str]] = {}
+    for name in children(folder)[1]:
+        by_stem.setdefault(composed(Path(name).stem), []).append(name)
+    described: dict[Path, tuple] = {}
+    gone = []
     for stem in stems:
         file = root / "Annotations" / f"{stem}.xml"
         said, size, found = _read_voc(file)
-        picture = by_stem.get(stem) or os.path.basename(said)
-        if picture not in there:
+        said = re.split(r"[\\/]", said)[-1]
+        beside = by_stem.get(composed(stem), [])
+        if len(beside) > 1 and said not in beside:
             raise InputError(
-                f"Received data={str(file)!r}, whose picture {said or stem!r} is not in JPEGImages; add it, "
-                "or remove the annotation."
+                f"Received data={str(file)!r}, whose picture may be {beside[0]!r} or {beside[1]!r}; write "
+                "which in its <filename>, or remove the other."
             )
-        described.append((f"JPEGImages/{picture}", size, found))
-        files.append(str(root / "JPEGImages" / picture))
-        names |= {name for name, _ in found}
-    classes = tuple(sorted(names))
+        picture = said if said in beside or (said and not beside) else (beside or [stem])[0]
+        path = Path(existing(folder / picture) or folder / picture)
+        if path in described:
+            raise InputError(
+                f"Received data={str(file)!r}, whose picture {picture!r} is also that of "
+                f"{described[path][0] + '.xml'!r}; write all its boxes in one file."
+            )
+        gone += [] if os.path.isfile(path) else [picture]
+        described[path] = (stem, size, found)
+    problems += lacking(root / "Annotations", gone, len(stems), [folder])
+    # Pictures whose annotation is in no split are counted above.
+    problems += unlisted(root, described) if not split_of else []
+    names, rows = in_one_form([name for *_, found in described.values() for name, _ in found])
+    classes, numbers = tuple(sorted(set(names))), iter(names)
     pictures = [
         Annotated(
-            printable(path),
+            printable(f"JPEGImages/{path.name}"),
             split_of.get(stem, ""),
-            *_arrays([box for _, box in found], [classes.index(name) for name, _ in found]),
+            *_arrays([box for _, box in found], [classes.index(next(numbers)) for _ in found]),
             size,
         )
-        for stem, (path, size, found) in zip(stems, described, strict=True)
+        for path, (stem, size, found) in described.items()
     ]
-    return Found(pictures, files, classes, problems)
+    return Found(pictures, [str(path) for path in described], classes, problems + rows)
 
 
-def _voc_splits(root: Path, stems: set[str]) -> dict[str, str]:
-    """Map stems to splits as ImageSets/Main has them; empty where it has none."""
+def _voc_splits(root: Path, stems: set[str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+    """Map stems to splits as ImageSets/Main has them, empty where it has none; and rows for unused lists.
+
+    Names of lists are read as those of folders are: Train.txt, Validation.txt. A list of a class
+    (cat_train.txt) says nothing new.
+    """
     folder = root / "ImageSets" / "Main"
-    names = [name for name in ("train", "val", "test") if os.path.isfile(folder / f"{name}.txt")]
-    if "train" not in names and os.path.isfile(folder / "trainval.txt"):
-        names = ["trainval"] + ["test"] * ("test" in names)
-    found = {}
-    for name in names:
-        file = folder / f"{name}.txt"
-        for line in file.read_text(encoding="utf-8", errors="backslashreplace").splitlines():
-            stem = line.strip()
-            if not stem:
-                continue
-            split = "train" if name == "trainval" else name
-            if stem not in stems or found.setdefault(stem, split) != split:
+    lists = (
+        [name for name in children(folder)[1] if name.lower().endswith(".txt")]
+        if os.path.isdir(folder)
+        else []
+    )
+    meant = {
+        name: "trainval" if name.lower() == "trainval.txt" else SPLIT_WORDS.get(name.lower()[:-4])
+        for name in lists
+    }
+    for split in ("train", "val", "test"):
+        if len(same := [name for name in lists if meant[name] == split]) > 1:
+            raise InputError(
+                f"Received data={str(folder)!r} with the lists {' and '.join(same)} of one split; keep one."
+            )
+    there = set(meant.values())
+    used = {"trainval", "test"} if "train" not in there and "trainval" in there else {"train", "val", "test"}
+    found: dict[str, str] = {}
+    for name in lists:
+        split = "train" if meant[name] == "trainval" else meant[name]
+        for line in text_lines(folder / name) if meant[name] in used else ():
+            stem = next((one for one in (line, composed(line)) if one in stems), line)
+            if stem not in stems or found.setdefault(stem, split or "") != split:
                 wrong = "no annotation" if stem not in stems else f"also in {found[stem]}"
                 raise InputError(
-                    f"Received data={str(file)!r} with {stem!r}, which is {wrong}; a line is the name of one "
-                    "file of Annotations without .xml, in one split."
+                    f"Received data={str(folder / name)!r} with {stem!r}, which is {wrong}; a line is the "
+                    "name of one file of Annotations without .xml, in one split."
                 )
     if found and "train" not in found.values():
         raise InputError(f"Received data={str(folder)!r} without pictures to train on; add a train.txt.")
-    return found
+    of_class = re.compile(r".+_(train|val|trainval|test)\.txt", re.IGNORECASE)
+    left = [name for name in lists if meant[name] not in {*used, "trainval"} and not of_class.fullmatch(name)]
+    rows = [
+        (
+            "ImageSets/Main",
+            "missing",
+            f"the list {name!r} is not used; train.txt, val.txt and test.txt are splits",
+        )
+        for name in left
+    ]
+    return found, rows
 
 
 def _read_voc(file: Path) -> tuple[str, tuple[int, int], list[tuple[str, tuple]]]:
     """Read one annotation: its filename, (width, height) or (0, 0), and (class, edges) of each object."""
     where = f"Received data={str(file)!r}"
-    root = _parse(file)
+    root = parse_xml(file)
     if root.tag != "annotation":
         raise InputError(f"{where}, whose outermost tag is <{root.tag[:50]}>; Pascal VOC has <annotation>.")
     size = _whole(root.findtext("size/width")), _whole(root.findtext("size/height"))
@@ -300,36 +383,18 @@ def _read_voc(file: Path) -> tuple[str, tuple[int, int], list[tuple[str, tuple]]
         name = (entry.findtext("name") or "").strip()
         if not name:
             raise InputError(f"{where} with an object without a name; write its class in <name>.")
-        x_min, y_min, x_max, y_max = _four(
-            [entry.findtext(f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")], where
-        )
-        # Corners lie in the box, so one pixel would be a box; but two equal corners are a slip of the hand.
-        flat = x_max <= x_min or y_max <= y_min
-        objects.append((name, (x_min, y_min) * 2 if flat else (x_min - 1, y_min - 1, x_max, y_max)))
+        if not (places := entry.findall("bndbox")):
+            raise InputError(f"{where} with an object {name!r} without a <bndbox>; only boxes are read.")
+        for place in places:  # some programs write several objects of a class into one
+            corners = [place.findall(corner) for corner in ("xmin", "ymin", "xmax", "ymax")]
+            x_min, y_min, x_max, y_max = _four(
+                [found[0].text if len(found) == 1 else None for found in corners], where
+            )
+            # Corners lie in the box, so one pixel would be one; but two equal corners are a slip of the hand.
+            flat = x_max <= x_min or y_max <= y_min
+            objects.append((name, (x_min, y_min) * 2 if flat else (x_min - 1, y_min - 1, x_max, y_max)))
     return (root.findtext("filename") or "").strip(), size if all(size) else (0, 0), objects
 
 
 def _whole(text: str | None) -> int:
     return int(text) if text and text.strip().isdecimal() and len(text) < 10 else 0
-
-
-def _parse(file: Path) -> ElementTree.Element:
-    """Parse XML of this file alone: a document type, where entities are declared, is refused."""
-    where = f"Received data={str(file)!r}"
-
-    def refuse(*_) -> None:
-        raise InputError(f"{where} with a document type (<!DOCTYPE>), which is not read; remove it.")
-
-    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
-    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = builder.data, refuse
-    try:
-        if os.path.getsize(file) > MAX_XML:
-            raise InputError(f"{where}, which has more than {MAX_XML:,} bytes; an annotation is smaller.")
-        parser.Parse(file.read_bytes(), True)
-        return builder.close()
-    except (OSError, expat.ExpatError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where}, which cannot be read as XML ({reason}); save it anew.") from None

@@ -34,6 +34,8 @@ def look_at_all(
         try:
             with images.decoded(file) as (image, note):
                 problems, target = [("converted", note)] if note else [], None
+                if blank := images.dark(image):
+                    problems.append(("blank", blank))
                 if found.target is not None:
                     target = found.target(row, *image.size, image_size, resize)
                     problems += target.problems

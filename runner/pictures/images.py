@@ -1,11 +1,13 @@
 """A picture file becomes upright 8-bit RGB, or an `Unreadable` that says why; nothing else can happen.
 
 Reads what Pillow reads without outside programs (JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, JPEG 2000, PPM; HEIC
-when pillow-heif is registered), by content and whatever the file is called. Colour profiles are ignored.
+where pillow-heif is installed), by content and whatever the file is called. Colour profiles are ignored.
 """
 
 import contextlib
 import ctypes
+import errno
+import functools
 import hashlib
 import io
 import os
@@ -13,7 +15,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -24,6 +26,8 @@ MAX_PIXELS = 70_000_000
 """A small file can claim billions. Some formats have less, see _BYTES_PER_PIXEL."""
 MAX_FILE = 450_000_000
 """Bytes of a file: MAX_PIXELS of 16-bit RGB, not compressed."""
+DARK = 31
+"""A picture whose values all lie at or below this, of 255, is told: 12 of 16 bits used end at 15."""
 MAX_SCANS = 100
 """A progressive JPEG has about ten; each passes over the whole picture and may be 20 bytes long."""
 
@@ -38,6 +42,7 @@ _TRIM = 50_000_000  # bytes; what the C library keeps of less is little
 # Of a JPEG; the bytes after \xff that stand within a scan are left out.
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _HEIC_SUFFIXES = (".heic", ".heif")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _UPRIGHT: dict[int | None, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -111,12 +116,20 @@ def _refusals(file: str | Path | bytes) -> Iterator[None]:
         raise Unreadable(_not_a_picture(file)) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"claims more than {MAX_PIXELS:,} pixels: make it smaller") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise Unreadable(_reason(error)) from None
+        link = not isinstance(file, bytes) and os.path.islink(file)
+        raise Unreadable("a link that leads nowhere" if link else "is not there") from None
     except MemoryError:
         raise Unreadable("does not fit in memory when decoded: make it smaller") from None
     except Exception as error:
         # Pillow's readers raise almost anything on broken files: struct.error, IndexError, OSError, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unreadable(f"cannot be decoded: {reason}") from None
+        raise Unreadable(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    return f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def _check_file(file: str | Path | bytes) -> None:
@@ -212,8 +225,33 @@ def look(file: str | Path | bytes, image: Image.Image) -> Look:
     return Look(image.width, image.height, kind, gray, turned, luma, colour)
 
 
+def dark(image: Image.Image) -> str:
+    """Say that an RGB picture shows nothing, or next to nothing: it has one colour, or no value above DARK.
+    "" for any other.
+    """
+    extremes: Any = image.getextrema()
+    if all(low == high for low, high in extremes):
+        return f"is of one colour, #{bytes(low for low, _ in extremes).hex()}, and shows nothing"
+    brightest = max(high for _, high in extremes)
+    if brightest <= DARK:
+        return (
+            f"is nearly black: its brightest value is {brightest} of 255; save it with its values scaled up"
+        )
+    return ""
+
+
+@functools.cache
+def _read_heic() -> None:
+    """Teach Pillow to read HEIC, where pillow-heif is installed."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
 def _formats() -> list[str]:
     Image.init()
+    _read_heic()
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
@@ -233,11 +271,13 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """Return a decoded picture of any mode as RGB, and what was lost."""
     # Pillow before 11 opens 16-bit gray PNG as "I"; PPM is scaled to 16 bits and "I" in all of them.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        rgb = Image.new("RGB", image.size)
+        rgb, largest = Image.new("RGB", image.size), 0
         for top, band in _bands(image):
-            gray = (np.asarray(band) >> 8).astype(np.uint8)
-            rgb.paste(Image.fromarray(gray).convert("RGB"), (0, top))
-        return rgb, ["16-bit gray, of which the high 8 bits are kept"]
+            values = np.asarray(band)
+            largest = max(largest, int(values.max()))
+            rgb.paste(Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB"), (0, top))
+        used = f", and its largest value is {largest} of 65535" if largest < 2**13 else ""
+        return rgb, [f"16-bit gray, of which the high 8 bits are kept{used}"]
     if image.mode in ("I", "F"):
         raise Unreadable("32-bit pixels, whose white is not defined: save it with 8 or 16 bits")
     if image.has_transparency_data:
@@ -292,6 +332,15 @@ def _frames(image: Image.Image) -> list[str]:
 def _not_a_picture(file: str | Path | bytes) -> str:
     if _size(file) == 0:
         return "the file is empty"
-    if not isinstance(file, bytes) and Path(file).suffix.lower() in _HEIC_SUFFIXES:
-        return "a HEIC photo, which Pillow does not read: convert it to JPEG"
+    if isinstance(file, bytes):
+        start = file[:12]
+    else:
+        with open(file, "rb") as opened:
+            start = opened.read(12)
+    # Telephones write HEIC, and some call it .jpg.
+    heic = start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
+    if heic or (not isinstance(file, bytes) and Path(file).suffix.lower() in _HEIC_SUFFIXES):
+        if "HEIF" in Image.OPEN:
+            return "a HEIC photo, damaged or of a kind that pillow-heif does not read"
+        return "a HEIC photo that cannot be read: `pip install pillow-heif`, or convert it to JPEG"
     return "not a picture, or damaged at its start"

@@ -64,7 +64,7 @@ def load(
     _check_options(image_size, resize, memory_budget)
     examples.check_options(seed, labels_per_class, val_fraction, test_fraction, on_bad_data)
     found = source if isinstance(source, Source) else sources.find(source)
-    shown = "a source" if isinstance(source, Source) else repr(str(source))
+    shown = repr(found.name) if isinstance(source, Source) else repr(str(source))
     examples.check_source(found, shown, labels_per_class, train_examples, UNIT, trains=test_fraction != 1)
 
     bytes_each = image_size**2 * (3 if found.target is None else 4)  # a mask has one byte a pixel
@@ -89,6 +89,7 @@ def load(
     else:
         arrays, amounts = decoding.stack(targets, len(found.examples), len(found.classes))
         labels = examples.rarest(amounts)
+        problems += found.remarks()
     pairs = _near_duplicates(manifest, thumbnails, colours)
     clusters = clusters_of(pairs, len(manifest))
     manifest["split"] = examples.divide(

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,8 @@ from runner.pictures import images
 IGNORE = 255
 """Stands in a mask where a pixel counts for nothing."""
 CLASS_FILES = ("classes.txt", "classes.csv")
+SMOOTHED = 3
+"""A mask with so many values that no mask has a square of was smoothed."""
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
@@ -31,13 +34,15 @@ class Classes:
 
     names: of the classes that count, in the order of their index. indices: uint8 (256,), the index of each
     value, IGNORE for what is to be ignored. unknown: bool (256,), values that no mask may have. colours:
-    None, or the value of each colour as red * 65536 + green * 256 + blue.
+    None, or the value of each colour as red * 65536 + green * 256 + blue. ignored: the values that are to be
+    ignored, in words.
     """
 
     names: tuple[str, ...]
     indices: np.ndarray
     unknown: np.ndarray
     colours: dict[int, int] | None = None
+    ignored: str = ""
 
 
 def meaning(root: Path, masks: Sequence[str], ignore: Sequence[int], classes: str | Path = "") -> Classes:
@@ -49,13 +54,25 @@ def meaning(root: Path, masks: Sequence[str], ignore: Sequence[int], classes: st
         )
     if path is None:
         path = next((root / name for name in CLASS_FILES if os.path.isfile(root / name)), None)
-    if path is not None:
-        names, colours = _class_file(path)
+    names, colours = (None, None) if path is None else _class_file(path)
+    if names is not None and colours is not None:
         return by_value(dict(enumerate(names)), ignore, colours)
-    found = np.zeros(256, bool)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for present in pool.map(_present, masks):
-            found |= present
+        looks = list(pool.map(_look if names is None else _palette_alone, masks))
+    _check_palettes(root, masks, looks)
+    if names is not None:
+        return by_value(dict(enumerate(names)), ignore)
+    present = np.array([look.present for look in looks]).reshape(len(masks), 256)
+    # Smoothing, as of a resized mask, gives many values that nowhere cover as much as a square of 2 x 2.
+    thin = ~np.array([look.solid for look in looks]).reshape(len(masks), 256).any(axis=0)
+    smoothed = (present & thin).sum(axis=1) >= SMOOTHED
+    found = present[~smoothed].any(axis=0)
+    if smoothed.all() and len(masks):
+        raise InputError(
+            f"Received data={str(root)!r}, whose masks have values between those of their classes, such as "
+            f"{os.path.relpath(masks[0], root)!r} with {present[0].sum()} values; resize masks to the "
+            "nearest pixel, without smoothing."
+        )
     values = np.flatnonzero(found)
     if not len(values):
         try:
@@ -73,12 +90,70 @@ def meaning(root: Path, masks: Sequence[str], ignore: Sequence[int], classes: st
     return by_value({int(value): str(value) for value in values}, ignore)
 
 
-def _present(mask: str) -> np.ndarray:
-    """Which values a mask has, bool (256,); none where it cannot be read, which `target` says later."""
+class _Look(NamedTuple):
+    """What a mask holds: which values, and which of them cover a square of 2 x 2 somewhere, bool (256,) each;
+    red, green, blue, red, ... of its palette, b"" for none.
+    """
+
+    present: np.ndarray
+    solid: np.ndarray
+    palette: bytes = b""
+
+
+_NOTHING = _Look(np.zeros(256, bool), np.zeros(256, bool))
+
+
+def _look(mask: str) -> _Look:
+    """Look at a mask; nothing where it cannot be read, which `target` says later."""
     try:
-        return np.bincount(_values(mask, None).ravel(), minlength=256) > 0
+        values, palette = _values_and_palette(mask, None)
     except images.Unreadable:
-        return np.zeros(256, bool)
+        return _NOTHING
+    present = np.bincount(values.ravel(), minlength=256) > 0
+    here = values[1:, 1:]
+    square = (here == values[:-1, :-1]) & (here == values[1:, :-1]) & (here == values[:-1, 1:])
+    solid = np.bincount(here[square], minlength=256) > 0
+    return _Look(present, solid, palette)
+
+
+def _palette_alone(mask: str) -> _Look:
+    """As `_look`, which reads the whole file, for what has a palette; of others nothing is asked."""
+    try:
+        with _opened(mask, None) as image:
+            has_palette = image.mode == "P"
+    except images.Unreadable:
+        return _NOTHING
+    return _look(mask) if has_palette else _NOTHING
+
+
+def _check_palettes(root: Path, masks: Sequence[str], looks: Sequence[_Look]) -> None:
+    """InputError where palettes differ in what is used of them: a value has one colour here and another
+    there, or a colour two values, so that it is not known which of both is the class.
+    """
+    longest = max((look.palette for look in looks), key=len, default=b"")
+    if all(longest.startswith(look.palette) for look in looks):
+        return
+    first: dict[tuple[str, Any], tuple[Any, str]] = {}
+    every: set[str] = set()
+    for mask, look in zip(masks, looks, strict=True):
+        name, used = os.path.relpath(mask, root), np.flatnonzero(look.present).tolist()
+        colours = {
+            value: f"#{look.palette[3 * value : 3 * value + 3].hex()}" for value in used if look.palette
+        }
+        every.update(colours.values())
+        once = len(set(colours.values())) == len(colours)
+        pairs: list[tuple[tuple[str, Any], Any]]
+        pairs = [(("value", value), colour) for value, colour in colours.items()]
+        pairs += [(("colour", colour), value) for value, colour in colours.items() if once]
+        for key, found in pairs:
+            before, where = first.setdefault(key, (found, name))
+            if before != found:
+                lines = " ".join(f"name,{one}" for one in sorted(every)[:8])
+                raise InputError(
+                    f"Received data={str(root)!r}, whose palettes differ: {key[0]} {key[1]} is {before} "
+                    f"in {where!r} and {found} in {name!r}; where the colour is the class, write "
+                    f"{CLASS_FILES[0]} with lines such as {lines}; where the value is, save masks as gray."
+                )
 
 
 def by_value(names: dict[int, str], ignore: Sequence[int], colours: dict[int, int] | None = None) -> Classes:
@@ -96,7 +171,12 @@ def by_value(names: dict[int, str], ignore: Sequence[int], colours: dict[int, in
     unknown[list(ignore)] = False
     for index, value in enumerate(kept):
         indices[value], unknown[value] = index, False
-    return Classes(tuple(names[value] for value in kept), indices, unknown, colours)
+    left_out = sorted({*ignore, *(value for value in names if value in ignore)})
+    told = ", ".join(
+        f"{value} {names[value]!r}" if value in names and names[value] != str(value) else str(value)
+        for value in left_out
+    )
+    return Classes(tuple(names[value] for value in kept), indices, unknown, colours, told)
 
 
 def _class_file(path: Path) -> tuple[list[str], dict[int, int] | None]:
@@ -173,12 +253,18 @@ def read(file: str | Path | bytes, meaning: Classes, size: tuple[int, int] | Non
     if beyond.any():
         raise images.Unreadable(
             f"{beyond.sum()} pixels of its mask have a value that is none of the {len(meaning.names)} "
-            f"classes', such as {values[beyond][0]}: add it to the file of classes, or ignore it"
+            f"classes', such as {values[beyond][0]}: add it to the file of classes, ignore it, or save masks "
+            "without smoothing"
         )
     return meaning.indices[values]
 
 
 def _values(file: str | Path | bytes, size: tuple[int, int] | None) -> np.ndarray:
+    return _values_and_palette(file, size)[0]
+
+
+def _values_and_palette(file: str | Path | bytes, size: tuple[int, int] | None) -> tuple[np.ndarray, bytes]:
+    """The values of a mask, uint8 (height, width), and its palette as `_Look` has it."""
     with _opened(file, size) as mask:
         if mask.mode not in ("1", "L", "P", "I;16", "I"):
             raise images.Unreadable(
@@ -188,7 +274,7 @@ def _values(file: str | Path | bytes, size: tuple[int, int] | None) -> np.ndarra
         values = np.asarray(mask)
         if values.max(initial=0) > 255:
             raise images.Unreadable(f"its mask has the value {values.max()}; 0 to 255 are allowed")
-        return values.astype(np.uint8)
+        return values.astype(np.uint8), bytes(mask.getpalette("RGB") or []) if mask.mode == "P" else b""
 
 
 def _colours(file: str | Path | bytes, size: tuple[int, int] | None) -> np.ndarray:

@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from runner.data.source import (
+from runner.data.files import (
+    PICTURE_SUFFIXES,
     SPLIT_WORDS,
-    Source,
     children,
-    datasets,
-    neighbours,
-    ordered,
+    composed,
     printable,
-    table,
+    refuse_dead_folders,
+    split_meant,
 )
+from runner.data.source import Source, datasets, in_one_form, neighbours, ordered, table
 from runner.errors import InputError, suggest
 
-_PICTURE_SUFFIXES = set(
-    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpeg .jpg .png .ppm .tif .tiff .webp".split()
-)
 LAYOUT = "CLASS/picture or SPLIT/CLASS/picture with splits train, val, test"
 
 
@@ -57,7 +54,7 @@ def find(source: str | Path) -> Source:
 
 def _folder(root: Path) -> Source:
     folders, files = children(root)
-    loose = [name for name in files if Path(name).suffix.lower() in _PICTURE_SUFFIXES]
+    loose = [name for name in files if Path(name).suffix.lower() in PICTURE_SUFFIXES]
     if not folders:
         found = f"{len(loose)} pictures without class folders" if loose else "no pictures"
         raise InputError(f"Received data={str(root)!r}, a folder with {found}; expected {LAYOUT}.")
@@ -66,14 +63,23 @@ def _folder(root: Path) -> Source:
             f"Received data={str(root)!r} with pictures beside its folders, such as {loose[0]!r}; "
             f"expected {LAYOUT}: move them into a class folder or away."
         )
-    with_classes = [name for name in folders if name.lower() in SPLIT_WORDS and children(root / name)[0]]
+    refuse_dead_folders(root)
+    inside = {name: children(root / name)[0] for name in folders}
+    with_classes = [name for name in folders if name.lower() in SPLIT_WORDS and inside[name]]
+    meant = [name for name in folders if split_meant(name) and name.lower() not in SPLIT_WORDS]
+    renamed = [name for name in meant if inside[name] or with_classes]
+    if renamed:
+        raise InputError(
+            f"Received data={str(root)!r}, whose folders {', '.join(map(repr, renamed[:3]))} look like "
+            "splits; rename each to train, val or test, so that none is taken for a class."
+        )
     if not with_classes:
-        if "train" in folders and all(name.lower() in SPLIT_WORDS for name in folders):
+        if all(map(split_meant, folders)) and "train" in map(split_meant, folders):
             raise InputError(
                 f"Received data={str(root)!r}, whose split folders ({', '.join(folders)}) hold no class "
                 f"folders; expected {LAYOUT}."
             )
-        if len(folders) == 1 and children(root / folders[0])[0]:
+        if len(folders) == 1 and inside[folders[0]]:
             raise InputError(
                 f"Received data={str(root)!r}, which holds one folder that holds more; did you mean "
                 f"{str(root / folders[0])!r}? Expected {LAYOUT}."
@@ -81,6 +87,12 @@ def _folder(root: Path) -> Source:
         return _from_files(root, [(name, "", name) for name in folders])
 
     others = [name for name in folders if name not in with_classes]
+    flat = [name for name in others if name.lower() in SPLIT_WORDS]
+    if flat:
+        raise InputError(
+            f"Received data={str(root)!r}, whose folder {flat[0]!r} has no class folders, so that nothing "
+            "says what its pictures show; give it some, or keep it elsewhere (`predict` takes it as it is)."
+        )
     if others:
         raise InputError(
             f"Received data={str(root)!r}, which mixes split folders ({', '.join(with_classes)}) with other "
@@ -92,7 +104,9 @@ def _folder(root: Path) -> Source:
             f"Received data={str(root)!r} with split folders {', '.join(with_classes)}; expected one train "
             "folder and at most one each of val (or validation) and test."
         )
-    classes = {name: set(children(root / name)[0]) for name in with_classes}
+    for name in with_classes:
+        refuse_dead_folders(root / name)
+    classes = {name: set(map(composed, inside[name])) for name in with_classes}
     everything = set().union(*classes.values())
     for name, found in classes.items():
         if found != everything:
@@ -103,7 +117,7 @@ def _folder(root: Path) -> Source:
     places = [
         (f"{name}/{class_name}", split, class_name)
         for name, split in zip(with_classes, splits, strict=True)
-        for class_name in sorted(classes[name])
+        for class_name in inside[name]
     ]
     return _from_files(root, places)
 
@@ -118,6 +132,11 @@ def _from_files(root: Path, places: list[tuple[str, str, str]]) -> Source:
             )
         deeper, names = children(root / place)
         nested = [name for name in deeper if any(children(root / place / name))]
+        if any(map(split_meant, nested)):
+            raise InputError(
+                f"Received data={str(root)!r} with {place + '/' + nested[0]!r}, a split inside a folder that "
+                f"stands where a class is expected; expected {LAYOUT}: did you mean {str(root / place)!r}?"
+            )
         if nested:
             raise InputError(
                 f"Received data={str(root)!r} with {place + '/' + nested[0]!r}, a folder inside a class "
@@ -131,7 +150,10 @@ def _from_files(root: Path, places: list[tuple[str, str, str]]) -> Source:
             f"Received data={str(root)!r}, whose folders are all empty; expected pictures in them."
         )
     examples = pd.DataFrame(rows, columns=["path", "label", "split", "group"], dtype=object)
-    return Source(examples, ordered({label for _, _, label in places}), lambda: iter(files))
+    names, problems = in_one_form([label for _, _, label in places])
+    called = dict(zip([label for _, _, label in places], names, strict=True))
+    examples["label"] = [called[label] for label in examples["label"]]
+    return Source(examples, ordered(set(names)), lambda: iter(files), problems)
 
 
 # ---------------------------------------------------------------- TFDS

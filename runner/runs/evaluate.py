@@ -23,6 +23,7 @@ import tensorflow as tf
 from runner import atomic, fields
 from runner.data.examples import Data, check_parts, labels_of
 from runner.data.examples import problems as problem_rows
+from runner.data.files import composed
 from runner.devices import environment
 from runner.errors import InputError
 from runner.report import page, words
@@ -136,6 +137,7 @@ def load(
         examples = template.load(dataclasses.replace(config, data=data, **changes))
     else:
         examples = template.load_new(dataclasses.replace(config, **changes), data)
+    examples = _called_as(examples, classes)
     unknown = [name for name in examples.classes if name not in classes]
     if unknown:
         raise InputError(
@@ -145,6 +147,17 @@ def load(
         )
     check_parts(examples, ("test",))
     return _counted_as(examples, tuple(classes)), examples.classes
+
+
+def _called_as(examples: Data, classes: Sequence[str]) -> Data:
+    """The same examples with their class names in the Unicode form that the run has them in."""
+    form = {composed(name): name for name in classes}
+    names = {name: form.get(composed(name), name) for name in examples.classes}
+    if all(name == other for name, other in names.items()):
+        return examples
+    label = examples.manifest["label"].cat.rename_categories(names)
+    manifest = examples.manifest.assign(label=label)
+    return dataclasses.replace(examples, classes=tuple(names.values()), manifest=manifest)
 
 
 def _counted_as(examples: Data, classes: tuple[str, ...]) -> Data:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from runner import atomic
+from runner import atomic, cells
 from runner.errors import InputError
 from runner.runs import lock
 
@@ -253,13 +253,15 @@ def _check_same(path: Path, config: dict[str, Any]) -> None:
 def _check_same_data(run: Path, manifest: pd.DataFrame) -> None:
     try:
         with open_regular(run / "manifest.csv") as file:
-            began = atomic.neutral(pd.read_csv(file, dtype=str, keep_default_na=False))
+            began = cells.read(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{run / 'manifest.csv'} is damaged ({error}); delete {run} to train anew."
         ) from error
-    text = io.StringIO(atomic.neutral(manifest).to_csv(index=False))
-    now = pd.read_csv(text, dtype=str, keep_default_na=False)
+    text = io.StringIO()
+    cells.write(manifest, text)
+    text.seek(0)
+    now = cells.read(text, dtype=str, keep_default_na=False)
     if not began.equals(now):
         raise InputError(
             f"--run-dir {run} holds an unfinished run on other data: it began with {len(began)} pictures, "

@@ -13,7 +13,8 @@ def load(run: Path) -> keras.Model:
     """The model.keras of a run, not compiled.
 
     Raises InputError for a file that is damaged, that would unpack to far more than it takes, or that was
-    made of classes that are not here: Keras imports none for a file.
+    made of classes that are not here: Keras imports none for a file. Where another version of Keras wrote it,
+    the message names both.
     """
     path = run / "model.keras"
     try:
@@ -25,5 +26,6 @@ def load(run: Path) -> keras.Model:
             raise ValueError(f"it holds {type(model).__name__}, and no model")
     except Exception as error:  # Keras, h5py and zipfile raise almost anything on a damaged file
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{path} cannot be loaded ({reason}); give another run.") from error
+        version = pretrained.other_version(path)
+        raise InputError(f"{path} cannot be loaded ({reason}); give another run.{version}") from error
     return model

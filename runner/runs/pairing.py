@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from runner import atomic
+from runner import cells
 from runner.errors import InputError
 from runner.runs import folder
-from runner.scores import paired
+from runner.scores import intervals, paired
 
 WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP"}
 
@@ -45,6 +45,7 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
     both = tests[0].merge(tests[1], on=["sha256", "again"], suffixes=("_first", "_second"))
     if (both["label_first"] != both["label_second"]).any():
         return "the same test examples have other labels"
+    whole = intervals.units(both["group_first"], both.index)
     answers = [one / "predictions.csv" for one in (first, second)]
     old = [one / "pictures.csv" for one in (first, second)]
     answers = [there if there.is_file() else before for there, before in zip(answers, old, strict=True)]
@@ -59,7 +60,8 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
         there = [one["label"] == one["prediction"] for one in right if one is not None]
         if len(there) < 2:
             return "a predictions.csv lacks some of the test examples"
-        return _of_right(*there)
+        before, after = there
+        return _of_right(before, after, whole)
     if all({"id", score} <= head for head in heads):
         values = [
             _aligned(path, both[f"id_{side}"], [score])
@@ -72,21 +74,21 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
         known = ~(np.isnan(before) | np.isnan(after))
         if not known.any():
             return f"no test example has a {words(score)} of its own"
-        return Paired(
-            f"{words(score)} of an example, in the mean", paired.of_means(before[known], after[known])
-        )
+        whole = intervals.units(both["group_first"][known], both.index[known])
+        difference = paired.of_means(before[known], after[known], whole)
+        return Paired(f"{words(score)} of an example, in the mean", difference)
     if score == "ap50" and all({"id", "class", "score", "right"} <= head for head in heads):
-        return _of_boxes(first, second, both)
+        return _of_boxes(first, second, both, whole)
     return "predictions.csv has no number for each test example"
 
 
 def _tested(one: Path) -> pd.DataFrame:
     """The examples of the test that was opened: id, sha256, label, and again, how often it came before."""
     if not (one / "manifest.csv").is_file():
-        return pd.DataFrame(columns=["id", "sha256", "label", "again"])
+        return pd.DataFrame(columns=["id", "sha256", "label", "group", "again"])
     table = read_csv(one / "manifest.csv", dtype=str, keep_default_na=False)
     if not {"split", "sha256"} <= set(table.columns):
-        return pd.DataFrame(columns=["id", "sha256", "label", "again"])
+        return pd.DataFrame(columns=["id", "sha256", "label", "group", "again"])
     tested = table["split"] == "test"
     if "domain" in table:  # adaptation is judged on its target
         tested &= table["domain"] == "target"
@@ -95,6 +97,7 @@ def _tested(one: Path) -> pd.DataFrame:
             "id": table.index,
             "sha256": table["sha256"],
             "label": table["label"] if "label" in table else "",
+            "group": table["group"] if "group" in table else "",
         }
     )[tested]
     return test.assign(again=test.groupby("sha256").cumcount())
@@ -108,18 +111,18 @@ def _aligned(path: Path, ids: pd.Series, columns: list[str]) -> pd.DataFrame | N
     return None if texts and table.isna().any(axis=None) else table.reset_index(drop=True)
 
 
-def _of_right(before: pd.Series, after: pd.Series) -> Paired:
+def _of_right(before: pd.Series, after: pd.Series, whole: np.ndarray | None) -> Paired:
     first, second = before.to_numpy(), after.to_numpy()
     only_first, only_second, p = paired.mcnemar(first, second)
     return Paired(
         "accuracy",
-        paired.of_means(first, second),
+        paired.of_means(first, second, whole),
         f"It alone is right on {only_second}, the first run alone on {only_first}; "
         f"McNemar's exact p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}.",
     )
 
 
-def _of_boxes(first: Path, second: Path, both: pd.DataFrame) -> Paired | str:
+def _of_boxes(first: Path, second: Path, both: pd.DataFrame, whole: np.ndarray | None) -> Paired | str:
     if not all((one / "truth.csv").is_file() for one in (first, second)):
         return "a run has no truth.csv, which says which boxes its test pictures have"
     models = []
@@ -141,14 +144,14 @@ def _of_boxes(first: Path, second: Path, both: pd.DataFrame) -> Paired | str:
     if not counts[0].equals(counts[1]):
         return "the same test pictures have other boxes"
     first, second = models
-    return Paired("AP50", paired.of_average_precision(first, second, both.index.to_numpy()))
+    return Paired("AP50", paired.of_average_precision(first, second, both.index.to_numpy(), whole))
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     """A table of a run; raises InputError where it cannot be read or lacks a column of `usecols`."""
     try:
         with folder.open_regular(path) as file:
-            return atomic.neutral(pd.read_csv(file, **options))  # as runs of before did not write it
+            return cells.read(file, **options)
     except (OSError, ValueError) as error:  # ValueError: no CSV, or without a column that is needed
         raise InputError(
             f"{path} cannot be read ({' '.join(str(error).split())}); give another run."

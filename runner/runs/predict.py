@@ -22,7 +22,7 @@ from types import ModuleType
 
 import pandas as pd
 
-from runner import atomic
+from runner import atomic, cells
 from runner.errors import InputError
 
 REMEMBERED = 10
@@ -101,7 +101,7 @@ def _write(path: Path, tables: Iterable[pd.DataFrame], result: Result) -> None:
     """Append the tables to one CSV file, in the six digits that it always had, and count what is in them."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         for number, table in enumerate(_whole(tables)):
-            written = atomic.neutral(table)
+            written = cells.neutral(table)
             written.to_csv(file, index=False, header=number == 0, float_format="%.6g", lineterminator="\r\n")
             _count(table, result)
 

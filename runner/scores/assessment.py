@@ -75,6 +75,7 @@ def assess(
     groups: pd.Series,
     positive: str = "",
     criterion: str = "youden",
+    whole: pd.Series | None = None,
 ) -> Assessment:
     """Judge one model.
 
@@ -84,6 +85,7 @@ def assess(
         groups: the group of each example, indexed by id, "" for none; of `examples.compared_groups`.
         positive: of two classes the one to find; "" is the second.
         criterion: for the threshold between them, see `operating_point.choose`.
+        whole: which examples belong together ("" for none, indexed by id): intervals draw them together.
 
     The threshold is a probability after the temperature, as `predict` gives it.
     """
@@ -95,8 +97,8 @@ def assess(
 
     table = gap = None
     if (subgroups.names(test, groups) != "").any():
-        table = subgroups.per_group(test, groups, classes)
-        gap = subgroups.largest_gap(test, groups, classes)
+        table = subgroups.per_group(test, groups, classes, whole)
+        gap = subgroups.largest_gap(test, groups, classes, whole)
 
     point = None
     if len(classes) == 2:
@@ -108,16 +110,16 @@ def assess(
             named = {"threshold": _after_temperature(threshold, temperature)}
             point = OperatingPoint(
                 criterion,
-                operating_point.at(validation, positive, threshold) | named,
-                operating_point.at(test, positive, threshold) | named,
-                operating_point.areas(test, positive),
+                operating_point.at(validation, positive, threshold, whole) | named,
+                operating_point.at(test, positive, threshold, whole) | named,
+                operating_point.areas(test, positive, whole),
                 operating_point.curves(test, positive),
             )
     return Assessment(
         temperature=temperature,
         temperature_note=note,
-        as_trained=calibration.error(test, classes),
-        with_temperature=calibration.error(scaled, classes),
+        as_trained=calibration.error(test, classes, groups=whole),
+        with_temperature=calibration.error(scaled, classes, groups=whole),
         reliability=(calibration.reliability(test), calibration.reliability(scaled)),
         groups=table,
         gap=gap,

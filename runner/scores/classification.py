@@ -54,13 +54,19 @@ def tables(
 
 
 def metrics(
-    predictions: pd.DataFrame, classes: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    groups: pd.Series | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict:
     """Return the numbers of one prediction table, ready for JSON; shares are 0..1.
 
     Macro averages run over the classes that occur as truth or as prediction, as scikit-learn's do by default.
-    The intervals are 95 % percentile intervals of a bootstrap over examples (Efron 1979), which takes the
-    examples to be independent. `top5_accuracy` is there only when there are more than 5 classes.
+    The intervals are 95 % percentile intervals of a bootstrap (Efron 1979) over examples, or over the groups
+    of examples that `groups` names ("" for none, indexed by id), which are not independent. `top5_accuracy`
+    is there only when there are more than 5 classes.
 
     Raises:
         InputError: an empty table, or one that names a class that `classes` lacks.
@@ -68,7 +74,8 @@ def metrics(
     classes = class_names(classes)
     truth, predicted = truth_and_prediction(predictions, classes)
     result: dict[str, Any] = {"accuracy": float(sklearn.metrics.accuracy_score(truth, predicted))}
-    accuracies, macro_f1s = _bootstrap(truth, predicted, len(classes), resamples, seed)
+    whole = None if groups is None else intervals.units(groups, predictions["id"])
+    accuracies, macro_f1s = _bootstrap(truth, predicted, len(classes), resamples, seed, whole)
     result["accuracy_interval"] = intervals.percentile(accuracies)
     if len(classes) > 5:
         result["top5_accuracy"] = float(
@@ -215,15 +222,18 @@ def _table(name, ids, labels, logits, classes):
     return pd.concat([table, columns], axis=1)
 
 
-def _bootstrap(truth, predicted, number_of_classes, resamples, seed):
+def _bootstrap(truth, predicted, number_of_classes, resamples, seed, whole=None):
     """Return accuracy and macro F1, (resamples,) each, of resamples of the examples with replacement.
 
     Only the cell of the confusion matrix that an example falls into matters, and the cell counts of a
     resample of n examples are multinomial(n, counts / n): draw those instead of examples. Macro F1 is the
     mean of 2 TP / (truth + predicted) over the classes that occur in the resample, as in scikit-learn.
+    whole: of `intervals.units`: then groups are drawn, and with each the counts of its examples.
     """
     examples = len(truth)
-    cells, counts = np.unique(truth.astype(np.int64) * number_of_classes + predicted, return_counts=True)
+    cells, cell, counts = np.unique(
+        truth.astype(np.int64) * number_of_classes + predicted, return_inverse=True, return_counts=True
+    )
     rows, columns = np.divmod(cells, number_of_classes)
     ones, positions, shape = np.ones(len(cells)), np.arange(len(cells)), (len(cells), number_of_classes)
     hit = scipy.sparse.csr_array((ones * (rows == columns), (positions, rows)), shape=shape)
@@ -231,13 +241,19 @@ def _bootstrap(truth, predicted, number_of_classes, resamples, seed):
     occurs = occurs + scipy.sparse.csr_array((ones, (positions, columns)), shape=shape)
     random = np.random.default_rng(seed)
     accuracies, macro_f1s = [], []
-    chunk = max(1, 4_000_000 // len(cells))  # 32 MB of counts at a time
+    groups = 0 if whole is None else int(whole.max()) + 1
+    of_group = None
+    if whole is not None:
+        of_group = scipy.sparse.csr_array((np.ones(examples), (whole, cell)), shape=(groups, len(cells)))
+    chunk = max(1, 4_000_000 // max(len(cells), groups))  # 32 MB of counts at a time
     for start in range(0, resamples, chunk):
-        drawn = random.multinomial(examples, counts / examples, size=min(chunk, resamples - start)).astype(
-            np.float64
-        )
+        size = min(chunk, resamples - start)
+        if of_group is None:
+            drawn = random.multinomial(examples, counts / examples, size=size).astype(np.float64)
+        else:
+            drawn = intervals.drawn(random, groups, None, size) @ of_group
         hits, occurrences = drawn @ hit, drawn @ occurs
-        accuracies.append(hits.sum(axis=1) / examples)
+        accuracies.append(hits.sum(axis=1) / drawn.sum(axis=1))
         f1 = 2 * hits / np.maximum(occurrences, 1)
         macro_f1s.append(f1.sum(axis=1) / (occurrences > 0).sum(axis=1))
     return np.concatenate(accuracies), np.concatenate(macro_f1s)

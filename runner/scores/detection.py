@@ -20,7 +20,7 @@ BOX = ["x_min", "y_min", "x_max", "y_max"]
 TRUTH = ["id", "class", *BOX]
 DETECTIONS = [*TRUTH, "score"]
 MOST = 100
-"""Of a picture so many detections count, the best ones."""
+"""Of a picture so many detections count, the best ones, as COCO has it; more where one has more objects."""
 SMALL, LARGE = 32 / 640, 96 / 640
 """Sides of a square between small, medium and large, as shares of the picture: COCO's 32 and 96 pixels in its
 pictures of mostly 640."""
@@ -34,8 +34,8 @@ class Evaluation(NamedTuple):
     metrics: dict
     """map: the mean over classes and over IoU .50, .55, ... .95 of the average precision; ap50, ap75: at
     one IoU; ap_small, ap_medium, ap_large (None without such objects); recall: the mean over the same of
-    the share found by the best 100 of a picture; map_interval, ap50_interval; examples (pictures), boxes,
-    detections."""
+    the share found by the best detections of a picture; most: how many of a picture count; map_interval,
+    ap50_interval; examples (pictures), boxes, detections."""
     per_class: pd.DataFrame
     """A row per class: class, boxes, AP, AP50, AP75, recall, and small, medium, large: AP of objects of
     that size, NaN where there are none."""
@@ -43,6 +43,22 @@ class Evaluation(NamedTuple):
     """As given, and score: of the detection that found it (IoU of at least .5), NaN where none did."""
     detections: pd.DataFrame
     """As given, and right: whether it found an object (IoU of at least .5) that no better one had found."""
+    matches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    """Of each class: bool (IoU, n), right or not, best detection first; int (n,), the place of its picture in
+    ids; int (pictures,), how many objects there are."""
+    ids: np.ndarray
+    """int64 (pictures,), as given."""
+
+    def numbers(self, groups: pd.Series, seed: int = 0) -> dict:
+        """The metrics, with intervals of a bootstrap that draws groups of pictures where there are any.
+
+        groups: the group of each picture, "" for none, indexed by id.
+        """
+        whole = intervals.units(groups, self.ids)
+        if whole is None:
+            return self.metrics
+        map_interval, ap50_interval = _intervals(self.matches, len(self.ids), seed, whole)
+        return self.metrics | {"map_interval": map_interval, "ap50_interval": ap50_interval}
 
 
 def evaluate(
@@ -60,7 +76,8 @@ def evaluate(
     side, which says what is small: below SMALL a side (a square of that area), and large from LARGE a side.
 
     The intervals (95 %) are percentiles of a bootstrap that draws pictures: of one picture all boxes or
-    none. Raises InputError for a class or picture that is not listed, and where no box is to be found.
+    none; `Evaluation.numbers` draws groups of them. Raises InputError for a class or picture that is not
+    listed, and where no box is to be found.
     """
     from pycocotools.cocoeval import COCOeval  # not at the top: reports without boxes do without it
 
@@ -68,13 +85,14 @@ def evaluate(
     _check(detections, DETECTIONS, classes, ids, "detections")
     if truth.empty:
         raise InputError("received pictures without a single box; average precision needs objects to find.")
+    most = max(MOST, int(truth["id"].value_counts().max()))
     with contextlib.redirect_stdout(io.StringIO()):  # it tells of each step
         rules = COCOeval(_coco(truth, classes, ids), _coco(detections, classes, ids), "bbox")
         low, high = (SMALL * image_size) ** 2, (LARGE * image_size) ** 2
         rules.params.imgIds = list(range(len(ids)))
         rules.params.areaRng = [[0, 1e10], [0, low], [low, high], [high, 1e10]]
         rules.params.areaRngLbl = ["all", "small", "medium", "large"]
-        rules.params.maxDets = [MOST]
+        rules.params.maxDets = [most]
         rules.evaluate()
         rules.accumulate()
     # (IoU, recall, class, size, 1) and (IoU, class, size, 1); -1 where there is nothing to find.
@@ -97,7 +115,8 @@ def evaluate(
         value = _mean(per_class[name].to_numpy(), 0)
         return None if np.isnan(value) else float(value)
 
-    map_interval, ap50_interval = _intervals(rules, seed)
+    matches = [_sorted_matches(matched) for matched in _by_class(rules)]
+    map_interval, ap50_interval = _intervals(matches, len(ids), seed)
     metrics = {
         "map": number("AP"),
         "map_interval": map_interval,
@@ -106,11 +125,13 @@ def evaluate(
         "ap75": number("AP75"),
         **{f"ap_{name}": number(name) for name in ("small", "medium", "large")},
         "recall": number("recall"),
+        "most": most,
         "examples": len(ids),
         "boxes": len(truth),
         "detections": len(detections),
     }
-    return Evaluation(metrics, per_class, *_matches(rules, truth, detections))
+    found_by = _matches(rules, truth, detections)
+    return Evaluation(metrics, per_class, *found_by, matches, np.asarray(ids, np.int64))
 
 
 def _check(table: pd.DataFrame, columns: list[str], classes: Sequence[str], ids: Sequence[int], name: str):
@@ -196,14 +217,21 @@ def _matches(rules, truth: pd.DataFrame, detections: pd.DataFrame) -> tuple[pd.D
     return truth.assign(score=score), detections.assign(right=right)
 
 
-def _intervals(rules, seed: int) -> tuple[list[float], list[float]]:
-    """95 % intervals of mAP and AP50. A picture that is drawn twice counts as two."""
-    pictures = len(rules.params.imgIds)
-    of_classes = [_sorted_matches(matched) for matched in _by_class(rules)]
+def _intervals(
+    of_classes: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    pictures: int,
+    seed: int,
+    whole: np.ndarray | None = None,
+) -> tuple[list[float], list[float]]:
+    """95 % intervals of mAP and AP50. A picture that is drawn twice counts as two. whole: of
+    `intervals.units`, to draw groups of pictures.
+    """
     random = np.random.RandomState(seed)
+    count = pictures if whole is None else int(whole.max()) + 1
     drawn = []
     for _ in range(SAMPLES):
-        times = np.bincount(random.randint(pictures, size=pictures), minlength=pictures)
+        times = np.bincount(random.randint(count, size=count), minlength=count)
+        times = times if whole is None else times[whole]
         precisions = [
             average_precision(right, times[picture], int(objects @ times))
             for right, picture, objects in of_classes

@@ -51,6 +51,7 @@ def per_group(
     predictions: pd.DataFrame,
     groups: pd.Series | Sequence[str],
     classes: Sequence[str],
+    whole: pd.Series | None = None,
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -62,7 +63,9 @@ def per_group(
     `classification.metrics`; macro averages run over the classes that occur in the group) and
     `expected_calibration_error` (as in `calibration.error`) the value and `..._low`, `..._high`. The
     intervals of the two accuracies are Wilson's, which stay honest for 2 examples; the others are of a
-    bootstrap over the group's examples, and NaN where these are few or the bootstrap has no spread.
+    bootstrap over the group's examples, and NaN where these are few or the bootstrap has no spread. Where
+    `whole` says which examples belong together ("" for none, indexed by id), as those of a patient do where
+    hospitals are compared, the bootstraps draw them together.
 
     Raises:
         InputError: a table that is empty or was made with other classes; groups that do not fit it; no group.
@@ -81,7 +84,8 @@ def per_group(
             right = in_five[members]
             row |= _cells("top5_accuracy", right.mean(), intervals.wilson(right.sum(), examples))
         values = _scores(*_counts(truth[members], predicted[members]))
-        drawn = None if few else _resampled(truth[members], predicted[members], resamples, seed)
+        together = None if whole is None else intervals.units(whole, part["id"])
+        drawn = None if few else _resampled(truth[members], predicted[members], resamples, seed, together)
         for name in values:
             if name != "accuracy":
                 # No spread, as where all are right, says what a bootstrap cannot see, not certainty.
@@ -95,7 +99,7 @@ def per_group(
         if few:
             row |= _cells(name, calibration.expected_error(part), _UNKNOWN)
         else:
-            error = calibration.error(part, classes, resamples=resamples, seed=seed)
+            error = calibration.error(part, classes, groups=whole, resamples=resamples, seed=seed)
             row |= _cells(name, error[name], error[f"{name}_interval"])
         rows.append(row)
     return pd.DataFrame(rows).sort_values(
@@ -107,6 +111,7 @@ def largest_gap(
     predictions: pd.DataFrame,
     groups: pd.Series | Sequence[str],
     classes: Sequence[str],
+    whole: pd.Series | None = None,
     *,
     resamples: int = 1000,
     permutations: int = 1000,
@@ -127,6 +132,7 @@ def largest_gap(
     gap between any two, (1 + count) / (1 + permutations) (Phipson and Smyth 2010). It tests that the groups
     differ in nothing, their mix of classes included, and takes the examples of a group to be independent.
     The smallest groups gap most by chance and can hide what larger ones show: raise `minimum` to see that.
+    `whole` is for the interval, as in `per_group`.
 
     Raises:
         InputError: as `per_group`.
@@ -146,6 +152,7 @@ def largest_gap(
     if len(compared) < 2:
         return result
     kept = np.isin(group, compared)
+    ids = table["id"].to_numpy()[kept]
     group = np.searchsorted(compared, group[kept])
     truth, predicted = truth[kept], predicted[kept]
     members = _members(group, len(compared))
@@ -158,7 +165,13 @@ def largest_gap(
         lowest, highest = int(values.argmin()), len(values) - 1 - int(values[::-1].argmax())
         gap = float(values[highest] - values[lowest])
         drawn = [
-            _resampled(truth[members[place]], predicted[members[place]], resamples, [seed, place])[name]
+            _resampled(
+                truth[members[place]],
+                predicted[members[place]],
+                resamples,
+                [seed, place],
+                None if whole is None else intervals.units(whole, ids[members[place]]),
+            )[name]
             for place in (lowest, highest)
         ]
         by_chance = np.array([np.ptp(scores[name]) for scores in shuffled])
@@ -236,10 +249,12 @@ def _scores(hits, truths, predictions):
     return scores
 
 
-def _resampled(truth, predicted, resamples, seed):
+def _resampled(truth, predicted, resamples, seed, whole=None):
     """Return `_scores` of resamples of the examples; multinomial counts, see `classification._bootstrap`."""
     occurring, codes = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
-    cells, counts = np.unique(codes[: len(truth)] * len(occurring) + codes[len(truth) :], return_counts=True)
+    cells, cell, counts = np.unique(
+        codes[: len(truth)] * len(occurring) + codes[len(truth) :], return_inverse=True, return_counts=True
+    )
     rows, columns = np.divmod(cells, len(occurring))
     shape = (len(cells), len(occurring))
     hits, truths, predictions = (
@@ -252,10 +267,14 @@ def _resampled(truth, predicted, resamples, seed):
     )
     random = np.random.default_rng(seed)
     parts = []
-    chunk = max(1, 4_000_000 // len(cells))  # 32 MB of counts at a time
+    widest = len(cells) if whole is None else len(truth)
+    chunk = max(1, 4_000_000 // widest)  # 32 MB of counts at a time
     for start in range(0, resamples, chunk):
-        drawn = random.multinomial(
-            len(truth), counts / len(truth), size=min(chunk, resamples - start)
-        ).astype(np.float64)
+        size = min(chunk, resamples - start)
+        if whole is None:
+            drawn = random.multinomial(len(truth), counts / len(truth), size=size).astype(np.float64)
+        else:
+            kinds = scipy.sparse.csr_array((np.ones(len(truth)), (np.arange(len(truth)), cell)))
+            drawn = intervals.drawn(random, len(truth), whole, size) @ kinds
         parts.append(_scores(drawn @ hits, drawn @ truths, drawn @ predictions))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,6 +1,13 @@
-"""95 % intervals: Wilson's for a share of counted examples, percentiles of a bootstrap for anything else."""
+"""95 % intervals: Wilson's for a share of counted examples, percentiles of a bootstrap for anything else.
+
+A bootstrap draws what is independent: examples, but where groups say which of them belong together (pictures
+of one patient, frames of one film) it draws groups, each whole. `units` numbers them, and `drawn` draws.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import scipy.special
 
 _DEVIATIONS = float(scipy.special.ndtri(0.975))  # 1.96
@@ -26,3 +33,30 @@ def percentile(values: np.ndarray) -> list[float]:
     """Return [low, high], the 2.5th and 97.5th percentile of bootstrap values (Efron 1979)."""
     low, high = np.percentile(values, [2.5, 97.5])
     return [float(low), float(high)]
+
+
+def units(groups: pd.Series | None, ids: Sequence[int] | np.ndarray) -> np.ndarray | None:
+    """Number what a bootstrap draws whole: int64 (examples,), or None where each example is on its own.
+
+    groups: the group of each example, "" for none, indexed by id, as `examples.Data` has it in its manifest;
+    None for no groups. ids: of the examples, in their order.
+    """
+    if groups is None:
+        return None
+    names = groups.reindex(ids).fillna("").astype(str).to_numpy(object)
+    alone = np.flatnonzero(names == "")
+    numbers, found = pd.factorize(names)
+    numbers = numbers.astype(np.int64)
+    numbers[alone] = len(found) + np.arange(len(alone))
+    numbers = np.unique(numbers, return_inverse=True)[1]
+    return numbers if len(numbers) and numbers.max() + 1 < len(numbers) else None
+
+
+def drawn(random: np.random.Generator, examples: int, whole: np.ndarray | None, resamples: int) -> np.ndarray:
+    """Return how often each example comes in each resample: float64 (resamples, examples).
+
+    whole: of `units`, or None to draw examples.
+    """
+    count = examples if whole is None else int(whole.max()) + 1
+    times = random.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return (times if whole is None else times[:, whole]).astype(np.float64)

@@ -44,12 +44,21 @@ def curves(predictions: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, pd.D
     return roc, precision_recall[::-1].reset_index(drop=True)
 
 
-def areas(predictions: pd.DataFrame, positive: str, *, resamples: int = 1000, seed: int = 0) -> dict | None:
+def areas(
+    predictions: pd.DataFrame,
+    positive: str,
+    groups: pd.Series | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict | None:
     """Return the areas under the two curves, ready for JSON, or None where the examples are of one class.
 
     Keys: `roc_auc`, `average_precision` (0..1; Fawcett 2006, Davis and Goadrich 2006), each with the 95 %
     percentile interval of a bootstrap over examples, `positives` and `negatives`. The bootstrap resamples
     within each class, so that every resample has both; average precision holds for this share of positives.
+    Where `groups` says which examples belong together ("" for none, indexed by id) it draws groups, whatever
+    the share of positives that this gives, and leaves out the resamples of one class.
 
     Raises:
         InputError: as `curves`.
@@ -62,12 +71,16 @@ def areas(predictions: pd.DataFrame, positive: str, *, resamples: int = 1000, se
     truth, scores = truth[order], scores[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
     random = np.random.default_rng(seed)
+    whole = None if groups is None else intervals.units(groups, predictions["id"].to_numpy()[order])
     chunk = max(1, 2_000_000 // len(scores))
     roc_aucs, average_precisions = [], []
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
         weights = np.zeros((rows, len(scores)))
-        for members, number in ((truth, positives), (~truth, negatives)):
+        if whole is not None:
+            weights = intervals.drawn(random, len(scores), whole, rows)
+            weights = weights[(weights @ truth > 0) & (weights @ ~truth > 0)]
+        for members, number in ((truth, positives), (~truth, negatives)) if whole is None else ():
             drawn = random.integers(0, number, (rows, number)) + number * np.arange(rows)[:, None]
             drawn = np.bincount(drawn.ravel(), minlength=rows * number)
             weights[:, members] = drawn.reshape(rows, number)
@@ -78,9 +91,10 @@ def areas(predictions: pd.DataFrame, positive: str, *, resamples: int = 1000, se
         between = np.diff(false_positives, axis=1, prepend=0)
         # Trapezoids over the false positives: ties between the classes count one half.
         area = np.sum(between * (true_positives - gained / 2), axis=1)
-        roc_aucs.append(area / (positives * negatives))
+        there, others = (positives, negatives) if whole is None else (weights @ truth, weights @ ~truth)
+        roc_aucs.append(area / (there * others))
         precision = true_positives / np.maximum(called_positive, 1)
-        average_precisions.append(np.sum(gained * precision, axis=1) / positives)
+        average_precisions.append(np.sum(gained * precision, axis=1) / there)
     return {
         "roc_auc": float(sklearn.metrics.roc_auc_score(truth, scores)),
         "roc_auc_interval": intervals.percentile(np.concatenate(roc_aucs)),
@@ -125,13 +139,20 @@ def choose(validation_predictions: pd.DataFrame, positive: str, criterion: str =
 
 
 def at(
-    predictions: pd.DataFrame, positive: str, threshold: float, *, resamples: int = 1000, seed: int = 0
+    predictions: pd.DataFrame,
+    positive: str,
+    threshold: float,
+    groups: pd.Series | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict:
     """Return what a threshold (0..1) gives on these examples, ready for JSON; shares are 0..1.
 
     Keys: `positive`, `threshold`; the counts `true_positives`, `false_negatives`, `false_positives`,
     `true_negatives`; `sensitivity` (recall), `specificity` and `precision`, each with a 95 % interval
-    (Wilson 1927); `f1` with that of a bootstrap over examples. A share of no examples is None, and so is its
+    (Wilson 1927); `f1` with that of a bootstrap over examples, or over those groups of examples that `groups`
+    names ("" for none, indexed by id). A share of no examples is None, and so is its
     interval.
 
     Raises:
@@ -160,9 +181,14 @@ def at(
         result[f"{name}_interval"] = [float(low), float(high)] if examples else None
     result |= {"f1": None, "f1_interval": None}
     if right + missed + false_alarms:
-        drawn = np.random.default_rng(seed).multinomial(
-            len(truth), np.array(list(counts.values())) / len(truth), size=resamples
-        )
+        random = np.random.default_rng(seed)
+        whole = None if groups is None else intervals.units(groups, predictions["id"])
+        if whole is None:
+            shares_of_all = np.array(list(counts.values())) / len(truth)
+            drawn = random.multinomial(len(truth), shares_of_all, size=resamples)
+        else:
+            kinds = np.stack([truth & called, truth & ~called, ~truth & called, ~truth & ~called], axis=1)
+            drawn = intervals.drawn(random, len(truth), whole, resamples) @ kinds
         result["f1"] = float(_f1(right, missed, false_alarms))
         result["f1_interval"] = intervals.percentile(_f1(drawn[:, 0], drawn[:, 1], drawn[:, 2]))
     return result

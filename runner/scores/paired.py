@@ -1,7 +1,8 @@
 """How far two models lie apart on the same examples: differences with intervals, example by example.
 
 Two intervals of their own say little of a difference: both models find the same examples hard. What is
-resampled here are examples, with the answers of both models to each.
+resampled here are examples, or groups of examples that belong together, with the answers of both models to
+each.
 """
 
 from typing import NamedTuple
@@ -34,12 +35,13 @@ class Difference(NamedTuple):
         return "above" if self.low > 0 else "below" if self.high < 0 else "no difference"
 
 
-def of_means(first: np.ndarray, second: np.ndarray) -> Difference:
+def of_means(first: np.ndarray, second: np.ndarray, whole: np.ndarray | None = None) -> Difference:
     """The difference of two means over the same examples: of right (1) and wrong (0), or of any number.
 
     first, second: (examples,), bool or float, finite, in the same order. The bootstrap of the mean difference
     (Efron 1979) draws how often each value occurs, multinomial(n, counts / n), which for right and wrong are
     three: only examples on which the two differ count, as in McNemar's test (1947).
+    whole: of `intervals.units`: the group of each example, to draw groups.
     Raises InputError for other lengths, or none.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
@@ -47,8 +49,15 @@ def of_means(first: np.ndarray, second: np.ndarray) -> Difference:
         raise InputError(
             f"received {len(first)} and {len(second)} examples to compare; give the same ones, at least one."
         )
-    values, counts = np.unique(second - first, return_counts=True)
     random, means = np.random.default_rng(SEED), []
+    if whole is not None:
+        sizes, sums = np.bincount(whole), np.bincount(whole, weights=second - first)
+        for start in range(0, RESAMPLES, chunk := max(1, CELLS // len(sizes))):
+            times = intervals.drawn(random, len(sizes), None, min(chunk, RESAMPLES - start))
+            means.append((times @ sums) / (times @ sizes))
+        low, high = intervals.percentile(np.concatenate(means))
+        return Difference(float((second - first).mean()), low, high, len(first))
+    values, counts = np.unique(second - first, return_counts=True)
     chunk = max(1, CELLS // len(values))
     for start in range(0, RESAMPLES, chunk):
         size = min(chunk, RESAMPLES - start)
@@ -70,19 +79,23 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
 
 
 def of_average_precision(
-    first: tuple[pd.DataFrame, pd.DataFrame], second: tuple[pd.DataFrame, pd.DataFrame], ids: np.ndarray
+    first: tuple[pd.DataFrame, pd.DataFrame],
+    second: tuple[pd.DataFrame, pd.DataFrame],
+    ids: np.ndarray,
+    whole: np.ndarray | None = None,
 ) -> Difference:
     """The difference of AP50, the mean over classes of COCO's average precision at an IoU of .5.
 
     first, second: (truth, detections) of each model, as in `detection.Evaluation`: of truth the columns id
     and class, of detections id, class, score and right. ids: int64 (pictures,), all that were judged. Each of
-    AP_RESAMPLES resamples draws pictures, the same ones for both models.
+    AP_RESAMPLES resamples draws pictures, the same ones for both models, or groups of them: whole, as of
+    `intervals.units`.
     """
     models = [_by_class(*one, ids) for one in (first, second)]
     random = np.random.default_rng(SEED)
-    drawn = [
-        np.bincount(random.integers(len(ids), size=len(ids)), minlength=len(ids)) for _ in range(AP_RESAMPLES)
-    ]
+    count = len(ids) if whole is None else int(whole.max()) + 1
+    drawn = [np.bincount(random.integers(count, size=count), minlength=count) for _ in range(AP_RESAMPLES)]
+    drawn = drawn if whole is None else [times[whole] for times in drawn]
     before, after = (_ap50(one, np.ones(len(ids), int)) for one in models)
     low, high = intervals.percentile(
         np.array([_ap50(models[1], times) - _ap50(models[0], times) for times in drawn])

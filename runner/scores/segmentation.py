@@ -6,11 +6,13 @@ keeps a matrix of its own, so that pictures can be compared and resampled.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt
 
+from runner.errors import InputError
 from runner.scores import intervals
 
 TOLERANCE = 0.0075
@@ -23,7 +25,8 @@ class Counts:
     """What was counted on each picture of a split.
 
     ids: int64 (pictures,). confusion: int64 (pictures, classes, classes), pixels; rows are the truth.
-    boundary: float64 (pictures, classes), the boundary F-score, NaN where neither mask has such a boundary.
+    boundary: float64 (pictures, classes), the boundary F-score, NaN where the truth does not have the class,
+    and where neither mask has a boundary of it.
     """
 
     ids: np.ndarray
@@ -65,13 +68,14 @@ def boundary_scores(truth: np.ndarray, predicted: np.ndarray, classes: int, igno
     F = 2 P R / (P + R); P is the share of predicted boundary pixels with a true one of that class no farther
     than TOLERANCE away, R the share of true ones with a predicted one that near (Csurka et al., "What is a
     good evaluation measure for semantic segmentation?", BMVC 2013). The picture's border is no boundary, nor
-    is the border of what is ignored.
+    is the border of what is ignored. A class that the picture's truth does not have has none: what is wrongly
+    called so is a false boundary of the class that is there.
     """
     known = truth != ignore
     tolerance = max(1.0, round(TOLERANCE * float(np.hypot(*truth.shape))))
     scores = np.full(classes, np.nan)
     edges = [boundary(mask, known) for mask in (truth, predicted)]
-    for index in range(classes):
+    for index in np.flatnonzero(np.bincount(truth[known].ravel(), minlength=classes)[:classes]):
         true, found = edges[0] & (truth == index), edges[1] & (predicted == index)
         if true.any() and found.any():
             precision = (distance_transform_edt(~true)[found] <= tolerance).mean()
@@ -104,22 +108,26 @@ def overlap(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return right / np.maximum(true + found - right, 1), 2 * right / np.maximum(true + found, 1)
 
 
-def metrics(counts: Counts, *, resamples: int = 1000, seed: int = 0) -> dict:
+def metrics(counts: Counts, groups: pd.Series | None = None, *, resamples: int = 1000, seed: int = 0) -> dict:
     """Return the numbers of a split, ready for JSON; shares are 0..1.
 
     miou and dice are means over the classes that the truth has, of one matrix over all pictures;
     pixel_accuracy is the share of known pixels; boundary_f is the mean over classes of a class's mean over
-    pictures. Each has a 95 % interval of a bootstrap over pictures (Efron 1979), which takes pictures to be
-    independent: frames of one film are not.
+    pictures. Each has a 95 % interval of a bootstrap (Efron 1979) over pictures, or over the groups of
+    pictures that `groups` names ("" for none, indexed by id): frames of one film are not independent.
+    Pictures without a known pixel say nothing and are not drawn. Raises InputError where no picture has any.
     """
+    result: dict[str, Any] = {"examples": len(counts.ids)}
+    known = counts.confusion.sum(axis=(1, 2)) > 0
+    if not known.any():
+        raise InputError("received masks without a known pixel; a score needs some to judge by.")
+    counts = Counts(counts.ids[known], counts.confusion[known], counts.boundary[known])
     pictures, classes = counts.boundary.shape
-    result = {"examples": pictures}
-    everything = _numbers(np.ones((1, pictures)), counts)
+    everything, whole = _numbers(np.ones((1, pictures)), counts), intervals.units(groups, counts.ids)
     random, chunk, drawn = np.random.default_rng(seed), max(1, 10**7 // (pictures + classes**2)), []
     for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        weights = random.multinomial(pictures, np.full(pictures, 1 / pictures), size=size)
-        drawn.append(_numbers(weights.astype(np.float64), counts))
+        weights = intervals.drawn(random, pictures, whole, min(chunk, resamples - start))
+        drawn.append(_numbers(weights, counts))
     for name, value in everything.items():
         result[name] = float(value[0])
         result[f"{name}_interval"] = intervals.percentile(np.concatenate([one[name] for one in drawn]))

@@ -23,7 +23,7 @@ from runner.errors import InputError
 from runner.networks import inference
 from runner.pictures import reference
 from runner.report import figures
-from runner.scores import classification
+from runner.scores import classification, intervals, paired
 from runner.scores.two_sample import mmd_test, proxy_a_distance
 
 from .config import Config
@@ -189,16 +189,23 @@ def compare(config: Config, domains: Domains, networks, fits) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tested(unlabelled: pd.DataFrame, predictions: dict[str, pd.DataFrame], classes) -> pd.DataFrame:
+def tested(
+    unlabelled: pd.DataFrame, predictions: dict[str, pd.DataFrame], classes, groups: pd.Series | None = None
+) -> pd.DataFrame:
     """The same rows with the accuracy on the target's test pictures, its interval, and "against_source_only":
-    the difference with its 95 % interval, and "hurts" where that lies below 0.
+    the difference with its 95 % interval, and "hurts" where that lies below 0. groups: which pictures belong
+    together, by id; intervals draw them together.
     """
     right = {name: (table["label"] == table["prediction"]).to_numpy() for name, table in predictions.items()}
     rows = []
     for name in unlabelled["method"]:
-        found = classification.metrics(predictions[name], classes)
+        found = classification.metrics(predictions[name], classes, groups)
         difference = right[name].astype(float) - right["source only"]
         mean, half = difference.mean(), 1.96 * difference.std() / len(difference) ** 0.5
+        whole = intervals.units(groups, predictions[name]["id"])
+        if whole is not None:
+            apart = paired.of_means(right["source only"], right[name], whole)
+            half = (apart.high - apart.low) / 2
         verdict = "hurts" if mean + half < 0 else "helps" if mean - half > 0 else "no difference"
         low, high = found["accuracy_interval"]
         rows.append(

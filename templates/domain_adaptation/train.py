@@ -130,7 +130,7 @@ def judge(
 def tables(judged: pd.DataFrame, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """What `judge` found of one network as numbers, a row per class, and a row per example."""
     return (
-        classification.metrics(judged, examples.classes),
+        classification.metrics(judged, examples.classes, examples.manifest["group"]),
         classification.per_class(judged, examples.classes),
         judged,
     )
@@ -175,9 +175,10 @@ def judge_and_report(run: runs.Run, domains: Domains, networks: dict, fits: dict
     run.save_network(networks[pick], lambda network: any_size.build(network, config.resize))
     # The target's test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(domains.target, networks), classes)
-    comparison = choice.tested(unlabelled, tested, classes)
+    groups = domains.target.manifest["group"]
+    comparison = choice.tested(unlabelled, tested, classes, groups)
     predictions, oracle = tested[pick], choice.oracle(comparison)
-    test = classification.metrics(predictions, classes)
+    test = classification.metrics(predictions, classes, groups)
     run.save(
         domains,
         fits,

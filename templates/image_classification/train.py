@@ -122,7 +122,7 @@ def judge(
 def tables(judged: pd.DataFrame, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """What `judge` found of one network as numbers, a row per class, and a row per example."""
     return (
-        classification.metrics(judged, examples.classes),
+        classification.metrics(judged, examples.classes, examples.manifest["group"]),
         classification.per_class(judged, examples.classes),
         judged,
     )
@@ -167,7 +167,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
     validation = judge(config, networks, examples.val, classes)
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
-    metrics = {name: classification.metrics(table, classes) for name, table in tested.items()}
+    metrics = {name: tables(table, examples)[0] for name, table in tested.items()}
     chosen_on = {
         name: float((table["label"] == table["prediction"]).mean()) for name, table in validation.items()
     }
@@ -180,6 +180,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
         compared_groups(examples),
         config.positive,
         config.operating_point,
+        examples.manifest["group"],
     )
     run.save(
         examples,

@@ -13,6 +13,7 @@ from keras import ops
 
 from runner.data.examples import Data
 from runner.errors import InputError
+from runner.scores.detection import MOST
 
 from .config import Config
 
@@ -64,6 +65,7 @@ def assign(boxes, classes, points: Points):
     Returns float32 (batch, points, 6): class or BACKGROUND, the box, and the centre-ness (equation 3)
     sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) of the distances to its sides; zeros without a box.
     """
+    boxes, classes = _filled(boxes, classes)
     centre, stride = points.centre[None, :, None], points.stride[None, :, None]
     low, high = boxes[:, None, :, :2], boxes[:, None, :, 2:]
     before, after = centre - low, high - centre  # (batch, points, n, 2): left and top, right and bottom
@@ -87,6 +89,16 @@ def assign(boxes, classes, points: Points):
     label = tf.concat([number[..., None], box, centreness[..., None]], axis=-1)
     nothing = tf.constant([BACKGROUND, 0, 0, 0, 0, 0])
     return tf.where(positive[..., None], label, nothing)
+
+
+def _filled(boxes, classes):
+    """The same boxes without the columns that no picture of the batch fills.
+
+    There are as many as the picture of the whole set with the most boxes has; the arithmetic grows with them.
+    """
+    columns = tf.range(1, tf.shape(classes)[1] + 1)
+    last = tf.maximum(tf.reduce_max(tf.where(classes >= 0, columns, 0)), 1)
+    return boxes[:, :last], classes[:, :last]
 
 
 def target(points: Points):
@@ -154,7 +166,7 @@ def generalised_iou(one, other):
     return common / ops.maximum(union, 1e-6) - (hull - union) / ops.maximum(hull, 1e-6)
 
 
-def decode(output, *, most: int = 100, least_score: float = 0.05, iou: float = 0.6):
+def decode(output, *, most: int = MOST, least_score: float = 0.05, iou: float = 0.6):
     """Detections of each picture, best first: of boxes of one class that overlap by more than `iou` the
     best.
 
@@ -184,8 +196,11 @@ def decode(output, *, most: int = 100, least_score: float = 0.05, iou: float = 0
 
 def check_boxes(config: Config, examples: Data, grid: Points) -> None:
     """Say of how many boxes in the first 2,000 training pictures no point answers, so that nothing learns
-    them; InputError if of all.
+    them; InputError if of all. Say too where one has more boxes than COCO's rules have detections.
     """
+    most = examples.train.element_spec["boxes"].shape[0]
+    if most > MOST:
+        print(f"one picture has {most} boxes: so many detections of a picture count, where COCO has {MOST}")
     count = taken = 0
     for batch in examples.train.take(2000).batch(64):
         labels = assign(batch["boxes"], batch["classes"], grid).numpy()

@@ -186,6 +186,22 @@ def test_the_smaller_of_two_boxes_wins_and_padding_is_nothing():
     assert (assigned((-1, -1, -1, -1), classes=[-1])[:, 0] == method.BACKGROUND).all()
 
 
+def test_a_dense_picture_elsewhere_costs_a_batch_nothing():
+    """Rows that no picture of the batch fills are left out, and what is assigned is the same."""
+    boxes = np.full((2, 600, 4), -1, np.float32)
+    classes = np.full((2, 600), -1, np.int64)
+    boxes[0, 1], classes[0, 1] = (24, 24, 40, 40), 2  # an augmentation took the first one out of the picture
+    boxes[1, 0], classes[1, 0] = (0, 0, 40, 24), 5
+    few = method._filled(tf.constant(boxes), tf.constant(classes))
+    assert few[0].shape == (2, 2, 4) and few[1].shape == (2, 2)
+    compiled = tf.function(lambda *batch: method.assign(*batch, GRID))
+    label = compiled(tf.constant(boxes), tf.constant(classes)).numpy()
+    np.testing.assert_array_equal(label[0], assigned((24, 24, 40, 40), classes=[2]))
+    np.testing.assert_array_equal(label[1], assigned((0, 0, 40, 24), classes=[5]))
+    nothing = method.assign(tf.constant(boxes[:, 5:]), tf.constant(classes[:, 5:]), GRID)
+    assert (nothing.numpy()[..., 0] == method.BACKGROUND).all()
+
+
 def test_levels_take_boxes_of_their_size():
     far = method.points(512, [64, 32])
     large = np.array([[[100, 100, 300, 300]]], np.float32)

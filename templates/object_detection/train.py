@@ -96,7 +96,9 @@ def judge(
 ) -> dict[str, detection.Evaluation]:
     """How good each network is on a split, which is read once."""
     spec = split.batch(32).element_spec["input"]
-    steps = {name: _step(network, spec, config) for name, network in networks.items()}
+    # No picture of the set has more boxes than there are rows for.
+    most = max(detection.MOST, split.element_spec["boxes"].shape[0])
+    steps = {name: _step(network, spec, config, most) for name, network in networks.items()}
     ids, truth, found = [], [], {name: [] for name in networks}
     for known, answered in inference.batches(steps, split, 32):
         ids.extend(known["id"].tolist())
@@ -115,7 +117,7 @@ def judge(
 
 def tables(judged: detection.Evaluation, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """What `judge` found of one network as numbers, a row per class, and a row per detection."""
-    return judged.metrics, judged.per_class, judged.detections
+    return judged.numbers(examples.manifest["group"]), judged.per_class, judged.detections
 
 
 def predict(
@@ -137,11 +139,12 @@ def predict(
     known = {name: config[name] for name in ("shown_score", "overlap") if name in config}
     kept = fields.from_dict(known, Config, str(run))  # checked as those of a training are
     least = kept.shown_score if least_score is None else least_score
+    most = new_pictures.most_of(run)
     for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
         found = None
         if len(batch.pictures):
             output = network.predict_on_batch(batch.pictures)
-            parts = method.decode(output, least_score=least, iou=kept.overlap)
+            parts = method.decode(output, most=most, least_score=least, iou=kept.overlap)
             found = tuple(part.numpy() for part in parts)
         yield answers.boxes(batch, found, classes, config, folder)
 
@@ -170,7 +173,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     validation = judge(config, networks, examples.val, classes)
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
-    metrics = {name: result.metrics for name, result in tested.items()}
+    metrics = {name: tables(result, examples)[0] for name, result in tested.items()}
     chosen_on = {name: result.metrics["ap50"] for name, result in validation.items()}
     comparison = baselines.table(networks, fits, "ap50", chosen_on, metrics, also=("map",))
     staged, test = tested["staged"], metrics.pop("staged")
@@ -193,9 +196,9 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     run.end({"classes": list(classes), "test": test, "baselines": metrics})
 
 
-def _step(network: keras.Model, spec: tf.TensorSpec, config: Config):
+def _step(network: keras.Model, spec: tf.TensorSpec, config: Config, most: int):
     """From pictures to detections, compiled once."""
-    return inference.forward(network, lambda found: method.decode(found, iou=config.overlap), spec)
+    return inference.forward(network, lambda found: method.decode(found, most=most, iou=config.overlap), spec)
 
 
 def _table(ids, where, numbers, there, classes) -> pd.DataFrame:

@@ -116,7 +116,8 @@ def tables(judged: segmentation.Counts, examples: Data) -> tuple[dict, pd.DataFr
     """What `judge` found of one network as numbers, a row per class, and a row per picture."""
     pictures = segmentation.per_picture(judged)
     pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
-    return segmentation.metrics(judged), segmentation.per_class(judged, examples.classes), pictures
+    numbers = segmentation.metrics(judged, examples.manifest["group"])
+    return numbers, segmentation.per_class(judged, examples.classes), pictures
 
 
 def predict(
@@ -160,7 +161,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     # The test split is opened here, once, when nothing is left to choose.
     test_pictures = run.open_test(examples, networks)
     tested = judge(config, networks, test_pictures, classes)
-    metrics = {name: segmentation.metrics(counted) for name, counted in tested.items()}
+    metrics = {name: tables(counted, examples)[0] for name, counted in tested.items()}
     chosen_on = {name: segmentation.metrics(one, resamples=1)["miou"] for name, one in validation.items()}
     comparison = baselines.table(
         networks, fits, "miou", chosen_on, metrics, also=("dice", "boundary_f", "pixel_accuracy")

@@ -107,7 +107,8 @@ def test_clusters_go_through_others():
         (("cat ", 50), ("cat", 50), "white space"),
         (("red fox", 50), ("red  fox", 50), "white space"),
         (("red_fox", 50), ("Red-Fox", 50), "white space"),
-        (("caf\u00e9", 50), ("cafe\u0301", 50), "spelling"),
+        (("caf\u00e9", 50), ("cafe\u0301", 50), "Unicode form"),
+        (("roses m²", 50), ("roses m2", 50), "spelling"),
         (("rose", 50), ("roses", 50), "singular and plural"),
         (("fox", 50), ("foxes", 50), "singular and plural"),
         (("cherry", 50), ("cherries", 50), "singular and plural"),
@@ -140,6 +141,20 @@ def test_names_of_one_class_are_found(one, other, words):
 )
 def test_names_of_different_classes_are_let_be(names):
     assert checks.class_names(pd.Series(dict.fromkeys(names, 50))) == []
+
+
+@pytest.mark.parametrize("name", ["nan", "NULL", "N/A", "None", "<NA>"])
+def test_what_stands_for_a_missing_value_gets_a_remark(name):
+    ((path, kind, message),) = checks.class_names(pd.Series({"rose": 50, name: 7}), "rows")
+    assert (path, kind) == ("", "label")
+    assert message.startswith(f"class {name!r} (7 rows) is what programs write where a value is missing")
+
+
+def test_names_that_are_equal_as_numbers_get_a_remark():
+    rows = checks.class_names(pd.Series(dict.fromkeys(["1", "1.0", "01", "2", "1e5", "nancy"], 5)))
+    assert [message for *_, message in rows] == [
+        "classes '1', '1.0', '01' are equal as numbers: merge them if they are one"
+    ]
 
 
 def test_ten_thousand_names_take_a_moment():

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner.data import files
+from runner.data.examples import check_parts
 from runner.errors import InputError
-from runner.pictures import boxes, coco_voc, images
+from runner.pictures import boxes, images
 from runner.pictures.batches import batches as batches_of
 from runner.pictures.load import load
 
@@ -168,8 +170,11 @@ def test_entities_are_not_expanded(tmp_path, encoding):
 def test_voc_pictures_and_splits_that_do_not_fit_are_named(tmp_path):
     voc(tmp_path, "1", voc_object("cat", 1, 1, 9, 9))
     voc(tmp_path, "2", voc_object("cat", 1, 1, 9, 9), image=False)
-    with pytest.raises(InputError, match="2.png' is not in JPEGImages"):
+    assert boxes.find(tmp_path).problems[0][2].startswith("1 of 2 pictures are not there, such as '2.png'")
+    (tmp_path / "JPEGImages" / "1.png").unlink()
+    with pytest.raises(InputError, match="'1.png', which is not there, nor is any other of its 2"):
         boxes.find(tmp_path)
+    picture(tmp_path / "JPEGImages" / "1.png")
     picture(tmp_path / "JPEGImages" / "2.jpeg")  # another ending than the annotation has
     assert boxes.find(tmp_path).examples["path"].tolist() == ["JPEGImages/1.png", "JPEGImages/2.jpeg"]
     (tmp_path / "ImageSets/Main/val.txt").write_text("2\n")
@@ -230,7 +235,7 @@ def test_coco_files_called_after_a_split_give_the_splits(tmp_path, layout):
         ({"annotations": [{"image_id": 0, "category_id": 3}]}, "'bbox' is missing"),
         ({"annotations": [{"image_id": 0, "category_id": 3, "bbox": [0, 0, 1]}]}, "four finite numbers"),
         ({"annotations": [{"image_id": 0, "category_id": 3, "bbox": [0, 0, 1e999, 1]}]}, "four finite"),
-        ({"images": [{"id": 0, "file_name": "../a.png"}]}, "leaves its folder"),
+        ({"images": [{"id": 0, "file_name": "../b.png"}]}, "leaves its folder"),
         ({"images": [{"id": 0, "file_name": "b.png"}]}, "'b.png', which is not there"),
         ({"images": [{"id": 0, "file_name": "a.png"}] * 2}, "the id 0 is that of two"),
         ({"annotations": []}, "without a single box"),
@@ -255,6 +260,297 @@ def test_what_is_no_json_and_no_place_is_told(tmp_path):
     coco(tmp_path / "annotations_1.json")
     with pytest.raises(InputError, match="several need one split each"):
         boxes.find(tmp_path)
+
+
+# ---------------------------------------------------------------- what exports of other programs have
+
+
+def everything(root, size=(40, 30)):
+    """The source of a folder, with the targets of all its pictures that are there, and what was remarked."""
+    source = boxes.find(root)
+    found = {}
+    for row, (path, file) in enumerate(zip(source.examples["path"], source.read(), strict=True)):
+        try:
+            with images.decoded(file) as (image, _):
+                found[path] = source.target(row, *image.size, 40, "pad")
+        except images.Unreadable as error:
+            found[path] = str(error)
+    told = [row for row in [*source.problems, *source.remarks()] if not row[2].startswith("classes without")]
+    return source, found, told
+
+
+def refused(root) -> str:
+    with pytest.raises(InputError) as caught:
+        everything(root)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def names(count):
+    return tuple(f"p{number}.png" for number in range(count))
+
+
+def each(count, box=(10, 5, 12, 12), **more):
+    return [{"image_id": n, "category_id": 90, "bbox": list(box)} | more for n in range(count)]
+
+
+def place(root, count=6, **options):
+    for name in names(count):
+        picture(root / name, **options)
+    return root
+
+
+def lists(root, encoding="utf-8", **splits):
+    for name, stems in splits.items():
+        (root / "ImageSets" / "Main" / f"{name}.txt").write_bytes("\r\n".join(stems).encode(encoding))
+
+
+def plain_voc(root, count=6):
+    for number in range(count):
+        voc(root, f"p{number}", voc_object("cat", 2, 2, 9, 9), split="")
+    return root
+
+
+def test_lists_are_found_by_any_word_for_a_split_and_others_are_named(tmp_path):
+    plain_voc(tmp_path)
+    lists(tmp_path, Train=["p0", "p1"], Validation=["p2"], testing=["p3"], cat_train=["p0 1"], default=["p5"])
+    source = boxes.find(tmp_path)
+    assert source.examples["split"].tolist() == ["train", "train", "val", "test"]
+    assert [message for *_, message in source.problems] == [
+        "the list 'default.txt' is not used; train.txt, val.txt and test.txt are splits",
+        "2 annotated pictures are in no split and left out",
+    ]
+    lists(tmp_path, valid=["p4"])
+    assert "Validation.txt and valid.txt of one split" in refused(tmp_path)
+    for name in ("Train", "Validation", "testing", "valid"):
+        (tmp_path / "ImageSets" / "Main" / f"{name}.txt").unlink()
+    lists(tmp_path, TrainVal=["p0", "p1"], Test=["p2"], val=["p5"])
+    source = boxes.find(tmp_path)
+    assert source.examples["split"].tolist() == ["train", "train", "test"]
+    assert {message.split("'")[1] for *_, message in source.problems[:2]} == {"default.txt", "val.txt"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_no_part_of_a_name(tmp_path, encoding):
+    plain_voc(tmp_path)
+    lists(tmp_path, encoding, train=["p0", "p1", "p2"], val=["p3", "p4"])
+    for file in (tmp_path / "Annotations").iterdir():
+        text = '<?xml version="1.0" encoding="utf-8"?>\r\n' + file.read_text()
+        file.write_bytes(text.replace("><", ">\r\n<").encode("utf-8-sig"))
+    source = boxes.find(tmp_path)
+    assert source.examples["split"].tolist() == ["train"] * 3 + ["val"] * 2 and source.classes == ("cat",)
+    coco(tmp_path / "other" / "annotations.json")
+    picture(tmp_path / "other" / "a.png")
+    file = tmp_path / "other" / "annotations.json"
+    file.write_bytes(file.read_text().encode(encoding))
+    assert boxes.find(tmp_path / "other").classes == ("dog",)
+
+
+def test_all_boxes_of_an_object_count(tmp_path):
+    second = "<bndbox><xmin>21</xmin><ymin>11</ymin><xmax>30</xmax><ymax>20</ymax></bndbox>"
+    both = voc_object("cat", 2, 2, 9, 9).replace("</object>", second + "</object>")
+    voc(tmp_path, "1", both)
+    assert of(boxes.find(tmp_path))[0] == [
+        ("cat", [1, pytest.approx(4 / 3), 9, 12]),
+        ("cat", [20, pytest.approx(40 / 3), 30, pytest.approx(80 / 3)]),
+    ]
+    voc(tmp_path, "1", voc_object("cat", 2, 2, 9, 9).replace("<xmin>", "<xmin>1</xmin><xmin>"))
+    assert "a box is four finite numbers" in refused(tmp_path)
+    voc(tmp_path, "1", "<object><name>cat</name><polygon/></object>")
+    assert "an object 'cat' without a <bndbox>" in refused(tmp_path)
+
+
+def test_pictures_that_no_annotation_names_are_counted(tmp_path):
+    plain_voc(tmp_path / "voc", 3)
+    coco(tmp_path / "coco" / "annotations.json", each(3), names(3))
+    place(tmp_path / "coco", 3)
+    for folder in ("voc/JPEGImages", "coco"):
+        picture(tmp_path / folder / "left.png")
+        (tmp_path / folder / "notes.txt").write_text("")
+    for form, where in (("voc", "JPEGImages"), ("coco", ".")):
+        source, found, told = everything(tmp_path / form)
+        assert len(found) == 3 and told[0][:2] == (where, "missing")
+        assert told[0][2].startswith("1 of 4 pictures are named by no annotation and left out, such as 'left")
+
+
+def test_a_picture_of_two_stems_or_two_annotations_is_not_guessed(tmp_path):
+    plain_voc(tmp_path, 2)
+    picture(tmp_path / "JPEGImages" / "p0.jpg")
+    assert boxes.find(tmp_path).examples["path"].tolist() == ["JPEGImages/p0.png", "JPEGImages/p1.png"]
+    file = tmp_path / "Annotations" / "p0.xml"
+    file.write_text(file.read_text().replace("p0.png", "p0"))
+    assert "may be 'p0.jpg' or 'p0.png'" in refused(tmp_path)
+    (tmp_path / "JPEGImages" / "p0.jpg").unlink()
+    (tmp_path / "Annotations" / "q0.xml").write_text(file.read_text().replace("p0", "p1.png"))
+    assert "'p1.png' is also that of 'p1.xml'" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("word", [0, "0", "false", False, None, "", 0.0])
+def test_what_is_no_crowd_is_kept(tmp_path, word):
+    coco(tmp_path / "annotations.json", each(1, iscrowd=word), names(1))
+    assert of(boxes.find(place(tmp_path, 1)), image_size=40)[0]
+    coco(tmp_path / "annotations.json", [*each(1), *each(1, iscrowd=1 if word == 0 else "true")], names(1))
+    assert "1 crowds (iscrowd) left out" in boxes.find(tmp_path).problems[0][2]
+    coco(tmp_path / "annotations.json", each(1, iscrowd="perhaps"), names(1))
+    assert "iscrowd 'perhaps'; it is 0 (one object) or 1" in refused(tmp_path)
+
+
+def test_a_file_that_is_listed_twice_is_one_picture_with_the_boxes_of_both(tmp_path):
+    place(tmp_path, 2)
+    annotated = [*each(4), {"image_id": 2, "category_id": 3, "bbox": [0, 0, 5, 5]}]
+    coco(tmp_path / "annotations.json", annotated, ("p0.png", "p1.png", "./p0.png", "p1.png"))
+    source, found, told = everything(tmp_path)
+    assert source.examples["path"].tolist() == ["p0.png", "p1.png"]
+    assert [target.amounts.tolist() for target in found.values()] == [[1, 1], [0, 1]]
+    assert [message for *_, message in told] == [
+        "2 pictures are listed twice: each is one picture, with the boxes of both entries",
+        "2 boxes of 2 pictures stand there more than once and count once",
+    ]
+    twice = [{"id": n, "file_name": "p0.png", "width": 40 + n, "height": 30} for n in range(2)]
+    coco(tmp_path / "annotations.json", images=twice)
+    assert "listed twice with the sizes (40, 30) and (41, 30)" in refused(tmp_path)
+    (tmp_path / "annotations.json").unlink()
+    for split in ("train", "val"):
+        coco(tmp_path / "annotations" / f"instances_{split}.json", each(2), names(2))
+    place(tmp_path / "images", 2)
+    assert "which stands in train and in val" in refused(tmp_path)
+
+
+def test_a_box_that_stands_twice_counts_once_in_every_form(tmp_path):
+    coco(
+        tmp_path / "annotations.json",
+        [*each(2), *each(2, (10.0001, 5, 12, 12)), *each(2, (0, 0, 9, 9))],
+        names(2),
+    )
+    _, found, told = everything(place(tmp_path, 2))
+    assert [target.amounts.tolist() for target in found.values()] == [[2], [2]]
+    assert told == [("", "box", "2 boxes of 2 pictures stand there more than once and count once")]
+    voc(tmp_path / "voc", "1", voc_object("cat", 2, 2, 9, 9) * 2, voc_object("dog", 2, 2, 9, 9))
+    _, found, told = everything(tmp_path / "voc")
+    assert found["JPEGImages/1.png"].amounts.tolist() == [1, 1] and told[0][2].startswith("1 boxes")
+
+
+def test_shares_and_corners_in_the_place_of_pixels_are_told(tmp_path):
+    place(tmp_path)
+    file = tmp_path / "annotations.json"
+    coco(file, each(6, (0.25, 0.2, 0.5, 0.5)), names(6))
+    assert "whose 6 boxes all lie within 0 to 1, as shares" in refused(tmp_path)
+    coco(file, [*each(6), *each(1, (0.25, 0.2, 0.5, 0.5))], names(6))
+    assert "1 of 7 boxes lie within 0 to 1" in everything(tmp_path)[2][0][2]
+    coco(file, each(6, (20, 15, 35, 28)), names(6))
+    assert "6 of 6 boxes leave their picture, and all lie in it if x1, y1, x2, y2" in refused(tmp_path)
+    coco(file, [*each(6, (20, 15, 35, 28)), *each(1, (20, 15, 5, 5))], names(6))
+    assert everything(tmp_path)[2][0][2].startswith("6 of 7 boxes leave their picture and are cut")
+    coco(file, each(4, (20, 15, 35, 28)), names(4))  # so few may be meant
+    for name in names(6)[4:]:
+        (tmp_path / name).unlink()
+    assert everything(tmp_path)[2][0][2].startswith("4 of 4 boxes leave their picture and are cut")
+    coco(file, [*each(4, (0, 0, 44, 34)), *each(4), {**each(1)[0], "bbox": [1, 1, 5, 5]}], names(4))
+    assert everything(tmp_path)[2] == []  # large ones may reach over the border
+
+
+def test_pictures_that_are_not_there_are_counted_and_left_out(tmp_path):
+    place(tmp_path)
+    for name in ("p1.png", "p4.png"):
+        (tmp_path / name).unlink()
+    coco(tmp_path / "annotations.json", each(6), names(6))
+    source, found, told = everything(tmp_path)
+    assert found["p1.png"] == found["p4.png"] == "is not there" and len(found) == 6
+    assert told[0][:2] == ("annotations.json", "missing")
+    assert told[0][2].startswith("2 of 6 pictures are not there, such as 'p1.png'; looked in ")
+    for number in range(6, 12):
+        picture(tmp_path / f"p{number}.png", rectangles=[(number, 3, number + 5, 20)])
+    coco(tmp_path / "annotations.json", each(12), names(12))
+    loaded = load(boxes.find(tmp_path), 40)
+    assert (loaded.manifest["split"] == "skipped").sum() == 2
+    with pytest.raises(InputError, match=f"data='{tmp_path}', of whose 12 files 2 cannot be used"):
+        load(boxes.find(tmp_path), 40, on_bad_data="stop")
+
+
+@pytest.mark.parametrize(
+    "folder", ["images/train2017", "train2017", "annotations/images/train2017", "images"]
+)
+def test_pictures_are_found_where_programs_put_them(tmp_path, folder):
+    coco(tmp_path / "annotations" / "instances_train2017.json", each(2), names(2))
+    place(tmp_path / folder, 2)
+    assert boxes.find(tmp_path).examples["path"].tolist() == [f"{folder}/p0.png", f"{folder}/p1.png"]
+
+
+@pytest.mark.parametrize(
+    "start", ["images\\\\", "../../label-studio/upload/4/", "C:\\\\photos\\\\", "https://host/a/"]
+)
+def test_names_of_a_server_or_of_another_system_are_found_by_their_end(tmp_path, start):
+    """As Label Studio writes them, in a file that it calls result.json."""
+    coco(tmp_path / "result.json", each(2), [start.replace("\\\\", "\\") + name for name in names(2)])
+    place(tmp_path / "images", 2)
+    assert boxes.find(tmp_path).examples["path"].tolist() == ["images/p0.png", "images/p1.png"]
+    coco(tmp_path / "result.json", each(2), ("../one/p0.png", "../two/p0.png"))
+    assert "'../two/p0.png', whose file is also that of '../one/p0.png'" in refused(tmp_path)
+
+
+def test_letters_in_two_unicode_forms_are_one_name(tmp_path):
+    coco(tmp_path / "annotations.json", names=("caf\u00e9.png",))
+    picture(tmp_path / "cafe\u0301.png")
+    assert boxes.find(tmp_path).examples["path"].tolist() == ["cafe\u0301.png"]
+    root = tmp_path / "voc"
+    voc(root, "caf\u00e9", voc_object("th\u00e9", 2, 2, 9, 9), split="", image=False)
+    voc(root, "2", voc_object("the\u0301", 2, 2, 9, 9), split="")
+    picture(root / "JPEGImages" / "cafe\u0301.png")
+    source = boxes.find(root)
+    assert source.classes == ("th\u00e9",) and len(source.examples) == 2
+    assert "in two Unicode forms" in source.problems[0][2]
+
+
+def test_a_picture_of_very_many_objects_is_said(tmp_path):
+    many = [each(1, (number % 40, 5, 0.5 + number / 200, 12))[0] for number in range(150)]
+    coco(tmp_path / "annotations.json", [*many, *each(2)], names(2))
+    _, found, told = everything(place(tmp_path, 2))
+    assert found["p0.png"].arrays["boxes"].shape == (151, 4)
+    assert told[0][:2] == ("p0.png", "box") and told[0][2].startswith(
+        "1 pictures have more than 100 boxes, up to 151"
+    )
+
+
+# ---------------------------------------------------------------- splits that hold something
+
+
+def positives(root, having, count=30):
+    """A COCO folder of pictures that all differ, boxes on some: {class: numbers of the pictures}."""
+    random = np.random.RandomState(0)
+    root.mkdir(parents=True, exist_ok=True)
+    for name in names(count):
+        Image.fromarray(random.randint(0, 256, (30, 40, 3)).astype(np.uint8)).save(root / name)
+    annotated = [
+        {"image_id": n, "category_id": category, "bbox": [2, 2, 9, 9]}
+        for category, numbers in having.items()
+        for n in numbers
+    ]
+    coco(root / "annotations.json", annotated, names(count))
+    return root
+
+
+def test_a_split_without_a_box_is_said_before_training(tmp_path):
+    root = positives(tmp_path / "two", {3: (4, 9), 90: (4, 9)})
+    with pytest.raises(InputError, match="a val split of 4 pictures without boxes; .* val 0 of 4, test 1 of"):
+        check_parts(load(boxes.find(root), 40))
+    for empty in ("valid", "test"):
+        for split in ("train", "valid", "test"):
+            folder = positives(tmp_path / empty / split, {3: range(6)} if split != empty else {}, 6)
+            (folder / "annotations.json").rename(folder / "_annotations.coco.json")
+        word = {"valid": "val", "test": "test"}[empty]
+        with pytest.raises(InputError, match=f"a {word} split of 6 pictures without boxes"):
+            check_parts(load(boxes.find(tmp_path / empty), 40))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_three_pictures_of_a_class_reach_every_split(tmp_path, seed):
+    """Also where a rarer class decides where a picture goes."""
+    root = positives(tmp_path, {3: (1, 2, 3), 90: (1, 2, 7)}, 24)
+    loaded = load(boxes.find(root), 40, seed=seed)
+    for split in ("train", "val", "test"):
+        assert (loaded.amounts[loaded.manifest["split"] == split].sum(axis=0) > 0).all()
+    few = load(boxes.find(root), 40, seed=seed, train_examples=1)
+    assert few.amounts[few.manifest["split"] == "train"].any() and len(few.train) == len(few.val) == 1
 
 
 # ---------------------------------------------------------------- TFDS
@@ -347,7 +643,7 @@ def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
 
 
 def test_an_annotation_larger_than_any_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(coco_voc, "MAX_XML", 20)
+    monkeypatch.setattr(files, "MAX_XML", 20)
     voc(tmp_path, "1", voc_object("cat", 1, 1, 9, 9))
     with pytest.raises(InputError, match="more than 20 bytes"):
         boxes.find(tmp_path)

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import struct
+import sys
 import threading
+import types
 import zlib
 
 import numpy as np
@@ -76,6 +78,57 @@ def test_sixteen_bit_gray_keeps_the_high_byte():
         image, note = images.decode(encode(values, format))
         np.testing.assert_array_equal(np.asarray(image)[0, :, 0], [0, 0, 1, 128, 255])
         assert "16-bit" in note
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_few_bits_in_sixteen_are_told(bits, format):
+    values = np.linspace(0, 2**bits - 1, 64).astype(np.uint16).reshape(8, 8)
+    image, note = images.decode(encode(values, format))
+    assert note.endswith(f"and its largest value is {2**bits - 1} of 65535")
+    if bits == 8:
+        assert images.dark(image) == "is of one colour, #000000, and shows nothing"
+    else:
+        assert f"nearly black: its brightest value is {2 ** (bits - 8) - 1} of 255" in images.dark(image)
+    assert "largest" not in images.decode(encode((values << (16 - bits)).astype(np.uint16), format))[1]
+
+
+def test_pictures_that_show_nothing_are_told():
+    """Of any kind: 48-bit colour of which 12 bits are used, white on transparent."""
+    dim = Image.fromarray((gradient() >> 4).astype(np.uint8))
+    assert "nearly black: its brightest value is 13 of 255" in images.dark(dim)
+    white = Image.new("RGBA", (8, 8), (255, 255, 255, 0))
+    white.putpixel((2, 2), (255, 255, 255, 255))
+    image, note = images.decode(encode(white))
+    assert images.dark(image) == "is of one colour, #ffffff, and shows nothing" and "transparent" in note
+    assert images.dark(Image.fromarray(gradient())) == ""
+    night = np.zeros((8, 8, 3), np.uint8)
+    night[3, 3] = 40
+    assert images.dark(Image.fromarray(night)) == ""
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(monkeypatch):
+    """A stand-in for the package, whose files begin as HEIC does and hold a PNG."""
+    file = b"\0\0\0\x18ftypheic" + encode(gradient())
+    with pytest.raises(images.Unreadable, match="pip install pillow-heif"):
+        images.decode(file)
+
+    def opener(opened, name=""):
+        image = Image.open(io.BytesIO(opened.read()[12:]))
+        image.format = "HEIF"
+        return image
+
+    def register():
+        Image.register_open("HEIF", opener, lambda start: start[4:12] == b"ftypheic")
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
+    for table in (Image.OPEN, Image.ID):
+        monkeypatch.setattr(Image, "OPEN" if table is Image.OPEN else "ID", table.copy())
+    images._read_heic.cache_clear()
+    try:
+        np.testing.assert_array_equal(decoded(file), gradient())
+    finally:
+        images._read_heic.cache_clear()
 
 
 def test_sixteen_bit_colour_keeps_the_high_byte():

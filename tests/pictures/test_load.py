@@ -186,7 +186,7 @@ def test_each_odd_file_is_decoded_or_named(folder):
         "rose/print.jpg": "converted",
         "rose/deep.png": "converted",
         "rose/moving.gif": "converted",
-        "rose/glass.png": "converted",
+        "rose/glass.png": "blank",  # and converted
     }
     skipped = loaded.manifest[loaded.manifest["split"] == "skipped"]
     assert set(skipped["path"]) == {"rose/empty.jpg", "rose/notes.txt", "rose/half.png"}
@@ -458,6 +458,70 @@ def test_wrong_folders_are_answered(tmp_path):
 def test_a_class_may_be_called_train(tmp_path):
     loaded = load(write(tmp_path, {"car": 6, "plane": 6, "train": 6}), 8)
     assert loaded.classes == ("car", "plane", "train")
+
+
+def test_a_class_or_split_behind_a_dead_link_is_refused(tmp_path):
+    write(tmp_path / "flat", {"a": 8, "b": 8})
+    os.symlink("gone", tmp_path / "flat" / "rose")
+    assert "'rose', a link that leads nowhere" in message(tmp_path / "flat", 8)
+    write(tmp_path / "split", {"train/a": 8, "train/b": 8, "test/a": 8, "test/b": 8})
+    os.symlink("gone", tmp_path / "split" / "val")
+    assert "'val', a link that leads nowhere" in message(tmp_path / "split", 8)
+    (tmp_path / "split" / "val").unlink()
+    os.symlink("gone", tmp_path / "split" / "test" / "rose")
+    assert "'rose', a link that leads nowhere" in message(tmp_path / "split", 8)
+
+
+def test_dead_links_among_pictures_are_named(folder):
+    os.symlink("gone.png", folder / "rose" / "dead.png")
+    os.symlink("loop.png", folder / "rose" / "loop.png")
+    for name in ("@eaDir", "lost+found"):
+        (folder / name).mkdir()
+        (folder / "rose" / name).mkdir()
+        picture(900).save(folder / "rose" / name / "00.png")
+    loaded = load(folder, 8)
+    assert loaded.classes == ("daisy", "rose", "tulip")
+    assert kinds(loaded) == {"rose/dead.png": "unreadable", "rose/loop.png": "unreadable"}
+    assert "a link that leads nowhere" in set(loaded.problems["message"])
+
+
+def test_no_message_advises_what_would_mix_splits(tmp_path):
+    splits_of_images = {f"images/{split}/{name}": 3 for split in ("train", "test") for name in "ab"}
+    write(tmp_path / "one", splits_of_images)
+    assert f"did you mean {str(tmp_path / 'one' / 'images')!r}" in message(tmp_path / "one", 8)
+    write(tmp_path / "two", splits_of_images)
+    (tmp_path / "two" / "labels").mkdir()
+    text = message(tmp_path / "two", 8)
+    assert "'images/test', a split inside" in text and "did you mean" in text and "up" not in text.split()
+
+    write(tmp_path / "words", {f"{word} Set/{name}": 3 for word in ("Training", "Test") for name in "ab"})
+    text = message(tmp_path / "words", 8)
+    assert "'Test Set', 'Training Set' look like splits; rename each" in text
+
+    write(tmp_path / "flat", {"train/a": 3, "train/b": 3, "test": 3})
+    assert "folder 'test' has no class folders" in message(tmp_path / "flat", 8)
+    for names in (("Train", "Test"), ("Training Set", "Test Set")):
+        write(tmp_path / names[0], dict.fromkeys(names, 3))
+        assert "hold no class folders" in message(tmp_path / names[0], 8)
+
+
+def test_class_names_in_two_unicode_forms_are_one_class(tmp_path):
+    names = ("caf\u00e9", "cafe\u0301")
+    write(tmp_path / "flat", {names[0]: 9, "tea": 9})
+    write(tmp_path / "flat", {names[1]: 9}, first=100)
+    loaded = load(tmp_path / "flat", 8)
+    assert loaded.classes == (names[0], "tea") and summary(loaded).loc[names[0]].sum() == 18
+    assert "class 'caf\u00e9' is written in two Unicode forms" in " ".join(loaded.problems["message"])
+    write(tmp_path / "split", {f"train/{names[0]}": 9, "train/tea": 9})
+    write(tmp_path / "split", {f"test/{names[1]}": 9, "test/tea": 9}, first=100)
+    assert load(tmp_path / "split", 8).classes == (names[0], "tea")
+    lines = [f"flat/{name}/{i:02}.png,{name}" for name in (*names, "tea") for i in range(9)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
+    loaded = load(tmp_path / "list.csv", 8)
+    assert loaded.classes == (names[0], "tea") and len(loaded.manifest) == 27
+    # A name that is written in one way stays as it is.
+    write(tmp_path / "mac", {names[1]: 9, "tea": 9})
+    assert load(tmp_path / "mac", 8).classes == (names[1], "tea")
 
 
 def test_unknown_sources_are_answered(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner.data.examples import check_parts
 from runner.errors import InputError
 from runner.pictures import images, mask_values, masks, square
 from runner.pictures.load import load
@@ -112,6 +113,153 @@ def test_an_object_may_be_white(tmp_path):
     assert source.classes == ("ground", "object")
     expected = square.resize_mask((index_mask() == 1).astype(np.uint8), 12, "stretch", 255)
     np.testing.assert_array_equal(target(source).arrays["mask"], expected)
+
+
+PALETTE = ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+
+
+def save_with_palette(root, name, colours, order, used=3):
+    """A mask whose value i has the colour of number order[i], so that all show the same picture."""
+    values = np.minimum(np.where(index_mask() == 255, 0, index_mask()), used - 1)
+    image = Image.fromarray(np.argsort(order).astype(np.uint8)[values])
+    image.putpalette([part for number in order for part in colours[number]])
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    image.save(root / name)
+
+
+def test_palettes_in_another_order_are_read_by_colour_or_refused(tmp_path):
+    root = fill(tmp_path, count=3)
+    for number, order in enumerate(((0, 1, 2), (1, 0, 2), (2, 1, 0))):
+        save_with_palette(root, f"masks/{number}.png", PALETTE, order)
+
+    def answer() -> str:
+        with pytest.raises(InputError) as error:
+            masks.find(root)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "value 0 is #000000 in 'masks/0.png' and #800000 in 'masks/1.png'" in answer()
+    assert "name,#000000 name,#008000 name,#800000" in answer() and "save masks as gray" in answer()
+    (root / "classes.txt").write_text("ground\nroad\nsky\n")
+    assert "palettes differ" in answer()  # names alone don't say which is which
+    (root / "classes.txt").write_text("ground,#000000\nroad,#800000\nsky,#008000\n")
+    source = masks.find(root)
+    expected = square.resize_mask(np.where(index_mask() == 255, 0, index_mask()), 12, "stretch", 255)
+    for row in range(3):
+        np.testing.assert_array_equal(target(source, row).arrays["mask"], expected)
+
+
+def test_palettes_of_what_each_mask_uses_are_refused_too(tmp_path):
+    root = fill(tmp_path, count=2)
+    save_with_palette(root, "masks/0.png", PALETTE, (0, 1), used=2)
+    save_with_palette(root, "masks/1.png", (PALETTE[0], PALETTE[2]), (0, 1), used=2)
+    with pytest.raises(InputError, match="value 1 is #800000 in .* and #008000 in"):
+        masks.find(root)
+    save_with_palette(root, "masks/1.png", PALETTE, (0, 1, 2))  # longer, and the same as far as both go
+    assert masks.find(root).classes == ("0", "1", "2")
+    # One colour for two values, here one and there the other: the colour tells them apart no better.
+    save_with_palette(root, "masks/0.png", ((0, 0, 0), (9, 9, 9), (128, 0, 0)), (0, 1), used=2)
+    save_with_palette(root, "masks/1.png", ((0, 0, 0), (128, 0, 0), (9, 9, 9)), (0, 1, 2))
+    with pytest.raises(InputError, match="palettes differ"):
+        masks.find(root)
+
+
+def test_what_is_ignored_is_said(tmp_path):
+    root = fill(tmp_path)
+    for number in range(4):
+        values = np.array([0, 127, 255], np.uint8)[np.where(index_mask(number) == 255, 0, index_mask(number))]
+        values[:2] = 255
+        save(root, f"masks/{number}.png", values)
+    source = masks.find(root)
+    assert source.classes == ("0", "127") and not source.remarks()
+    for row in range(4):
+        target(source, row)
+    ((path, kind, message),) = source.remarks()
+    assert (path, kind) == ("", "mask") and message.startswith(
+        "25 % of the pixels of the masks are ignored (255)"
+    )
+    assert masks.find(root, ignore=()).classes == ("0", "127", "255")
+    (root / "classes.txt").write_text("\n".join(f"c{n}" for n in range(128)))
+    assert target(masks.find(root, ignore=(127, 255)), 0).amounts.sum() > 0
+    named = mask_values.by_value({0: "ground", 11: "void"}, (11, 255))
+    assert named.ignored == "11 'void', 255"
+
+
+def smoothed(number: int) -> np.ndarray:
+    """0 and 255 with the values between them that resizing gives."""
+    small = Image.fromarray(np.where(index_mask(number) == 1, 255, 0).astype(np.uint8)).resize((7, 5))
+    return np.asarray(small.resize((12, 8), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("classes", ["", "ground,#000000\nobject,#ffffff\n"])
+def test_masks_that_were_smoothed_are_named_and_left_out(tmp_path, classes):
+    root = fill(tmp_path, count=10)
+    for number in range(10):
+        hard = np.where(index_mask(number) == 1, 255, 0).astype(np.uint8)
+        save(root, f"masks/{number}.png", smoothed(number) if number < 3 else hard)
+    if not classes:
+        with pytest.raises(InputError, match="hold only 0 and 255"):
+            masks.find(root)
+    (root / "classes.txt").write_text(classes) if classes else None
+    source = masks.find(root, ignore=())
+    assert len(source.classes) == 2
+    for row in range(3):
+        with pytest.raises(images.Unreadable, match="without smoothing"):
+            target(source, row)
+    assert target(source, 3).amounts.all() and target(source, 3).amounts.sum() == 144
+    if not classes:
+        for number in range(10):
+            save(root, f"masks/{number}.png", smoothed(number))
+        with pytest.raises(InputError, match="values between those of their classes"):
+            masks.find(root, ignore=())
+
+
+def test_a_split_whose_masks_are_ignored_is_said_before_training(tmp_path):
+    for name in ("train", "val", "test"):
+        fill(tmp_path, f"{name}/images", f"{name}/masks")
+    for number in range(4):
+        save(tmp_path, f"test/masks/{number}.png", np.full((8, 12), 255, np.uint8))
+    with pytest.raises(InputError, match="a test split of 4 pictures without pixels that count"):
+        check_parts(load(masks.find(tmp_path), 16))
+
+
+def test_splits_may_stand_within_images_and_masks(tmp_path):
+    for name in ("train", "Validation"):
+        fill(tmp_path, f"images/{name}", f"masks/{name}")
+    source = masks.find(tmp_path)
+    assert source.examples["split"].value_counts().to_dict() == {"train": 4, "val": 4}
+    assert source.examples["path"][0] == "images/Validation/0.png"
+    (tmp_path / "images" / "test").mkdir()
+    with pytest.raises(InputError, match="whose folder 'test' has no masks"):
+        masks.find(tmp_path)
+
+
+def test_no_message_advises_what_would_mix_splits(tmp_path):
+    fill(tmp_path / "a", "images/Training Set", "masks/Training Set")
+    with pytest.raises(InputError, match="a split among pictures") as error:
+        masks.find(tmp_path / "a")
+    assert "up" not in str(error.value).split()
+    fill(tmp_path / "b", "Training Set/images", "Training Set/masks")
+    with pytest.raises(InputError, match="'Training Set' looks like a split; call it train"):
+        masks.find(tmp_path / "b")
+
+
+def test_photos_of_a_telephone_count_where_they_have_a_mask(tmp_path):
+    root = fill(tmp_path)
+    Image.fromarray(picture(0)).save(root / "images" / "0.heic", "PNG")  # beside its 0.png
+    (root / "images" / "1.png").rename(root / "images" / "1.HEIC")
+    Image.fromarray(picture(9)).save(root / "images" / "9.heic", "PNG")  # without a mask
+    names = masks.find(root).examples["path"].tolist()
+    assert names == ["images/0.png", "images/1.HEIC", "images/2.png", "images/3.png"]
+
+
+def test_names_in_two_unicode_forms_are_one(tmp_path):
+    save(tmp_path, "images/caf\u00e9.png", picture(0))
+    save(tmp_path, "masks/cafe\u0301.png", index_mask())
+    assert len(masks.find(tmp_path).examples) == 1
+    save(tmp_path, "masks/caf\u00e9.png", index_mask())
+    with pytest.raises(InputError, match="Unicode form"):
+        masks.find(tmp_path)
 
 
 def test_names_and_ignored_values_number_the_classes_anew(tmp_path):

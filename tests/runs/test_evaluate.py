@@ -65,6 +65,13 @@ def test_some_of_the_classes_are_counted_as_the_run_counts_them():
     assert examples.manifest["label"].cat.codes.tolist() == [3, 1]
 
 
+def test_a_class_in_another_unicode_form_is_the_same_class():
+    found = template(data({"id": [0, 1], "label": [0, 1]}, ["cafe\u0301", "tea"], ("cafe\u0301", "tea")))
+    examples, known = evaluate.load(found, Config(), "new", ("caf\u00e9", "tea"))
+    assert known == examples.classes == ("caf\u00e9", "tea")
+    assert examples.manifest["label"].tolist() == ["caf\u00e9", "tea"]
+
+
 def test_a_class_that_the_run_does_not_know_is_named():
     found = template(data({"id": [0], "label": [0]}, ["elk"], ("elk",)))
     with pytest.raises(InputError, match="does not know the class 'elk'; its classes are ant, bee: rename"):

@@ -102,3 +102,34 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "model.keras")
     with pytest.raises(InputError, match="no regular file"):
         network.load(tmp_path)
+
+
+def test_a_network_of_another_keras_is_refused_with_both_versions(tmp_path):
+    path = tmp_path / "model.keras"
+    image = keras.Input((3,))
+    keras.Model(image, keras.layers.Dense(4)(image)).save(path)
+    values = np.ones((2, 3), "float32")
+    np.testing.assert_array_equal(network.load(tmp_path)(values).shape, (2, 4))
+
+    def change(old: bytes, new: bytes, name: str) -> None:
+        with zipfile.ZipFile(path) as archive:
+            parts = {one: archive.read(one) for one in archive.namelist()}
+        parts[name] = parts[name].replace(old, new)
+        with zipfile.ZipFile(path, "w") as archive:
+            for one, content in parts.items():
+                archive.writestr(one, content)
+
+    change(b'"units": 4', b'"units": 4, "input_axes": 1', "config.json")  # as a later Keras may write it
+    with pytest.raises(InputError, match="cannot be loaded") as error:
+        network.load(tmp_path)
+    assert "written by" not in str(error.value)
+    change(keras.__version__.encode(), b"3.99.0", "metadata.json")
+    with pytest.raises(InputError, match="cannot be loaded") as error:
+        network.load(tmp_path)
+    message = str(error.value)
+    assert (
+        f"written by Keras 3.99.0, and this is Keras {keras.__version__}" in message and "\n" not in message
+    )
+    path.write_bytes(b"no archive")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        network.load(tmp_path)

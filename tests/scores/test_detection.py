@@ -124,3 +124,12 @@ def test_nothing_is_printed_and_what_does_not_fit_is_said(capsys):
         detection.evaluate(where, where, ["a"], [1], 640)
     with pytest.raises(InputError, match="without a single box"):
         detection.evaluate(where.iloc[:0], where.iloc[:0].assign(score=1.0), ["a"], [1], 640)
+
+
+def test_as_many_detections_count_as_a_picture_has_objects():
+    places = [(1, "a", 3 * number) for number in range(150)]
+    where = truth(*places, (2, "a", 0))
+    right = found(*((*place, 0.9, 100) for place in places))
+    metrics = detection.evaluate(where, right, ["a"], [1, 2], 640).metrics
+    assert metrics["most"] == 150 and metrics["recall"] == pytest.approx(150 / 151)
+    assert detection.evaluate(where.tail(1), right.head(0), ["a"], [1, 2], 640).metrics["most"] == 100

@@ -1,8 +1,10 @@
 """runner/scores/segmentation.py: numbers of predicted masks against cases worked out by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from runner.errors import InputError
 from runner.scores import segmentation
 
 
@@ -111,3 +113,57 @@ def test_class_weights_balance_and_keep_the_scale():
     for weights in (inverse, median):
         assert (weights * amounts).sum() == pytest.approx(200)
         assert weights[2] == 0
+
+
+def test_a_class_that_the_truth_does_not_have_takes_nothing_from_the_boundaries():
+    """Sixteen wrong pixels of a class that is in no picture."""
+    truth = np.zeros((1, 64, 64), np.uint8)
+    truth[:, :, 32:] = 1
+    found = truth.copy()
+    found[0, 4:8, 4:8] = 2
+    counts = segmentation.count([0], truth, found, 3)
+    assert np.isnan(counts.boundary[0, 2])
+    numbers, table = segmentation.metrics(counts), segmentation.per_class(counts, "abc")
+    assert (
+        numbers["boundary_f"] == pytest.approx(counts.boundary[0, :2].mean()) and numbers["boundary_f"] > 0.9
+    )
+    assert (
+        np.isnan(table["boundary_f"][2]) and table["boundary_f"][0] < 1
+    )  # the blob is a false boundary there
+    assert segmentation.per_picture(counts)["boundary_f"][0] == numbers["boundary_f"]
+
+
+def masks(count, random, wrong=0.2):
+    truth = random.integers(0, 2, (count, 12, 12)).astype(np.uint8)
+    each = random.random((count, 1, 1)) * 2 * wrong  # pictures differ in how hard they are
+    return truth, np.where(random.random(truth.shape) < each, 1 - truth, truth)
+
+
+def test_pictures_without_a_known_pixel_do_not_spoil_the_intervals():
+    truth, found = masks(3, np.random.default_rng(0))
+    known = segmentation.metrics(segmentation.count([0, 1, 2], truth, found, 2))
+    both = [np.concatenate([part, np.full_like(part[:2], 255)]) for part in (truth, found)]
+    both[1][3:] = 0
+    numbers = segmentation.metrics(segmentation.count(range(5), *both, 2))
+    assert numbers == known | {"examples": 5}
+    assert all(np.isfinite(numbers[f"{name}_interval"]).all() for name in ("miou", "dice", "pixel_accuracy"))
+    void = segmentation.count([0], np.full((1, 4, 4), 255), np.zeros((1, 4, 4), int), 2)
+    with pytest.raises(InputError, match="without a known pixel"):
+        segmentation.metrics(void)
+
+
+def test_intervals_draw_films_whole():
+    """Each picture nine times: nine frames of a film say as much as one of them."""
+    truth, found = masks(30, np.random.default_rng(1))
+    once = segmentation.metrics(segmentation.count(range(30), truth, found, 2))
+    counts = segmentation.count(range(270), np.repeat(truth, 9, axis=0), np.repeat(found, 9, axis=0), 2)
+    film = pd.Series([f"film {number // 9}" for number in range(270)])
+    alone, together = segmentation.metrics(counts), segmentation.metrics(counts, film)
+    assert together["miou"] == alone["miou"] == pytest.approx(once["miou"])
+
+    def width(numbers):
+        return np.ptp(numbers["miou_interval"])
+
+    assert width(together) == pytest.approx(width(once), rel=0.2)
+    assert width(alone) == pytest.approx(width(once) / 3, rel=0.2)
+    assert segmentation.metrics(counts, pd.Series([""] * 270)) == alone

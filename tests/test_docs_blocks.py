@@ -1,0 +1,161 @@
+"""Every Python block of the pages is run, as it stands but for what the test says it puts in its place."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from runner.pictures import any_size
+from runner.stage import check_stages
+from tests.test_docs import PAGES, REPOSITORY, blocks
+
+SIZE = 16
+
+
+def run(page: str, number: int, *instead: tuple[str, str], **names) -> dict:
+    """Run a block with these names there, and return those that it leaves.
+
+    instead: what is put in the place of what, such as a small network for a large one; it must be there.
+    """
+    code = blocks(page, "python")[number]
+    for said, small in instead:
+        assert said in code, f"{page} does not say {said!r} any more"
+        code = code.replace(said, small)
+    space = {"__name__": "page", **names}
+    exec(compile(code, page, "exec"), space)
+    return space
+
+
+def classifier() -> keras.Model:
+    """Pictures in, 3 probabilities out."""
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.GlobalAveragePooling2D()(image)
+    return keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
+
+
+def pictures(count: int = 8) -> tf.data.Dataset:
+    random = np.random.default_rng(0)
+    return tf.data.Dataset.from_tensor_slices(
+        (random.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8), np.arange(count) % 3)
+    )
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/stages.md"])
+def test_stages_of_the_pages_can_be_used(page):
+    check_stages(run(page, 0)["stages"])
+
+
+@pytest.mark.parametrize(
+    "page, template, outputs, columns",
+    [
+        ("docs/use.md", "image_classification", (2,), ["prediction", "confidence", "p:cat", "p:dog"]),
+        ("templates/object_detection/README.md", "object_detection", (4, 7), ["class", "score", "x_max"]),
+        ("templates/semantic_segmentation/README.md", "semantic_segmentation", None, ["share:cat", "note"]),
+    ],
+)
+def test_a_run_answers_as_the_page_says(tmp_path, monkeypatch, page, template, outputs, columns):
+    """With a run of that name whose network is as small as can be."""
+    image = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="image")
+    x = keras.ops.cast(image, "float32") / 255.0
+    if outputs is None:
+        answer = keras.layers.Conv2D(2, 1)(x)
+    else:
+        answer = keras.layers.Dense(int(np.prod(outputs)))(keras.layers.GlobalAveragePooling2D()(x))
+        answer = answer if len(outputs) == 1 else keras.layers.Reshape(outputs)(answer)
+    folder = tmp_path / "runs" / template / "mine"
+    folder.mkdir(parents=True)
+    any_size.build(keras.Model(image, answer), "pad").save(folder / "model.keras")
+    settings = {"image_size": SIZE, "resize": "pad", "shown_score": 0.1, "overlap": 0.6}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "metrics.json").write_text(json.dumps({"classes": ["cat", "dog"], "temperature": 1.0}))
+    name = "street.jpg" if outputs is None else "photo.jpg"
+    Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    left = run(page, 0)
+    table = left["found" if "found" in left else "table"]
+    assert set(columns) <= set(table.columns) and set(table["path"]) == {name} and len(table)
+
+
+def test_the_loop_of_a_template_is_as_contributing_shows_it():
+    """Each step of that `main`, in that order, is a step of the templates' own, which tests of theirs run."""
+    main = run("CONTRIBUTING.md", 0, __package__="templates.image_classification")["main"]
+    (block,) = blocks("CONTRIBUTING.md", "python")
+    train = (REPOSITORY / "templates" / "image_classification" / "train.py").read_text(encoding="utf-8")
+    lines = iter(train[train.index("def main(") :].splitlines())
+    for line in block[block.index("def main(") :].splitlines():
+        step = line.split("  #")[0].strip()
+        assert any(step in own for own in lines), f"main of image_classification has no {step!r} there"
+    assert main.__annotations__["config"].__module__ == "templates.image_classification.config"
+
+
+def test_one_program_for_one_device_and_for_many():
+    data = pictures().batch(4)
+    left = run(
+        "docs/scale_out.md",
+        0,
+        ("model = ...", "model = build()"),
+        build=classifier,
+        batches=data,
+        validation=data,
+    )
+    assert np.isfinite(left["model"].history.history["val_loss"][0])
+
+
+def test_memory_of_accumulation_is_measured_as_the_page_says(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["measure.py", "2"])
+    small = ("keras.applications.ResNet50(weights=None, classes=10)", "small")
+    run(
+        "docs/scale_out.md",
+        1,
+        small,
+        ("(64, 224, 224, 3)", f"(4, {SIZE}, {SIZE}, 3)"),
+        ("(64)", "(4)"),
+        small=classifier(),
+    )
+    assert float(capsys.readouterr().out) > 0
+
+
+def test_programs_of_ones_own_send_their_input_away(tmp_path):
+    for number in range(8):
+        Image.fromarray(np.full((SIZE, SIZE, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    paths = tf.data.Dataset.from_tensor_slices([str(tmp_path / f"{number}.png") for number in range(8)])
+
+    def read_and_augment(path, seed):
+        image = tf.ensure_shape(tf.io.decode_png(tf.io.read_file(path)), (SIZE, SIZE, 3))
+        return tf.image.stateless_random_flip_left_right(image, seed), 0
+
+    model = classifier()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    steps = ("steps_per_epoch=100, epochs=5", "steps_per_epoch=2, epochs=1")
+    left = run(
+        "docs/scale_out.md", 2, steps, tf=tf, paths=paths, read_and_augment=read_and_augment, model=model
+    )
+    assert next(iter(left["pairs"]))[0].shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.slow
+def test_stages_by_ones_own_fit():
+    """ResNet50 as the page has it, smaller and without the weights that need a network."""
+    smaller = ('"ResNet50", 224, "imagenet"', '"ResNet50", 32, "none"')
+    data = pictures().map(lambda image, label: (tf.image.resize(image, (32, 32)), label)).batch(4)
+    left = run("docs/stages.md", 1, smaller, ("epochs=5", "epochs=1"), train=data, validation=data)
+    assert left["staged"].ledger["stage"].unique().tolist() == ["head", "top"]
+
+
+def test_every_block_is_run_here():
+    """A new one needs a test: this list names those above."""
+    run_above = {
+        "README.md": 1,
+        "CONTRIBUTING.md": 1,
+        "docs/scale_out.md": 3,
+        "docs/stages.md": 2,
+        "docs/use.md": 1,
+        "templates/object_detection/README.md": 1,
+        "templates/semantic_segmentation/README.md": 1,
+    }
+    there = {page: len(blocks(page, "python")) for page in PAGES}
+    assert {page: count for page, count in there.items() if count} == run_above
