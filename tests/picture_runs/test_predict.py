@@ -60,6 +60,8 @@ def photos(tmp_path):
     (root / "b" / "broken.jpg").write_bytes(b"\xff\xd8 not much of a JPEG")
     (root / "b" / "notes.txt").write_text("not a picture")
     (root / ".hidden.png").write_bytes(b"not looked at")
+    (root / "@eaDir").mkdir()  # of a network drive
+    Image.new("RGB", (8, 8)).save(root / "@eaDir" / "thumb.jpg")
     (root / "b" / "round").symlink_to(root)  # a folder inside itself
     return root
 
