@@ -91,7 +91,12 @@ def run(
                 os.replace(drawn, beside)
                 result.folder = beside
 
-        atomic.write(output, save)
+        try:
+            atomic.write(output, save)
+        except BaseException:  # the disk was full at the last moment: nothing stays of it
+            if result.folder is not None:
+                shutil.rmtree(result.folder, ignore_errors=True)
+            raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return result
