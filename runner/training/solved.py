@@ -35,7 +35,13 @@ class Solved:
     seconds: float
 
 
-def solve(network: keras.Model, layer: str, train: tf.data.Dataset, validation: tf.data.Dataset) -> Solved:
+def solve(
+    network: keras.Model,
+    layer: str,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    weights: np.ndarray | None = None,
+) -> Solved:
     """Set a dense layer to multinomial logistic regression on its inputs; nothing else moves.
 
     The L2 penalty is the one of `STRENGTHS` with the lowest cross-entropy on validation.
@@ -43,6 +49,7 @@ def solve(network: keras.Model, layer: str, train: tf.data.Dataset, validation: 
     layer: the name of a `Dense` without activation that gives the logits, float32 (n, classes).
     train, validation: unbatched dicts with "input" and "label", int64 codes; each is read once, as it is,
     without augmentation. Several workers take what the chief solved.
+    weights: how much the example with each "id" counts, (ids,), from 0; None: all alike.
 
     Raises InputError for a layer that is not such a head.
     """
@@ -66,7 +73,8 @@ def solve(network: keras.Model, layer: str, train: tf.data.Dataset, validation: 
         features, labels = (
             [one[name] for one in found] for found, name in ((inputs, "below"), (known, "label"))
         )
-        kernel, bias, strength, loss = _regression(features, labels, head.units)
+        counts = [np.ones(len(one["label"])) if weights is None else weights[one["id"]] for one in known]
+        kernel, bias, strength, loss = _regression(features, labels, counts, head.units)
         return {"kernel": kernel.tolist(), "bias": bias.tolist(), "strength": strength, "loss": loss}
 
     found = multi_worker.from_chief(on_chief, network.distribute_strategy)
@@ -75,20 +83,26 @@ def solve(network: keras.Model, layer: str, train: tf.data.Dataset, validation: 
     return Solved(found["strength"], found["loss"], time.perf_counter() - started)
 
 
-def fit(network: keras.Model, layer: str, train: tf.data.Dataset, validation: tf.data.Dataset) -> Fit:
+def fit(
+    network: keras.Model,
+    layer: str,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    weights: np.ndarray | None = None,
+) -> Fit:
     """`solve` as all there is of a training: a `Fit` without epochs; nothing but the layer is trainable."""
     for one in network.layers:
         one.trainable = one.name == layer
-    found = solve(network, layer, train, validation)
+    found = solve(network, layer, train, validation, weights)
     return Fit(pd.DataFrame(), pd.DataFrame(), found.seconds)
 
 
 def _regression(
-    features: list[np.ndarray], labels: list[np.ndarray], classes: int
+    features: list[np.ndarray], labels: list[np.ndarray], counts: list[np.ndarray], classes: int
 ) -> tuple[np.ndarray, np.ndarray, float, float]:
     """The kernel (d, classes), the bias (classes,), C and validation loss of the best of `STRENGTHS`.
 
-    features, labels: (n, d) and codes (n,), of training and of validation.
+    features, labels, counts: (n, d), codes (n,) and weights (n,), of training and of validation.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -104,7 +118,7 @@ def _regression(
         with warnings.catch_warnings():
             # Weak regularisation of classes that can be parted: the best on validation lies before that.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit((train - mean) / spread, labels[0])
+            model.fit((train - mean) / spread, labels[0], counts[0])
         coefficients, intercept = model.coef_, model.intercept_
         if len(coefficients) == 1:  # of two classes scikit-learn gives the log-odds of the second
             coefficients, intercept = (
@@ -117,7 +131,7 @@ def _regression(
         logits = validation @ kernel + bias
         logits -= logits.max(1, keepdims=True)
         chances = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        loss = float(-chances[np.arange(len(logits)), labels[1]].mean())
+        loss = float(np.average(-chances[np.arange(len(logits)), labels[1]], weights=counts[1]))
         losses.append(loss)
         if loss == min(losses):
             best = kernel, bias, strength, loss

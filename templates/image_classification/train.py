@@ -80,9 +80,9 @@ def fit(
             metrics=["accuracy"],
             **strategy.compile_options(config.machine),
         )
-    if config.solve_head:
-        solved.solve(network, "head", examples.train, examples.val)
     weights = example_weights.of_examples(examples, config.class_weight)
+    if config.solve_head:
+        solved.solve(network, "head", examples.train, examples.val, weights)
     train = batches(
         examples,
         "train",
@@ -154,7 +154,8 @@ def main(config: Config) -> Path:
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.config.baselines:
             rival = networks[model.PIXELS] = model.build_rival(run.config, examples)
-            fits[model.PIXELS] = solved.fit(rival, "head", examples.train, examples.val)
+            weights = example_weights.of_examples(examples, run.config.class_weight)
+            fits[model.PIXELS] = solved.fit(rival, "head", examples.train, examples.val, weights)
         if run.is_chief:
             judge_and_report(run, examples, networks, fits, blocks)
         return run.folder

@@ -59,6 +59,21 @@ def test_a_class_without_examples_is_never_answered(small_model, small_data):
     assert chances[:, 2].max() < 1e-6 and np.isfinite(chances).all()
 
 
+def test_examples_without_weight_say_nothing(small_model, small_data):
+    images, labels = small_data[0], small_data[1].argmax(1).astype("int64")
+    weights = np.where(np.arange(40) % 3 == 0, 0.0, 1.0).astype("float32")
+    heads = []
+    for changed in (False, True):
+        model, _ = small_model()
+        given = np.where(weights == 0, (labels + changed) % 4, labels)
+        elements = {"id": np.arange(40), "input": images, "label": given}
+        rows = tf.data.Dataset.from_tensor_slices(elements)
+        solved.solve(model, "head", rows.take(28), rows.skip(28), weights)
+        heads.append(model.get_layer("head").get_weights())
+    for one, other in zip(*heads, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 def test_what_is_no_head_is_refused(small_model, small_data):
     model, _ = small_model()
     with pytest.raises(InputError, match="which is a GlobalAveragePooling2D; give a Dense"):
