@@ -305,7 +305,7 @@ The last line: {probed["labels_per_class"]} labels per class, mean and standard 
 - Made by `{card["command"]}`. The pictures are the same on every machine; the weights come out a little
   different on another processor.
 - The settings were chosen on the validation split of digits_in_photos; its test split was not used.
-- Input: raw RGB, 0 to 255 (`runner.backbones.build` scales it); without the runner: `x / 127.5 - 1`.
+- Input: raw RGB, 0 to 255 (`runner.networks.backbones.build` scales it); without the runner: `x / 127.5 - 1`.
 - Licence: {card["licence"]}.
 - Not for photos of things: it has only ever seen letters. Take ImageNet weights for those.
 

@@ -15,7 +15,7 @@ from runner import new
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 # Imported where they happen to be there, or asked for by a message when they are wanted.
-OPTIONAL = {"IPython", "onnxruntime", "tf2onnx", "pytest"}
+OPTIONAL = {"IPython", "onnxruntime", "pillow_heif", "tf2onnx", "pytest"}
 # Imported by a library that does not declare it: the files say which.
 UNDECLARED = {"importlib_resources"}
 

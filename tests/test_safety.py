@@ -53,6 +53,8 @@ ALLOWED = {
     ("tests/test_datasets.py", "exec_module"),
     ("tests/pictures/test_gradcam.py", "exec_module"),
     ("tests/test_scenes.py", "exec_module"),
+    # What the pages say is run.
+    ("tests/test_docs_blocks.py", "exec"),
     # Here, to see that what is planted would go off.
     ("tests/test_safety.py", "safe_mode=False"),
     ("tests/test_safety.py", "allow_pickle=True"),

@@ -11,6 +11,7 @@ import tensorflow as tf
 from runner import fields
 from runner.devices import cluster, doctor, environment, precision, strategy
 from runner.errors import InputError
+from runner.training import rates
 from templates.image_classification import train as image_classification
 
 
@@ -88,7 +89,7 @@ def test_what_the_surroundings_do_not_allow_is_refused(monkeypatch, environment,
 
 
 def test_batch_and_learning_rates_grow_with_the_devices_where_they_are_to():
-    pair, config = strategy.choose("mirrored"), image_classification.Config()
+    pair, config = strategy.choose("mirrored"), rates.suited(image_classification.Config())
     assert strategy.for_all_devices(config, pair) is config
     for rule, factor in (("linear", 2), ("square_root", 2**0.5)):
         grown = strategy.for_all_devices(fields.replace(config, scale_learning_rate=rule), pair)
