@@ -84,6 +84,7 @@ def test_too_many_pictures_are_refused():
         keras_guide.few(job(pictures=5000))
 
 
+@pytest.mark.slow
 def test_overhead_gives_a_pair_per_round(weights, capsys):
     pairs = overhead.measure(job(epochs=1, rounds=1), weights)
     assert len(pairs) == 1 and all(0 < one < 60 for pair in pairs for one in pair)

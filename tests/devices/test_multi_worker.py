@@ -45,19 +45,21 @@ def assert_same(received: dict, expected: dict, tolerance: float = 0.0) -> None:
 TOLERANCE = {"uneven": 1e-6, "accumulated": 1e-6, "batch_norm": 1e-5}
 
 
-def test_two_processes(tmp_path, monkeypatch):
+def test_two_processes(tmp_path):
     """One test for several cases, since it takes two processes 10 seconds to begin."""
-    printed = launch(tmp_path, *TOLERANCE, "kept", "decisions", "unprepared")
+    printed = launch(tmp_path, *TOLERANCE, "decisions", "unprepared")
     for case, tolerance in TOLERANCE.items():
         they_compute_what_one_does(case, *read(tmp_path, case), tolerance)
-    monkeypatch.setenv("THAW_CACHE", "")  # which the case sets
-    they_share_the_computing_of_what_is_kept(*read(tmp_path, "kept"), tmp_path / "alone")
     the_chief_decides_and_what_each_has_is_put_together(*read(tmp_path, "decisions"), printed)
     for worker in read(tmp_path, "unprepared"):
         assert "none" not in worker["said"], "Keras can do it: `multi_worker.prepare` can do less"
 
 
-def they_share_the_computing_of_what_is_kept(chief, other, folder):
+@pytest.mark.slow
+def test_they_share_the_computing_of_what_is_kept(tmp_path, monkeypatch):
+    launch(tmp_path, "kept")
+    monkeypatch.setenv("THAW_CACHE", "")  # which the case sets
+    (chief, other), folder = read(tmp_path, "kept"), tmp_path / "alone"
     alone = several_workers.kept(tf.distribute.get_strategy(), folder)
     shares = [one.pop("computed").sum() for one in (chief, other, alone)]
     # Of 3 views and the validation, as 2 views of the second stage are among the 3 of the first but a file
@@ -108,7 +110,13 @@ def test_one_process_needs_nobody():
     assert vars(model).keys() == before.keys()
 
 
-@pytest.mark.parametrize(("case", "tolerance"), TOLERANCE.items())
+@pytest.mark.parametrize(
+    ("case", "tolerance"),
+    [
+        pytest.param(*one, marks=pytest.mark.slow if one[0] == "accumulated" else ())
+        for one in TOLERANCE.items()
+    ],
+)
 def test_two_replicas_in_one_process_compute_what_one_does(case, tolerance):
     alone = several_workers.CASES[case](tf.distribute.get_strategy(), Path())
     assert_same(several_workers.CASES[case](strategy.choose("mirrored"), Path()), alone, tolerance)
