@@ -256,7 +256,8 @@ def write(directory: Path, epoch: int, record: dict, arrays: dict[str, np.ndarra
 
     def save(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, record=text, **arrays)
+            # Without allow_pickle=False: NumPy before 2.2 takes that for one more array.
+            np.savez(file, record=text, **arrays)
 
     path = atomic.write(directory / f"epoch-{epoch:05}-step-{record.get('calls', 0):07}.npz", save)
     for old in sorted(directory.glob("epoch-*.npz"))[:-KEPT]:
