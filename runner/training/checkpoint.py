@@ -252,12 +252,12 @@ def write(directory: Path, epoch: int, record: dict, arrays: dict[str, np.ndarra
         name: value.astype("float32") if value.dtype.kind == "V" else value for name, value in arrays.items()
     }
     known = {"version": VERSION, "epochs_done": epoch, "arrays": _hashes(arrays)}
-    text = np.array(json.dumps(record | known))
+    members: dict[str, Any] = {"record": np.array(json.dumps(record | known)), **arrays}
 
     def save(temporary: Path) -> None:
         with open(temporary, "wb") as file:
             # Without allow_pickle=False: NumPy before 2.2 takes that for one more array.
-            np.savez(file, record=text, **arrays)
+            np.savez(file, **members)
 
     path = atomic.write(directory / f"epoch-{epoch:05}-step-{record.get('calls', 0):07}.npz", save)
     for old in sorted(directory.glob("epoch-*.npz"))[:-KEPT]:
