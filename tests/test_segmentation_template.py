@@ -180,7 +180,8 @@ def test_two_replicas_train_as_one_does(pictures, tmp_path):
 def test_a_copy_has_these_files_and_stands_alone(tmp_path):
     made = new.new("semantic_segmentation", tmp_path / "my_streets")
     copied = {path.name for path in (made / "my_streets").iterdir()}
-    assert copied == {path.name for path in TEMPLATE.iterdir() if path.name != "__pycache__"}
+    left_out = ("__pycache__", "requirements.txt")
+    assert copied == {path.name for path in TEMPLATE.iterdir() if path.name not in left_out}
     for name in ("runner/pictures/masks.py", "datasets/photos.py", "datasets/scenes/drawing.py"):
         assert (made / name).is_file()
     assert (made / "checkpoints" / "letters_in_photos" / "backbone.weights.h5").is_file()
