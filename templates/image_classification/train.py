@@ -150,12 +150,12 @@ def main(config: Config) -> Path:
         gradcam.choose_layer(network, blocks)
         run.check(network, blocks, examples)
         networks, fits = {}, {}
-        for name, arm in baselines.methods(run.config).items():
-            networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.config.baselines:
             rival = networks[model.PIXELS] = model.build_rival(run.config, examples)
             weights = example_weights.of_examples(examples, run.config.class_weight)
             fits[model.PIXELS] = solved.fit(rival, "head", examples.train, examples.val, weights)
+        for name, arm in baselines.methods(run.config).items():
+            networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
             judge_and_report(run, examples, networks, fits, blocks)
         return run.folder
