@@ -36,9 +36,8 @@ def pytest_unconfigure():
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """Layer names, seeds and the dtype policy start anew for each test."""
-    # Keras would also collect garbage: half a second to three in a process that holds many traced functions,
-    # a fifth of the time of all tests. Python does it when there is some.
-    keras.utils.clear_session(free_memory=False)
+    # Garbage is collected as well: what a test left alive must not decide what the next one draws.
+    keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     keras.mixed_precision.set_global_policy("float32")
 
