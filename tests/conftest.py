@@ -2,7 +2,6 @@
 can learn.
 """
 
-import gc
 import os
 import shutil
 import tempfile
@@ -24,11 +23,6 @@ tf.config.set_logical_device_configuration(
 )
 
 
-# What was imported stays: garbage collection need not look at it again and again.
-gc.collect()
-gc.freeze()
-
-
 def pytest_unconfigure():
     shutil.rmtree(TFDS_DATA_DIR, ignore_errors=True)
 
@@ -36,8 +30,8 @@ def pytest_unconfigure():
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """Layer names, seeds and the dtype policy start anew for each test."""
-    # Garbage is collected as well: what a test left alive must not decide what the next one draws.
-    keras.utils.clear_session()
+    # Without a search for garbage, a seventh of the time of all tests.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     keras.mixed_precision.set_global_policy("float32")
 

@@ -19,11 +19,6 @@ TEXTS = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "'=1", "''-x", "'x", "plain", 
 TEXTS += ["-5", "+1.5e3"]  # numbers, which are no formulas
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 @pytest.mark.parametrize("text", TEXTS)
 def test_each_text_comes_back(text):
     written = cells.neutral_text(text)

@@ -31,11 +31,6 @@ SECONDS = 5.0  # for one file, on a busy machine; most take a thousandth of that
 MEMORY = 1_000_000_000  # bytes that the process may ever have held, Python and NumPy included
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 # ---------------------------------------------------------------- whole files
 
 

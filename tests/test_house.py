@@ -6,8 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 ROOMS, LINES = 16, 400
 """The most modules of a wing, and the most lines of a module (all of them: docstrings are read as well)."""
@@ -20,11 +18,6 @@ class Wing(NamedTuple):
     """Modules as they are imported: "runner.errors", "runner.data.splits"."""
     may_import: frozenset[str]
     """Wings, itself and the ground included."""
-
-
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
 
 
 @cache

@@ -15,11 +15,6 @@ from runner import flags, interrupts
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 class Swallows:
     """Within its destructor a signal comes."""
 

@@ -40,11 +40,6 @@ settings.register_profile(
 settings.load_profile("thaw")
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with two pictures, a/1.png and a/b/2.png."""

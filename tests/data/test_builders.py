@@ -10,12 +10,6 @@ from runner.errors import InputError
 from runner.pictures import sources
 from runner.pictures.load import load
 
-
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 BUILDER = """
 import numpy as np
 import tensorflow_datasets as tfds

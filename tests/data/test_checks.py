@@ -7,11 +7,6 @@ import pytest
 from runner.data import checks, pairs, splits
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def manifest(labels, **columns) -> pd.DataFrame:
     """An example to train on per label, each with content of its own, unless columns say otherwise."""
     count = len(labels)

@@ -11,11 +11,6 @@ from runner.data.source import Source
 from runner.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def rows(count=60, classes=("sick", "well"), **columns) -> pd.DataFrame:
     """A manifest of rows of a table, classes in turn."""
     labels = [classes[i % len(classes)] for i in range(count)]

@@ -8,11 +8,6 @@ from runner.data import files
 from runner.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def test_what_systems_keep_for_themselves_is_no_data(tmp_path):
     for name in ("@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information", "__MACOSX", "#recycle"):
         (tmp_path / name).mkdir()

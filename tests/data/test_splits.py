@@ -10,11 +10,6 @@ from runner.data import splits
 FRACTIONS = {"test": 0.25, "val": 0.15}
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def alone(count):
     return np.arange(count)
 

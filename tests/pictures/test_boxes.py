@@ -15,11 +15,6 @@ from runner.pictures.batches import batches as batches_of
 from runner.pictures.load import load
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def picture(path, width=40, height=30, rectangles=((10, 5, 22, 17),)):
     """Black, with white rectangles (edges)."""
     pixels = np.zeros((height, width, 3), np.uint8)
@@ -601,7 +596,11 @@ def test_objects_of_tfds(tmp_path, monkeypatch):
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("strength", ["none", "strong"])
 def test_boxes_stay_on_their_objects_to_a_pixel(tmp_path, resize, strength):
-    """White rectangles fill their boxes: wherever a view is white is where its box is."""
+    """White rectangles fill their boxes: wherever a view is white is where its box is.
+
+    Where a view is white is read off by a threshold, in whole pixels, after two interpolations: that alone
+    is up to 1.15 pixels wrong over the views of six seeds, and below one for those of seed 0.
+    """
     random = np.random.RandomState(0)
     for number in range(24):
         x, y = random.randint(45, 70), random.randint(25, 40)

@@ -8,11 +8,6 @@ from runner.data.pairs import COLUMNS
 from runner.pictures import checks
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def manifest(labels, **columns) -> pd.DataFrame:
     """A training picture per label, 227 x 227 JPEG, unless columns say otherwise."""
     count = len(labels)

@@ -17,11 +17,6 @@ from runner.pictures import images, square
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # data.load silences these too
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def gradient(width=12, height=8) -> np.ndarray:
     """Pixels that differ everywhere: red grows to the right, green downwards, blue is constant."""
     pixels = np.full((height, width, 3), 40, np.uint8)

@@ -16,11 +16,6 @@ from runner.pictures import in_memory, sources, square
 from runner.pictures.load import load
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def picture(number: int, size: int = 8) -> Image.Image:
     """A picture of its own for every number: noise."""
     return Image.fromarray(np.random.RandomState(number).randint(0, 256, (size, size, 3)).astype(np.uint8))

@@ -15,11 +15,6 @@ from runner.pictures import images, near_duplicates
 COUNT = 60
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def scene(number: int, size=(120, 90)) -> Image.Image:
     """A picture with detail at all scales, as a photo has, and a colour cast."""
     random = np.random.default_rng(number)

@@ -17,8 +17,7 @@ pytestmark = pytest.mark.skipif(lock.fcntl is None, reason="no file locks")
 
 
 @pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh; and no test leaves a lock to the next."""
+def no_lock_is_left():
     yield
     for path in list(lock.LOCKS):
         lock.release(path)

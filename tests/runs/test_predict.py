@@ -9,11 +9,6 @@ import pytest
 from runner.runs import predict
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def template():
     def answers(run, inputs, *, folder, batch_size):
         folder.mkdir()

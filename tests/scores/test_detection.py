@@ -8,11 +8,6 @@ from runner.errors import InputError
 from runner.scores import detection
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 def table(rows, columns):
     return pd.DataFrame(rows, columns=columns)
 

@@ -6,12 +6,6 @@ import pytest
 
 from runner.scores import calibration, classification, detection, groups, intervals, operating_point, paired
 
-
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """There is no Keras here to make fresh."""
-
-
 CLASSES, COUNT, TIMES = ["well", "ill"], 60, 9
 UNIT = pd.Series([f"patient {number // TIMES}" for number in range(COUNT * TIMES)])
 """Each of COUNT patients has TIMES examples, which are all alike."""
