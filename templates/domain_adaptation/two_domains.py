@@ -106,8 +106,19 @@ def load(config: Config) -> Domains:
 
 
 def hide(examples: tf.data.Dataset) -> tf.data.Dataset:
-    """The same examples with -1 for each label, which is no class: its one-hot form is all 0."""
-    return examples.map(lambda example: example | {"label": tf.constant(-1, tf.int64)})
+    """The same examples with -1 for each label, which is no class: its one-hot form is all 0.
+
+    What can be shuffled before anything is decoded (`pictures.decoding.dataset`) still can.
+    """
+
+    def hidden(example: dict) -> dict:
+        return example | {"label": -tf.ones_like(example["label"])}
+
+    found = examples.map(hidden)
+    if hasattr(examples, "undecoded"):
+        files, decode = examples.undecoded
+        found.undecoded = files, lambda batch: hidden(decode(batch))
+    return found
 
 
 def unlabelled(
