@@ -10,6 +10,7 @@ import tensorflow as tf
 from runner.data import weights as example_weights
 from runner.data.batches import Batches
 from runner.data.examples import Data, labels_of, splits_in_words
+from runner.data.source import amount
 from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.picture_runs import predict
@@ -75,7 +76,7 @@ def load(config: Config) -> Domains:
     to the test in proportion.
     """
 
-    source = load_one(config, config.source, config.labels_per_class)
+    source = load_one(config, config.source, amount(config.labels_per_class, config.source))
     target = load_one(config, config.target)
     if source.classes != target.classes:
         only = [sorted(set(a.classes) - set(b.classes)) for a, b in ((source, target), (target, source))]
