@@ -52,9 +52,10 @@ def test_a_hidden_label_leaves_files_to_be_shuffled_before_they_are_decoded(fold
     hidden = two_domains.hide(shown)
     assert all(one["label"] == -1 for one in hidden.as_numpy_iterator())
     assert hidden.element_spec["label"] == shown.element_spec["label"]
-    files, decode = hidden.undecoded
-    batch, given = (found(next(iter(of.batch(8)))) for of, found in ((files, decode), shown.undecoded))
-    assert (batch["label"].numpy() == -1).all() and set(given["label"].numpy()) == {0, 1}
+    batch, given = (
+        next(iter(files.batch(8).map(decode))) for files, decode in (hidden.undecoded, shown.undecoded)
+    )
+    assert (batch["label"].numpy() == -1).all() and (given["label"].numpy() >= 0).all()
     np.testing.assert_array_equal(batch["input"], given["input"])
 
 
