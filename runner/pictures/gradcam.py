@@ -193,7 +193,7 @@ def flat(heatmap: np.ndarray) -> str:
         return "No map: no place spoke for this answer."
     if highest - lowest < FLAT * highest:
         return (
-            f"No map: it is flat. It varies by {(highest - lowest) / highest:.0%} of its maximum, below "
-            f"{FLAT:.0%}, and says nothing of where."
+            f"No map: it is flat. It varies by {100 * (highest - lowest) / highest:.0f} % of its maximum, "
+            f"below {100 * FLAT:.0f} %, and says nothing of where."
         )
     return ""

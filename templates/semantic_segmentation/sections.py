@@ -13,7 +13,7 @@ from runner.augment import views as augment
 from runner.data.examples import Data
 from runner.pictures import masks
 from runner.report import card as cards
-from runner.report import drawing
+from runner.report import drawing, words
 from runner.report.section import Gallery, Panels, Section
 from runner.scores import segmentation
 
@@ -129,7 +129,7 @@ def of_masks(
             picture, truth, predicted = found()[one]
             known = truth < len(classes)
             wrong = (predicted != truth)[known].mean() if known.any() else 0
-            caption = f"mean IoU {iou[one]:.2f}, {wrong:.0%} of the pixels wrong"
+            caption = f"mean IoU {iou[one]:.2f}, {words.percent(wrong, 0)} of the pixels wrong"
             shown.append(Panels(caption, drawing.panels(picture, truth, predicted, palette)))
         return Gallery(shown, least=400)
 
@@ -142,7 +142,7 @@ def of_masks(
 
     def every_class() -> Section:
         whole = pd.DataFrame(
-            [[words, metrics[key], *metrics[f"{key}_interval"]] for words, key in numbers.items()],
+            [[name, metrics[key], *metrics[f"{key}_interval"]] for name, key in numbers.items()],
             columns=["number", "value", "low", "high"],
         )
         return Section(
@@ -163,7 +163,7 @@ def of_masks(
             for name, colour in zip(classes, palette, strict=True)
         ]
         figures: list[tuple[str, Any]] = [
-            ("The colours of the classes", Gallery(legend, least=64)),
+            ("The colours of the classes", Gallery(legend, least=84)),
             ("The worst, beginning with the lowest mean IoU", compared(worst)),
         ]
         if others:

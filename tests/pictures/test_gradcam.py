@@ -203,7 +203,7 @@ def test_a_flat_map_is_told_and_not_drawn(monkeypatch):
     assert gradcam.flat(np.zeros((4, 4), np.float32)) == "No map: no place spoke for this answer."
     even = np.full((4, 4), 0.8, np.float32)
     even[0, 0] = 1
-    assert "It varies by 20% of its maximum, below 25%" in gradcam.flat(even)
+    assert "It varies by 20 % of its maximum, below 25 %" in gradcam.flat(even)
     even[3, 3] = 0.7
     assert gradcam.flat(even) == ""
     maps = np.stack([even, np.zeros((4, 4), np.float32)])
