@@ -55,7 +55,7 @@ def small_config(tmp_path, pictures, **changes) -> Config:
 
 
 @pytest.mark.parametrize("baselines", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, baselines):
+def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, baselines, capsys):
     run = train.main(small_config(tmp_path, folder_of_pictures, baselines=baselines))
     assert {path.name for path in run.iterdir()} == folder.FILES | {"reference.npz"}
     assert "could not be" not in (run / "report.html").read_text()
@@ -63,6 +63,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, basel
     assert "Settings: seed 0, MobileNet-0.25, " in page
     assert "BatchNorm learned in stage all." in page and "they were estimated anew from" in page
     assert "stages.1.batch_norm" in page  # a setting that is not the default
+    assert "BatchNorm's statistics are estimated anew" in capsys.readouterr().out
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")
