@@ -43,16 +43,20 @@ def find_chromium(given: str = "") -> str:
     )
 
 
-def report_picture(run: Path, chromium: str, width: int = 1060, height: int = 1140) -> Image.Image:
+def report_picture(run: Path, chromium: str, width: int = 1060, height: int = 1330) -> Image.Image:
     """Return what a window `width` pixels wide shows of the report: the result, and where the network looked.
 
-    The other sections are left out, so that the picture stays short; the rest is cut after `height` pixels.
+    The other sections are left out, so that the picture stays short, and so are the seconds, which say more
+    of the machine than of the methods; the rest is cut after `height` pixels.
     Raises InputError where the run has no report or the browser takes no picture.
     """
     page = run / "report.html"
     if not page.is_file():
         raise InputError(f"{run} has no report.html: give the folder of a finished run.")
-    shown = "header { padding-top: 28px } section:not(#result):not(#attention), footer { display: none }"
+    shown = (
+        "header { padding-top: 28px } section:not(#result):not(#attention), footer, "
+        "#result :is(th, td):nth-child(6) { display: none }"
+    )
     text = page.read_text(encoding="utf-8").replace("</head>", f"<style>{shown}</style></head>", 1)
     with tempfile.TemporaryDirectory() as scratch:
         excerpt, shot = Path(scratch) / "report.html", Path(scratch) / "report.png"

@@ -34,8 +34,8 @@ def check_types(record: Any) -> None:
 
 
 _RULES = {
-    "labels_per_class": (lambda value: value is None or value >= 1, "None or at least 1"),
-    "train_examples": (lambda value: value is None or value >= 1, "None or at least 1"),
+    "labels_per_class": (lambda value: not isinstance(value, int) or value >= 1, "all or at least 1"),
+    "train_examples": (lambda value: not isinstance(value, int) or value >= 1, "all or at least 1"),
     "dropout": (lambda value: 0 <= value < 1, "a share from 0 to below 1"),
     "label_smoothing": (lambda value: 0 <= value < 1, "a share from 0 to below 1"),
     "batch_size": (lambda value: value >= 1, "at least 1"),

@@ -302,9 +302,6 @@ def _with_defaults(config: str, data: str, backbone: str, repository: Path) -> s
     """Return the text of `config.py` with other defaults for the data and the backbone."""
     if data:
         config = _set_default(config, "data", json.dumps(data, ensure_ascii=False))
-        if "\n    labels_per_class:" in config:
-            # Few labels show what transfer does on the template's data; of one's own, all are meant to count.
-            config = _set_default(config, "labels_per_class", "None")
     if backbone:
         backbone = backbones.canonical(backbone)
         config = _set_default(config, "backbone", json.dumps(backbone))

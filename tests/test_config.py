@@ -8,11 +8,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tyro.conf import OmitArgPrefixes
 
 from runner import fields, flags, stage
+from runner.data import source
 from runner.errors import DivergenceError, InputError, LedgerError, suggest
 from runner.machine import Machine
 from runner.stage import Stage
@@ -26,7 +28,7 @@ class Config:
 
     data: str = "digits"
     image_size: int = 64
-    labels_per_class: int | None = 20
+    labels_per_class: int | Literal["all", "auto"] | None = "auto"
     flip: bool = False
     stages: tuple[Stage, ...] = (Stage("head"), Stage("all", train="all"))
     machine: OmitArgPrefixes[Machine] = Machine()
@@ -77,6 +79,29 @@ def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
     changed = flags.parse(Config, [f"--config={path}", "--stages.0.epochs", "2", "--image-size", "6"])
     assert (changed.image_size, changed.stages[0].epochs, changed.stages[0].patience) == (6, 2, 3)
     assert changed.machine == Machine(seed=3)
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("templates/*/config.py")))
+def test_how_many_examples_is_a_number_or_a_word_and_old_records_still_say_all(name):
+    kind = importlib.import_module(f"templates.{name}.config").Config
+    field = "labels_per_class" if hasattr(kind(), "labels_per_class") else "train_examples"
+    flag = f"--{field.replace('_', '-')}"
+    for word, value in (("all", "all"), ("7", 7), ("None", None)):
+        assert getattr(flags.parse(kind, [flag, word]), field) == value
+    assert source.amount(getattr(fields.from_dict({field: None}, kind), field), "digits_in_photos") is None
+    with pytest.raises(InputError, match=f"{field}=0 cannot be used; give all or at least 1"):
+        fields.from_dict({field: 0}, kind)
+    with pytest.raises(InputError, match="'every' is not a whole number or"):
+        fields.from_dict({field: "every"}, kind)
+
+
+def test_few_labels_are_the_default_of_what_comes_along_alone(tmp_path):
+    kind = importlib.import_module("templates.image_classification.config").Config
+    asked = kind().labels_per_class
+    assert source.amount(asked, "digits_in_photos") == 20
+    for own in (str(tmp_path), "photos.csv", "tfds:digits"):
+        assert source.amount(asked, own) is None and source.amount(5, own) == 5
+    assert source.amount("all", "digits_in_photos") is None
 
 
 def test_a_record_is_flat_and_fields_within_go_by_their_own_names():

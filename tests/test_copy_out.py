@@ -250,13 +250,12 @@ def test_choices_become_the_defaults(place, tmp_path, monkeypatch):
     made = new.new(APPLICATION, tmp_path / "my-flowers", data="photos", backbone="mobilenetv2-0.350")
     lines = config_of(made).splitlines()
     assert f'    data: str = "{place}/photos"' in lines
-    assert "    labels_per_class: int | None = None" in lines
     assert '    backbone: str = "MobileNetV2-0.35"' in lines
     assert '    weights: str = "imagenet"' in lines
     assert (made / "my_flowers").is_dir() and "python -m my_flowers.train" in (made / "README.md").read_text()
     original = (REPOSITORY / "templates" / APPLICATION / "config.py").read_text().splitlines()
     changed = [line for line in lines if line not in original]
-    assert len(changed) == 5  # these four, and the image size
+    assert len(changed) == 4  # these three, and the image size
 
 
 def config_with(copy_of_repository, *choices) -> str:

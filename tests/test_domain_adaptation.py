@@ -5,6 +5,7 @@ import gzip
 import importlib
 import importlib.util
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from PIL import Image
 from benchmarks import adaptation, digit_pairs
 from runner import fields, new
 from runner.errors import InputError
+from runner.pictures.load import load
 from runner.stage import Stage
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import fit_stages
-from templates.domain_adaptation import train
+from templates.domain_adaptation import choice, train, two_domains
 from templates.domain_adaptation.config import Config
 from tests.several_workers import Cut, CutAt
 
@@ -43,6 +45,57 @@ def folders(tmp_path_factory):
                 picture = picture if name == "lying" else picture.transpose(1, 0, 2)
                 Image.fromarray(picture).save(place / domain / name / f"{number}.png")
     return place
+
+
+def test_a_hidden_label_leaves_files_to_be_shuffled_before_they_are_decoded(folders):
+    shown = load(folders / "target", 16, memory_budget=1000).train
+    hidden = two_domains.hide(shown)
+    assert all(one["label"] == -1 for one in hidden.as_numpy_iterator())
+    assert hidden.element_spec["label"] == shown.element_spec["label"]
+    batch, given = (
+        next(iter(files.batch(8).map(decode))) for files, decode in (hidden.undecoded, shown.undecoded)
+    )
+    assert (batch["label"].numpy() == -1).all() and (given["label"].numpy() >= 0).all()
+    np.testing.assert_array_equal(batch["input"], given["input"])
+
+
+def test_the_domains_differ_in_the_plot_for_every_kind_of_colour_vision():
+    random = np.random.default_rng(0)
+    source, target = (choice.Seen(random.normal(size=(40, 5)), None, None) for _ in range(2))
+    (axes,) = choice.gap_figure(source, target).axes
+    first, second = axes.collections
+    assert len(first.get_paths()[0].vertices) != len(second.get_paths()[0].vertices)  # circles and crosses
+    width = axes.figure.get_size_inches()[0] * 72
+    assert min(text.get_fontsize() for text in axes.get_legend().get_texts()) * 358 / width > 11  # a phone
+    # What who lacks red or green cones sees (Machado et al. 2009, severity 1), linear RGB.
+    kinds = {
+        "protanopia": [(0.152, 1.053, -0.205), (0.115, 0.786, 0.099), (-0.004, -0.048, 1.052)],
+        "deuteranopia": [(0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969)],
+        "tritanopia": [(1.256, -0.077, -0.179), (-0.078, 0.931, 0.148), (0.005, 0.691, 0.304)],
+    }
+    schemes = [re.findall(r"--(accent|second): (#\w{6})", part) for part in scheme_texts()]
+    assert len(schemes) == 2
+    for colours in map(dict, schemes):
+        for kind, matrix in kinds.items():
+            one, other = (lab(np.array(matrix) @ linear(colours[n])) for n in ("accent", "second"))
+            assert np.linalg.norm(one - other) > 40, (kind, colours)
+
+
+def scheme_texts():
+    css = (ROOT / "runner/report/page.css").read_text()
+    return css.split("@media (prefers-color-scheme: dark)")[:2]
+
+
+def linear(colour: str) -> np.ndarray:
+    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of linear RGB, in whose space 2.3 is just noticed."""
+    xyz = np.array([(0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)]) @ rgb
+    x, y, z = np.cbrt(np.clip(xyz / (0.9505, 1, 1.089), 0.009, 1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 def small_config(folders, **changes) -> Config:

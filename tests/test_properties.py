@@ -80,7 +80,7 @@ STAGES = st.fixed_dictionaries(
 )
 GOOD = {
     "data": st.text(max_size=12),
-    "labels_per_class": st.none() | st.integers(1),
+    "labels_per_class": st.none() | st.integers(1) | st.sampled_from(["all", "auto"]),
     "image_size": st.integers(16, 4096),
     "dropout": st.floats(0, 0.99),
     "augment": st.sampled_from(["none", "light", "medium", "strong"]),

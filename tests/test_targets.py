@@ -15,6 +15,7 @@ from runner.pictures import images, square
 from runner.pictures.batches import batches as batches_of
 from runner.pictures.load import load
 from runner.report import page
+from runner.report.section import Section
 
 CLASSES = ("ground", "thing", "rarity")
 
@@ -165,7 +166,7 @@ def test_a_section_of_the_page_shows_tables_and_pictures(found, tmp_path):
         comparison=comparison,
         metrics={"miou": 0.6, "miou_interval": [0.55, 0.65], "examples": 7},
         score=("miou", "mean IoU"),
-        sections=[page.Section("Worst pictures", "Said.", [("By class", table)], [("A sheet", sheet)])],
+        sections=[Section("Worst pictures", "Said.", [("By class", table)], [("A sheet", sheet)])],
     ).read_text()
     for part in (
         "mean IoU on 7 test pictures",

@@ -38,6 +38,10 @@ class Target(NamedTuple):
     problems: tuple[tuple[str, str], ...] = ()
 
 
+FEW_LABELS = 20
+"""Labels per class of data that comes along, where nobody says how many: few show what transfer does."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Examples as they were found.
@@ -72,6 +76,18 @@ class Source:
 def datasets() -> list[str]:
     """Return the names of the dataset builders in datasets/, sorted."""
     return sorted(path.parent.name for path in (ROOT / "datasets").glob("*/*_dataset_builder.py"))
+
+
+def amount(asked: int | str | None, data: str) -> int | None:
+    """How many examples a setting asks for; None for all there are.
+
+    asked: a number; "all", or None as older settings have it; or "auto", which is FEW_LABELS of a data set in
+    datasets/ and all of anybody's own.
+    data: as `find` takes it.
+    """
+    if isinstance(asked, str):
+        return FEW_LABELS if asked == "auto" and data.strip() in datasets() else None
+    return asked
 
 
 def dataset_folder(name: str) -> Path:

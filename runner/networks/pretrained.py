@@ -75,6 +75,15 @@ def resolve(weights: str | Path, family: Family, width: float) -> str | Path:
     )
 
 
+def in_words(weights: str | Path) -> str:
+    """Where weights come from: "imagenet, of keras.applications"; what is given is not opened."""
+    text = str(weights)
+    known = {"none": "none: random ones", "imagenet": "imagenet, of keras.applications"}
+    if text.lower() in known:
+        return known[text.lower()]
+    return f"checkpoints/{text}" if (CHECKPOINTS / text / "card.json").is_file() else text
+
+
 def learning_rates(backbone: str, weights: str | Path) -> tuple[float, float]:
     """Peak rates of Adam that suit weights: of a new head on them, and of the weights themselves.
 

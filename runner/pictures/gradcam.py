@@ -22,6 +22,8 @@ STRENGTH = 0.6  # the most that the tint covers of the picture
 
 SIDE = 160
 """Pixels a side of the overlays that `explain` gives."""
+FLAT = 0.25
+"""A map that varies by less than this share of its maximum is flat: it says nothing of where."""
 
 
 def choose_layer(model: keras.Model, blocks: Sequence[Block], least: int = 4) -> str:
@@ -163,8 +165,9 @@ def explain(
     predictions: pd.DataFrame,
     pictures: Mapping[int, np.ndarray],
     classes: Sequence[str],
-) -> dict[int, np.ndarray]:
-    """Return id -> overlay, uint8 (side, side, 3), that shows what spoke for the answer to each picture.
+) -> dict[int, np.ndarray | str]:
+    """Return id -> overlay, uint8 (side, side, 3), that shows what spoke for the answer to each picture;
+    where its map is flat, a sentence that says so.
 
     predictions: rows of a table of `evaluation.predict`; those without a picture are passed over.
     pictures: id -> uint8 (h, w, 3) as the model takes them.
@@ -177,4 +180,20 @@ def explain(
     maps = heatmaps(
         model, choose_layer(model, blocks), np.stack([pictures[one] for one in ids]), np.array(answers)
     )
-    return {one: overlay(pictures[one], heat, side=SIDE) for one, heat in zip(ids, maps, strict=True)}
+    return {
+        one: flat(heat) or overlay(pictures[one], heat, side=SIDE)
+        for one, heat in zip(ids, maps, strict=True)
+    }
+
+
+def flat(heatmap: np.ndarray) -> str:
+    """Say why a map of `heatmaps` (rows, columns), 0..1, shows no place before others; "" where it does."""
+    highest, lowest = float(heatmap.max()), float(heatmap.min())
+    if highest <= 0:
+        return "No map: no place spoke for this answer."
+    if highest - lowest < FLAT * highest:
+        return (
+            f"No map: it is flat. It varies by {100 * (highest - lowest) / highest:.0f} % of its maximum, "
+            f"below {100 * FLAT:.0f} %, and says nothing of where."
+        )
+    return ""

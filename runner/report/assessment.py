@@ -186,11 +186,13 @@ def right_ids(predictions: pd.DataFrame, classes: Sequence[str]) -> list[int]:
 
 
 def attention(
-    predictions: pd.DataFrame, overlays: Mapping[int, np.ndarray] | None, pictures: Mapping[int, np.ndarray]
+    predictions: pd.DataFrame,
+    overlays: Mapping[int, np.ndarray | str] | None,
+    pictures: Mapping[int, np.ndarray],
 ) -> dict | None:
     """What the section "attention" shows: {"right": pictures, "wrong": pictures}, each in the table's order.
 
-    overlays: id -> uint8 (h, w, 3), of `gradcam.overlay`.
+    overlays: id -> uint8 (h, w, 3), of `gradcam.overlay`, or why there is none, which stands in its place.
     """
     if not overlays:
         return None
@@ -198,10 +200,12 @@ def attention(
     for row in predictions.to_dict("records"):
         if row["id"] in overlays and row["id"] in pictures:
             kind = "right" if str(row["label"]) == str(row["prediction"]) else "wrong"
+            over = overlays[row["id"]]
             shown[kind].append(
                 {
                     "uri": sheets.data_uri(pictures[row["id"]], 160),
-                    "map": sheets.data_uri(overlays[row["id"]], 160),
+                    "map": None if isinstance(over, str) else sheets.data_uri(over, 160),
+                    "why_not": over if isinstance(over, str) else "",
                     "truth": row["label"],
                     "prediction": row["prediction"],
                     "confidence": words.percent(row["confidence"], 0),

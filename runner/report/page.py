@@ -18,7 +18,7 @@ from markupsafe import Markup
 from runner.report import assessment as report_assessment
 from runner.report import confusion as report_confusion
 from runner.report import data as report_data
-from runner.report import figures, pages, schedule, sheets, words
+from runner.report import figures, pages, schedule, section, sheets, words
 from runner.report.parts import Parts
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
@@ -28,20 +28,6 @@ if TYPE_CHECKING:  # a page needs no TensorFlow
 
 MISTAKES = 24
 """The most mistakes that the page shows."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page that a template brings: a heading, text, tables, then figures.
-
-    tables: (caption, DataFrame), shown with three digits after the point; figures: (caption, uint8 picture
-    (h, w, 3), a sheet for example, or SVG as Markup).
-    """
-
-    title: str
-    text: str = ""
-    tables: Sequence[tuple[str, pd.DataFrame]] = ()
-    figures: Sequence[tuple[str, np.ndarray | Markup]] = ()
 
 
 @dataclass(frozen=True)
@@ -69,10 +55,14 @@ class Shown:
     confusion: pd.DataFrame | None = None
     assessment: Assessment | None = None
     """Of the same model, from `assessment.assess`."""
-    overlays: dict[int, np.ndarray] | None = None
-    """id -> uint8 (h, w, 3), Grad-CAM maps on test pictures (`explained_ids`)."""
+    overlays: dict[int, np.ndarray | str] | None = None
+    """id -> uint8 (h, w, 3), Grad-CAM maps on test pictures (`explained_ids`), or why there is none."""
     environment: dict | None = None
     """Name -> text, number, list or dict, shown in this order; None and "" are left out."""
+    settings: dict | None = None
+    """Of `settings.of_run`."""
+    statistics_anew: bool = False
+    """Whether BatchNorm statistics were estimated anew before the network was judged."""
 
 
 def collect_pictures(data: Data, predictions: pd.DataFrame | None = None) -> dict[int, np.ndarray]:
@@ -150,6 +140,7 @@ def write(
             "plan": lambda: schedule.describe(given.stages, history, ledger),
             "ledger": lambda: None if ledger is None else schedule.ledger_table(ledger),
             "curves": lambda: _curves(history),
+            "lagging": lambda: schedule.lagging(history, ledger, given.statistics_anew),
             "numbers": lambda: _numbers(metrics, score),
             "per_class": lambda: report_confusion.per_class(_given(given.per_class)),
             "confusion": lambda: report_confusion.matrix(_given(given.confusion)),
@@ -164,7 +155,7 @@ def write(
         }
     )
     made = [parts.made(f"section {number}", one) for number, one in enumerate(sections or (), 1)]
-    made = [parts.made(one.title, functools.partial(_section, one)) for one in made if one is not None]
+    made = [parts.made(one.title, functools.partial(section.made, one)) for one in made if one is not None]
     return pages.write(
         path,
         "report.html.j2",
@@ -174,6 +165,7 @@ def write(
         score=score[1],
         counts=parts.made("counts", lambda: report_data.counts(data)),
         sections=[one for one in made if one is not None],
+        settings=given.settings,
         date=datetime.date.today().isoformat(),
         **drawn,
         failed=parts.failed,
@@ -314,40 +306,6 @@ def _numbers(metrics, score):
         for key, name in names.items()
         if key in metrics
     ]
-
-
-def _section(section: Section) -> dict:
-    """Return what the page needs of a section: tables as rows of text, pictures as data URIs."""
-
-    def text(value) -> str:
-        if isinstance(value, (float, np.floating)):
-            return "" if value != value else f"{value:.3f}"
-        return str(value)
-
-    tables = [
-        {
-            "caption": caption,
-            "columns": [str(name).replace("_", " ") for name in table.columns],
-            "numeric": [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes],
-            "rows": [[text(value) for value in row] for row in table.itertuples(index=False)],
-        }
-        for caption, table in section.tables
-    ]
-    drawn = [
-        {
-            "caption": caption,
-            "svg": figure if isinstance(figure, Markup) else None,
-            "uri": None if isinstance(figure, Markup) else sheets.data_uri(figure),
-        }
-        for caption, figure in section.figures
-    ]
-    return {
-        "anchor": re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-"),
-        "title": section.title,
-        "paragraphs": words.paragraphs(section.text),
-        "tables": tables,
-        "figures": drawn,
-    }
 
 
 def _environment(environment):

@@ -94,6 +94,28 @@ def setbacks(stages: Sequence[Stage], history: pd.DataFrame | None) -> list[str]
     return said
 
 
+def lagging(history: pd.DataFrame | None, ledger: pd.DataFrame | None, anew: bool) -> str:
+    """Return why a validation curve may be flat where BatchNorm learned, "" where it learned in no stage.
+
+    `history` has columns stage and val_loss, `ledger` stage and statistics_moved; anew: the statistics were
+    estimated anew at the end.
+    """
+    if history is None or ledger is None or "val_loss" not in history or "statistics_moved" not in ledger:
+        return ""
+    moved = ledger.groupby("stage", sort=False)["statistics_moved"].sum()
+    names = [str(name) for name in moved.index[moved > 0]]
+    if not names:
+        return ""
+    said = (
+        f"BatchNorm learned in {'stage' if len(names) == 1 else 'the stages'} {' and '.join(names)}. "
+        "Validation uses moving averages of its statistics, which follow the weights only after some hundred "
+        "steps: until then the validation curve may stay flat, or jump, although the network learns."
+    )
+    if anew:
+        said += " Before the network was judged they were estimated anew from the training examples."
+    return said
+
+
 def _setback(stage: Stage, ran: pd.DataFrame) -> str:
     if not len(ran) or "handed_on" not in ran or ran["handed_on"].any():
         return ""

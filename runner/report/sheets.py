@@ -45,7 +45,8 @@ def sheet(
         raise InputError(
             f"Received {len(images)} pictures and {len(captions)} captions: give at least one, and one each."
         )
-    font, size = _font(max(9, side // 8))
+    size = max(9, side // 8)
+    letters_font = font(size)
     gap, line = max(4, side // 16), round(size * 1.25)
     letters = max(4, int((side + gap) / (0.58 * size)))  # 0.58 em: DejaVu Sans' mean advance
     wrapped = [textwrap.wrap(caption, letters, max_lines=2, placeholder="…") for caption in captions]
@@ -64,7 +65,7 @@ def sheet(
         picture = picture.resize(fitted, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
         page.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
         for number, text in enumerate(lines):
-            draw.text((left, top + side + number * line), text, fill=(40, 40, 40), font=font)
+            draw.text((left, top + side + number * line), text, fill=(40, 40, 40), font=letters_font)
     return np.asarray(page)
 
 
@@ -92,8 +93,8 @@ def _shrink(picture, side):
     return picture.resize(fitted, Image.Resampling.LANCZOS)
 
 
-def _font(size):
+def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans from Matplotlib: it is on every machine and has far more letters than Pillow's own font."""
     import matplotlib
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size), size
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)

@@ -20,7 +20,7 @@ from rich.table import Table
 from runner import atomic
 from runner.errors import InputError
 from runner.report import compare as page
-from runner.report import words
+from runner.report import settings, words
 from runner.runs import folder, pairing, template
 
 WIDTH = 100
@@ -170,35 +170,14 @@ def _in_points(found: pairing.Paired) -> dict[str, Any]:
 
 def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """The settings that differ, as flags and a value for each run; "–" where a run does not have it."""
-    flat = [_flat(one.config) for one in runs]
+    flat = [settings.flat(one.config) for one in runs]
     names = dict.fromkeys(name for one in flat for name in one)
     missing = object()
     return [
-        (name, ["–" if name not in one else _shown(one[name]) for one in flat])
+        (name, ["–" if name not in one else settings.shown(one[name]) for one in flat])
         for name in names
         if name != "run_dir" and len({json.dumps(one.get(name, str(missing))) for one in flat}) > 1
     ]
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested settings under the names of their flags: stages.0.epochs."""
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        parts = ((str(index), item) for index, item in enumerate(value))
-    else:
-        return {name: value}
-    return {
-        inner: leaf
-        for key, item in parts
-        for inner, leaf in _flat(item, f"{name}.{key}" if name else key).items()
-    }
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(map(_shown, value))
-    return json.dumps(value) if value is None or isinstance(value, bool) or value == "" else str(value)
 
 
 def _by_method(runs: Sequence[Run]) -> list[tuple[str, list[float | None]]]:

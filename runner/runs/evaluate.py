@@ -27,6 +27,7 @@ from runner.data.files import composed
 from runner.devices import environment
 from runner.errors import InputError
 from runner.report import page, words
+from runner.report.section import Section
 from runner.runs import folder, network, pairing
 from runner.scores import classification
 
@@ -116,7 +117,7 @@ def run(
         metrics=numbers,
         score=(score, pairing.words(score)),
         confusion=_confusion(predictions, classes),
-        sections=[page.Section("By class", tables=[("What was judged", per_class)])],
+        sections=[Section("By class", tables=[("What was judged", per_class)])],
         environment=written,
     )
     return Evaluation(place, shown, score, numbers, tuple(seen))

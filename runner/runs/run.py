@@ -38,8 +38,9 @@ from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.errors import InputError
 from runner.machine import Machine
+from runner.networks import pretrained
 from runner.networks.backbones import Block
-from runner.report import card, page, parts
+from runner.report import card, page, parts, settings
 from runner.runs import folder, lock
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
@@ -101,6 +102,8 @@ class Saved:
     comparison: pd.DataFrame
     tables: Mapping[str, pd.DataFrame]
     environment: Mapping[str, Any]
+    examples: str
+    """How many are in which split, in words."""
 
 
 @contextlib.contextmanager
@@ -255,7 +258,7 @@ class Run(Generic[ConfigType]):
             **tables,
         }.items():
             atomic.write_csv(self.folder / f"{name}.csv", table)
-        self._saved = Saved(fitted, comparison, tables, described)
+        self._saved = Saved(fitted, comparison, tables, described, examples.in_words().replace("\n", "; "))
 
     def attempt(self, name: str, write: Callable[[], Made]) -> Made | None:
         """What `write` gives; where it fails None, and a line in the report and at the end.
@@ -290,6 +293,8 @@ class Run(Generic[ConfigType]):
                 ledger=saved.fitted.ledger,
                 comparison=saved.comparison,
                 environment=dict(saved.environment),
+                settings=self._settings,
+                statistics_anew=saved.fitted.statistics_anew,
                 failed=self._failed,
                 **shown,
             )
@@ -298,6 +303,17 @@ class Run(Generic[ConfigType]):
         self._page = self.attempt("report.html", lambda: write(**shown))
         self._page = self._page or self.attempt("report.html", lambda: write(**bare))
         return self._page
+
+    def _settings(self) -> dict:
+        """What the page says of the settings."""
+        saved = self._given()
+        return settings.of_run(
+            self._record,
+            fields.to_dict(type(self.config)()),
+            weights=pretrained.in_words(self.config.weights),
+            examples=saved.examples,
+            environment=saved.environment,
+        )
 
     def card(
         self, task: card.Task, *, data: Mapping[str, Any], metrics: dict, assessed: Assessment | None = None

@@ -38,6 +38,8 @@ class Fit:
     """A row per stage and block: what was to train and what moved; see `ledger.entries`."""
     seconds: float
     """Wall time of the whole fit, tracing included; of epochs before an interruption, theirs."""
+    statistics_anew: bool = False
+    """Whether BatchNorm statistics that learned were estimated anew at the end."""
 
 
 def fit_stages(
@@ -168,11 +170,17 @@ def fit_stages(
     finally:
         lines.close()
     seconds = seconds_before + time.perf_counter() - started
-    if any(stage.batch_norm == "train" for stage in stages):
-        plain = train.plain()
-        if plain is not None:
-            batch_norm.reestimate(model, plain)
-    return Fit(staged.history.assign(seconds=clock.seconds), staged.ledger, seconds)
+    history, ledger = staged.history.assign(seconds=clock.seconds), staged.ledger
+    plain = train.plain() if any(stage.batch_norm == "train" for stage in stages) else None
+    if plain is not None:
+        batch_norm.reestimate(model, plain)
+        if "statistics_moved" in ledger and ledger["statistics_moved"].sum():
+            print(
+                "  BatchNorm's statistics are estimated anew from the training data; the validation values "
+                "above\n  are of moving averages, which lag behind the weights and may look as if nothing "
+                "was learned"
+            )
+    return Fit(history, ledger, seconds, plain is not None)
 
 
 def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -> tuple[float, float]:

@@ -122,27 +122,35 @@ def gap(source: Seen, target: Seen, seed: int = 0) -> dict[str, float]:
     }
 
 
-def gap_figure(sides: dict[str, tuple[Seen, Seen]]) -> Figure:
-    """Draw the features of both domains in the plane of their two first principal components, a panel per
-    network.
+def gap_figure(source: Seen, target: Seen) -> Figure:
+    """Draw the features of both domains in the plane of their two first principal components.
 
-    sides: title -> (source, target).
+    The domains differ by shape and by lightness as well as by hue, for who sees hues otherwise.
     """
-    figure = Figure(figsize=(5.0 * len(sides), 4.6), layout="constrained")
-    for number, (title, (source, target)) in enumerate(sides.items()):
-        axes = figure.add_subplot(1, len(sides), number + 1)
-        parts = source.features[:SAMPLE], target.features[:SAMPLE]
-        places = PCA(2, random_state=0).fit_transform(np.concatenate(parts))
-        split = len(parts[0])
-        for label, part, colour in (
-            ("source", places[:split], figures.COLOURS["accent"]),
-            ("target", places[split:], figures.COLOURS["second"]),
-        ):
-            axes.scatter(part[:, 0], part[:, 1], s=9, alpha=0.5, color=colour, label=label, linewidths=0)
-        axes.set_title(title, fontsize=13, parse_math=False, color=figures.COLOURS["ink"])
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.legend(frameon=False, markerscale=2, labelcolor=figures.COLOURS["ink"])
+    figure = Figure(figsize=(6.2, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    parts = source.features[:SAMPLE], target.features[:SAMPLE]
+    places = PCA(2, random_state=0).fit_transform(np.concatenate(parts))
+    split = len(parts[0])
+    for label, part, style in (
+        ("source", places[:split], dict(marker="o", color=figures.COLOURS["accent"], linewidths=0)),
+        ("target", places[split:], dict(marker="x", color=figures.COLOURS["second"], linewidths=1.4)),
+    ):
+        axes.scatter(part[:, 0], part[:, 1], s=30, alpha=0.65, label=label, **style)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(figures.COLOURS["line"])
+    # Above the plot, where it covers no point.
+    axes.legend(
+        frameon=False,
+        fontsize=14,
+        markerscale=1.6,
+        labelcolor=figures.COLOURS["ink"],
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+        ncols=2,
+    )
     return figure
 
 

@@ -30,8 +30,10 @@ class Config:
     """A folder of more target pictures, in any folders below it, that are added to the target's training
     pictures and kept in memory; "" for none.
     """
-    labels_per_class: int | None = None
-    """Train on this few labelled source pictures per class and validate on as many at most; None uses all."""
+    labels_per_class: int | Literal["all"] | None = "all"
+    """Train on this few labelled source pictures per class and validate on as many at most; all (or
+    None) uses all.
+    """
     val_fraction: float = 0.15
     """Share of a domain's pictures set aside for validation, where it has no validation split."""
     test_fraction: float = 0.25

@@ -12,8 +12,7 @@ from markupsafe import Markup
 from runner.pictures import gradcam
 from runner.report import card as cards
 from runner.report import figures, page
-from runner.report.page import Section
-from runner.report.sheets import sheet
+from runner.report.section import Gallery, Panels, Section
 from runner.scores import classification
 
 from . import choice
@@ -113,7 +112,8 @@ def pictures_section(config: Config, domains: Domains) -> Section:
     for name, examples in ((config.source, domains.source), (config.target, domains.target)):
         some = list(examples.train.shuffle(1000, seed=config.machine.seed).take(16).as_numpy_iterator())
         names = [domains.classes[one["label"]] if one["label"] >= 0 else "" for one in some]
-        shown.append((Path(name).name, sheet([one["input"] for one in some], names)))
+        panels = [Panels(label, [("", one["input"])]) for label, one in zip(names, some, strict=True)]
+        shown.append((Path(name).name, Gallery(panels, least=88)))
     return Section(
         "The two domains",
         "Training pictures of the source with their labels, and of the target, whose labels stay hidden.",
@@ -131,22 +131,23 @@ def shift_section(
     alike = comparison["method"].iloc[int(comparison["proxy_a_distance"].argmin())]
     shown = {"source only": "Before adaptation (source only)", pick: f"After ({pick})"}
     shown = {alike: f"Most alike ({alike})"} | shown
-    sides = {}
+    drawn = []
     for name, title in sorted(shown.items(), key=lambda item: list(networks).index(item[0])):
         seen = choice.look(networks[name], choice.validation_parts(domains))
-        sides[title] = seen["source"], seen["target"]
-    drawn = figures.inline_svg(
-        choice.gap_figure(sides), "Scatter plots of source and target features, before and after.", "shift"
-    )
+        figure = choice.gap_figure(seen["source"], seen["target"])
+        said = f"Scatter plot of source and target features. {title}."
+        drawn.append((title, Markup(figures.inline_svg(figure, said, f"shift {name}"))))
     return Section(
         "The shift between the domains",
         "Features (what the last layer sees) of validation pictures, which nothing was trained on. mmd: the "
         "squared maximum mean discrepancy; without any shift it stays below its yardstick in 95 of 100 "
         "cases. Proxy A-distance: 0 where a linear classifier cannot tell the domains apart, 2 where it "
         "never errs. Neither proves anything of the accuracy: MCC and pseudo-labels do not bring the domains "
-        "together, and domains can be brought together with their classes crossed.",
+        "together, and domains can be brought together with their classes crossed.\n\n"
+        "The plots show the features in the plane of their first two principal components: circles are "
+        "pictures of the source, crosses those of the target.",
         tables=[("Distance of source and target features", comparison[columns])],
-        figures=[("Features in the plane of their first two principal components", Markup(drawn))],
+        figures=drawn,
     )
 
 

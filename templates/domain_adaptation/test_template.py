@@ -252,6 +252,9 @@ def test_a_run_leaves_everything_it_promises(domains):
     run = train.main(small_config(domains))
     assert {path.name for path in run.iterdir()} == folder.FILES | {"reference.npz"}
     assert "could not be" not in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert 1 <= page.count('aria-label="Scatter plot of source') <= 3  # a plot of its own for each network
+    assert "BatchNorm learned in stage all." in page and "estimated anew" not in page  # nothing estimates it
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from runner.data import weights as example_weights
 from runner.data.batches import Batches
 from runner.data.examples import Data, labels_of, splits_in_words
+from runner.data.source import amount
 from runner.devices import multi_worker
 from runner.errors import InputError
 from runner.picture_runs import predict
@@ -75,7 +76,7 @@ def load(config: Config) -> Domains:
     to the test in proportion.
     """
 
-    source = load_one(config, config.source, config.labels_per_class)
+    source = load_one(config, config.source, amount(config.labels_per_class, config.source))
     target = load_one(config, config.target)
     if source.classes != target.classes:
         only = [sorted(set(a.classes) - set(b.classes)) for a, b in ((source, target), (target, source))]
@@ -106,8 +107,19 @@ def load(config: Config) -> Domains:
 
 
 def hide(examples: tf.data.Dataset) -> tf.data.Dataset:
-    """The same examples with -1 for each label, which is no class: its one-hot form is all 0."""
-    return examples.map(lambda example: example | {"label": tf.constant(-1, tf.int64)})
+    """The same examples with -1 for each label, which is no class: its one-hot form is all 0.
+
+    What can be shuffled before anything is decoded (`pictures.decoding.dataset`) still can.
+    """
+
+    def hidden(example: dict) -> dict:
+        return example | {"label": -tf.ones_like(example["label"])}
+
+    found = examples.map(hidden)
+    if hasattr(examples, "undecoded"):
+        files, decode = examples.undecoded
+        found.undecoded = files, lambda batch: hidden(decode(batch))
+    return found
 
 
 def unlabelled(

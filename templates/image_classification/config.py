@@ -20,8 +20,10 @@ class Config:
     """A name from datasets/, tfds:NAME, a folder of pictures (a folder per class), or a CSV file with
     path,label.
     """
-    labels_per_class: int | None = 20
-    """Train on this few labelled pictures per class and validate on as many at most; None uses all."""
+    labels_per_class: int | Literal["all", "auto"] | None = "auto"
+    """Train on this few labelled pictures per class and validate on as many at most; all (or None) uses all.
+    auto uses all of your own data, and 20 of a data set from datasets/, to show what transfer does with few.
+    """
     val_fraction: float = 0.15
     """Share of the training pictures set aside for validation, where the data has no validation split."""
     test_fraction: float = 0.25

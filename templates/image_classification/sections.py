@@ -10,6 +10,7 @@ import pandas as pd
 
 from runner.augment import views as augment
 from runner.data.examples import Data
+from runner.data.source import amount
 from runner.pictures import gradcam
 from runner.report import card as cards
 from runner.report import page
@@ -20,11 +21,12 @@ from .config import Config
 
 def question(config: Config, examples: Data) -> str:
     """What the run was to answer."""
-    few = "all" if config.labels_per_class is None else f"{config.labels_per_class}"
+    count = amount(config.labels_per_class, config.data)
+    few = "all labelled pictures" if count is None else f"{count} labelled pictures per class"
     return (
         f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, tell the "
-        f"{len(examples.classes)} classes of {Path(config.data).name} apart after training on {few} labelled "
-        f"pictures per class, and what does each way of using it bring?{weighed(config, examples)}"
+        f"{len(examples.classes)} classes of {Path(config.data).name} apart after training on {few}, "
+        f"and what does each way of using it bring?{weighed(config, examples)}"
     )
 
 

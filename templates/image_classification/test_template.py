@@ -41,7 +41,6 @@ def folder_of_pictures(tmp_path):
 def small_config(tmp_path, pictures, **changes) -> Config:
     config = Config(
         data=str(pictures),
-        labels_per_class=None,
         backbone="MobileNet-0.25",
         weights="none",
         image_size=32,
@@ -56,10 +55,15 @@ def small_config(tmp_path, pictures, **changes) -> Config:
 
 
 @pytest.mark.parametrize("baselines", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, baselines):
+def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, baselines, capsys):
     run = train.main(small_config(tmp_path, folder_of_pictures, baselines=baselines))
     assert {path.name for path in run.iterdir()} == folder.FILES | {"reference.npz"}
     assert "could not be" not in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "Settings: seed 0, MobileNet-0.25, " in page
+    assert "BatchNorm learned in stage all." in page and "they were estimated anew from" in page
+    assert "stages.1.batch_norm" in page  # a setting that is not the default
+    assert "BatchNorm's statistics are estimated anew" in capsys.readouterr().out
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")
@@ -109,5 +113,9 @@ def test_classes_and_pictures_count_as_they_are_told_to(tmp_path, folder_of_pict
     assert sums[0] == pytest.approx(sums[1], rel=1e-5)
     assert sums.sum() == pytest.approx(own[examples.manifest["split"] == "train"].sum(), rel=1e-5)
     assert "weight" in seen[1].named().element_spec
+    assert "after training on all labelled pictures" in sections.question(config, examples)
+    assert (examples.manifest["split"] != "unused").all()  # without a word all labels of one's own count
+    few = fields.replace(config, labels_per_class=5)
+    assert "on 5 labelled pictures per class" in sections.question(few, examples)
     told = sections.question(config, examples)
     assert "counts by its weight and so that all classes count alike" in told

@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from runner.data import weights as example_weights
 from runner.data.examples import Data, compared_groups
+from runner.data.source import amount
 from runner.devices import strategy
 from runner.errors import InputError, suggest
 from runner.networks import inference
@@ -49,7 +50,7 @@ def load(config: Config) -> Data:
         config.data,
         config.image_size,
         seed=config.machine.seed,
-        labels_per_class=config.labels_per_class,
+        labels_per_class=amount(config.labels_per_class, config.data),
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         on_bad_data=config.on_bad_data,

@@ -20,8 +20,8 @@ class Config:
     """A COCO file, a folder with COCO files, a Pascal VOC folder, tfds:NAME, or a name from datasets/ that
     has boxes.
     """
-    train_examples: int | None = None
-    """Train on this few pictures; None uses all."""
+    train_examples: int | Literal["all"] | None = "all"
+    """Train on this few pictures and validate on as many at most; all (or None) uses all."""
     val_fraction: float = 0.15
     """Share of the training pictures set aside for validation, where the data has no validation split."""
     test_fraction: float = 0.25

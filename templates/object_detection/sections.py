@@ -9,22 +9,24 @@ import numpy as np
 import pandas as pd
 
 from runner.data.examples import Data
+from runner.data.source import amount
 from runner.pictures.batches import batches
 from runner.report import card as cards
-from runner.report import drawing, sheets
-from runner.report.page import Section, collect_pictures
+from runner.report import drawing
+from runner.report.page import collect_pictures
+from runner.report.section import Gallery, Panels, Section
 from runner.scores import detection
 from runner.scores.detection import BOX, Evaluation
 
 from .config import Config
 
 FOUND, MISSED, RIGHT, WRONG = (255, 255, 255), (255, 208, 0), (64, 224, 96), (255, 64, 64)
-SHOWN, WORST, COLUMNS = 16, 12, 4
+SHOWN, WORST = 16, 12
 
 
 def question(config: Config, examples: Data) -> str:
     """What the run was to answer."""
-    few = "all" if config.train_examples is None else f"{config.train_examples}"
+    few = amount(config.train_examples, config.data) or "all"
     return (
         f"How well can {config.backbone}, started from the weights {Path(config.weights).name}, find objects "
         f"of {len(examples.classes)} classes in {Path(config.data).name} after training on {few} pictures, "
@@ -51,7 +53,7 @@ def sections(config: Config, examples: Data, test: Evaluation) -> dict[str, Any]
         return Section(
             "Training pictures after augmentation",
             "The boxes that the network is trained on, moved and cut with their picture.",
-            figures=[("", _sheet(training_pictures(config, examples)))],
+            figures=[("", _gallery(training_pictures(config, examples)))],
         )
 
     def found() -> Section:
@@ -60,7 +62,9 @@ def sections(config: Config, examples: Data, test: Evaluation) -> dict[str, Any]
             "Test pictures. White: an object that was found; yellow: one that was missed; green: a "
             "detection that is right (IoU of at least .5 with an object of its class); red: one that is "
             f"wrong. Detections of at least {config.shown_score:g} are shown; the numbers count all.",
-            figures=[("", _sheet([answers(images()[one], one, test, config.shown_score) for one in first]))],
+            figures=[
+                ("", _gallery([answers(images()[one], one, test, config.shown_score) for one in first]))
+            ],
         )
 
     def misses() -> Section:
@@ -68,7 +72,7 @@ def sections(config: Config, examples: Data, test: Evaluation) -> dict[str, Any]
             "Worst misses",
             "" if len(wrong) or len(missed) else "None.",
             figures=[
-                (caption, _sheet([_single(images()[row["id"]], row, test.truth, colour) for row in rows]))
+                (caption, _gallery([_single(images()[row["id"]], row, test.truth, colour) for row in rows]))
                 for caption, rows, colour in (
                     ("Wrong detections, surest first", wrong.to_dict("records"), WRONG),
                     ("Missed objects, largest first", missed.to_dict("records"), MISSED),
@@ -175,5 +179,5 @@ def _single(image: np.ndarray, row: dict, truth: pd.DataFrame, colour: tuple) ->
     return drawing.boxes(image, [*boxes, (*(row[side] for side in BOX), colour, text)])
 
 
-def _sheet(drawn: list[np.ndarray]) -> np.ndarray:
-    return sheets.sheet(drawn, columns=COLUMNS, side=drawing.SIDE)
+def _gallery(drawn: list[np.ndarray]) -> Gallery:
+    return Gallery([Panels("", [("", picture)]) for picture in drawn], least=230)

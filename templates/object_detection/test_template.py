@@ -71,6 +71,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, pictures):
     run = train.main(config)
     assert {path.name for path in run.iterdir()} == folder.FILES | {"truth.csv"}
     assert "could not be" not in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert page.count('class="gallery"') >= 2 and 'class="sheet"' not in page  # words are set as text
     metrics = json.loads((run / "metrics.json").read_text())
     truth, readings = pd.read_csv(run / "truth.csv"), pd.read_csv(run / "test_readings.csv")
     manifest = pd.read_csv(run / "manifest.csv")

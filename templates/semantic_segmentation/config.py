@@ -26,8 +26,8 @@ class Config:
     """
     ignore: tuple[int, ...] = (255,)
     """Values of the masks that count for nothing: not in the loss, not in the numbers."""
-    train_examples: int | None = None
-    """Train on this few pictures and validate on as many at most; None uses all."""
+    train_examples: int | Literal["all"] | None = "all"
+    """Train on this few pictures and validate on as many at most; all (or None) uses all."""
     val_fraction: float = 0.15
     """Share of the training pictures set aside for validation, where the data has no validation split."""
     test_fraction: float = 0.25

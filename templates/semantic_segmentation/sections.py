@@ -13,14 +13,14 @@ from runner.augment import views as augment
 from runner.data.examples import Data
 from runner.pictures import masks
 from runner.report import card as cards
-from runner.report import drawing
-from runner.report.page import Section
+from runner.report import drawing, words
+from runner.report.section import Gallery, Panels, Section
 from runner.scores import segmentation
 
 from .config import Config
 
 SHOWN = 8
-"""How many test pictures are shown with their masks, and how many of the worst."""
+"""How many of the worst test pictures are shown with their masks, and how many of all others."""
 
 
 def question(config: Config, examples: Data) -> str:
@@ -48,7 +48,8 @@ def sections(
     counts: segmentation.Counts,
     metrics: dict,
 ) -> dict[str, Any]:
-    """What `page.write` shows of this task: each class, some test pictures, the worst, and augmented ones.
+    """What `page.write` shows of this task: each class, the worst and other test pictures, and augmented
+    ones.
 
     test: pictures with masks; find: uint8 pictures (batch, s, s, 3) to masks (batch, s, s); pictures: of
     `segmentation.per_picture`; counts, metrics: what they were made of, and the numbers of all together.
@@ -106,27 +107,31 @@ def of_masks(
     counts: segmentation.Counts,
     metrics: dict,
 ) -> list[Callable[[], Section]]:
-    """Each class, some test pictures with their masks, and the worst: functions, so that one that fails costs
-    no other.
+    """Each class, and the worst and some other test pictures with their masks: functions, so that one that
+    fails costs no other.
     """
     palette = drawing.colours(len(classes))
-    ranked = pictures.dropna(subset="miou").sort_values("miou", kind="stable")
-    spread = ranked["id"].iloc[np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).astype(int)]
-    worst = ranked["id"].head(SHOWN)
-    iou = ranked.set_index("id")["miou"]
+    worst, others = chosen(pictures)
+    iou = pictures.set_index("id")["miou"]
 
     @cache
     def found() -> dict[int, tuple[np.ndarray, ...]]:
-        wanted, seen = {*spread, *worst}, {}
+        wanted, seen = {*worst, *others}, {}
         for element in test.as_numpy_iterator():
             if int(element["id"]) in wanted:
                 predicted = find(element["input"][None]).numpy()[0]
                 seen[int(element["id"])] = (element["input"], element["mask"], predicted)
         return seen
 
-    def compared(ids) -> np.ndarray:
-        captions = [f"mean IoU {iou[one]:.2f}" for one in ids]
-        return drawing.compared(*zip(*(found()[one] for one in ids), strict=True), captions, palette)
+    def compared(ids: list[int]) -> Gallery:
+        shown = []
+        for one in ids:
+            picture, truth, predicted = found()[one]
+            known = truth < len(classes)
+            wrong = (predicted != truth)[known].mean() if known.any() else 0
+            caption = f"mean IoU {iou[one]:.2f}, {words.percent(wrong, 0)} of the pixels wrong"
+            shown.append(Panels(caption, drawing.panels(picture, truth, predicted, palette)))
+        return Gallery(shown, least=400)
 
     numbers = {
         "mean IoU": "miou",
@@ -137,7 +142,7 @@ def of_masks(
 
     def every_class() -> Section:
         whole = pd.DataFrame(
-            [[words, metrics[key], *metrics[f"{key}_interval"]] for words, key in numbers.items()],
+            [[name, metrics[key], *metrics[f"{key}_interval"]] for name, key in numbers.items()],
             columns=["number", "value", "low", "high"],
         )
         return Section(
@@ -153,20 +158,34 @@ def of_masks(
         )
 
     def masks_shown() -> Section:
-        legend = drawing.legend(classes, palette)
+        legend = [
+            Panels(name, [("", np.tile(colour, (32, 32, 1)).astype(np.uint8))])
+            for name, colour in zip(classes, palette, strict=True)
+        ]
+        figures: list[tuple[str, Any]] = [
+            ("The colours of the classes", Gallery(legend, least=84)),
+            ("The worst, beginning with the lowest mean IoU", compared(worst)),
+        ]
+        if others:
+            figures.append(("Of the others, from the worst to the best, evenly spaced", compared(others)))
         return Section(
             "Masks",
-            "Test pictures from the worst to the best, evenly spaced: the picture, its true mask and the "
-            "predicted one. Gray is what the truth ignores.",
-            figures=[("Classes", legend), ("From the worst to the best", compared(spread))],
+            "Test pictures: the picture, its true mask, the predicted one, and the errors, orange where the "
+            "two masks differ. Gray in a mask is what the truth ignores; there nothing counts as wrong. They "
+            "are ordered by the mean IoU over the classes in them, by which a small object that is missed "
+            "costs as much as a large one.",
+            figures=figures,
         )
 
-    def worst_pictures() -> Section:
-        return Section(
-            "Worst pictures",
-            "The test pictures with the lowest mean IoU over the classes in them. A small object that is "
-            "missed costs as much there as a large one.",
-            figures=[("The worst first", compared(worst))],
-        )
+    return [every_class, masks_shown]
 
-    return [every_class, masks_shown, worst_pictures]
+
+def chosen(pictures: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """Ids of the worst pictures, the worst first, and of some of the others from the worst to the best.
+
+    pictures: of `segmentation.per_picture`; those without a mean IoU are left out. No id stands twice.
+    """
+    ranked = pictures.dropna(subset="miou").sort_values("miou", kind="stable")["id"].tolist()
+    rest = ranked[SHOWN:]
+    places = np.linspace(0, len(rest) - 1, min(SHOWN, len(rest))).astype(int)
+    return ranked[:SHOWN], [rest[place] for place in places]

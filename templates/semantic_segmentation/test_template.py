@@ -19,7 +19,7 @@ from runner.runs import folder
 from runner.scores import segmentation
 from runner.stage import Stage
 
-from . import method, model, train
+from . import method, model, sections, train
 from .config import Config
 
 
@@ -67,6 +67,9 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, basel
     run = train.main(config)
     assert {path.name for path in run.iterdir()} == folder.FILES
     assert "could not be" not in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert 0 < page.count("<small>errors</small>") == page.count('title="mean IoU')  # a map of each
+    assert "BatchNorm learned in the stages decoder and all." in page
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = pd.read_csv(run / "manifest.csv")
     tested = pd.read_csv(run / "predictions.csv")
@@ -100,6 +103,16 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, basel
     assert agrees > 0.6
     with pytest.raises(InputError, match="for a picture and not a class"):
         predict.load(run)
+
+
+def test_no_picture_is_shown_twice_and_the_worst_come_first():
+    pictures = pd.DataFrame({"id": range(100, 140), "miou": np.linspace(1, 0, 40)})
+    pictures.loc[3, "miou"] = np.nan
+    worst, others = sections.chosen(pictures)
+    assert worst == list(range(139, 131, -1)) and len(others) == sections.SHOWN
+    assert others[0] == 131 and others[-1] == 100 and 103 not in others
+    assert not set(worst) & set(others) and len(set(others)) == len(others)
+    assert sections.chosen(pictures.head(5)) == ([104, 102, 101, 100], [])
 
 
 def test_mistakes_are_found_before_anything_is_written(tmp_path, folder_of_pictures):

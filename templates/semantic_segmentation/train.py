@@ -25,6 +25,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.data.examples import Data
+from runner.data.source import amount
 from runner.devices import strategy
 from runner.errors import InputError
 from runner.networks import inference
@@ -48,7 +49,7 @@ def load(config: Config) -> Data:
         masks.find(config.data, config.ignore, config.classes),
         config.image_size,
         seed=config.machine.seed,
-        train_examples=config.train_examples,
+        train_examples=amount(config.train_examples, config.data),
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         on_bad_data=config.on_bad_data,

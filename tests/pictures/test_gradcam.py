@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -196,3 +197,19 @@ def test_what_cannot_be_explained_is_refused(small_model, small_data):
         gradcam.heatmaps(probabilities, "block3_relu", images, [0, 1])
     with pytest.raises(InputError, match="uint8"):
         gradcam.overlay(images[0], np.ones((2, 2)))
+
+
+def test_a_flat_map_is_told_and_not_drawn(monkeypatch):
+    assert gradcam.flat(np.zeros((4, 4), np.float32)) == "No map: no place spoke for this answer."
+    even = np.full((4, 4), 0.8, np.float32)
+    even[0, 0] = 1
+    assert "It varies by 20 % of its maximum, below 25 %" in gradcam.flat(even)
+    even[3, 3] = 0.7
+    assert gradcam.flat(even) == ""
+    maps = np.stack([even, np.zeros((4, 4), np.float32)])
+    monkeypatch.setattr(gradcam, "heatmaps", lambda *given: maps)
+    monkeypatch.setattr(gradcam, "choose_layer", lambda *given: "any")
+    predictions = pd.DataFrame({"id": [3, 5], "prediction": ["a", "b"]})
+    pictures = {one: np.zeros((8, 8, 3), np.uint8) for one in (3, 5)}
+    found = gradcam.explain(None, [], predictions, pictures, ["a", "b"])
+    assert found[3].shape == (160, 160, 3) and found[5].startswith("No map")

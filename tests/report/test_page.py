@@ -11,15 +11,17 @@ import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from runner.data import pairs
 from runner.data.examples import labels_of
 from runner.errors import InputError
 from runner.report import data as report_data
-from runner.report import figures, schedule
+from runner.report import figures, schedule, settings
 from runner.report import page as report
 from runner.report import sheets as pictures
+from runner.report.section import Gallery, Panels, Section
 from runner.scores import classification
 from runner.stage import Stage
 
@@ -404,7 +406,7 @@ def test_a_part_that_fails_is_a_line_on_the_page_and_costs_no_other(tmp_path):
     def breaks():
         raise ZeroDivisionError("of <this>")
 
-    section = report.Section("Shown", "all the same")
+    section = Section("Shown", "all the same")
     run |= {"confusion": pd.DataFrame({"not": ["numbers"]}), "overlays": breaks}
     run |= {"sections": [breaks, lambda: section], "failed": ["the card: ValueError"]}
     page = read(report.write(tmp_path / "report.html", **run))
@@ -463,3 +465,88 @@ def test_a_contact_sheet_holds_each_picture_in_its_place():
     assert pictures.sheet(images[:1]).shape[1] < page.shape[1] * 2
     with pytest.raises(InputError, match="5 pictures and 1 captions"):
         pictures.sheet(images, ["only one"])
+
+
+def test_a_gallery_sets_its_words_as_text_and_plots_stand_side_by_side(tmp_path):
+    picture = np.full((500, 400, 3), 90, np.uint8)
+    four = Panels("the <first>", [(what, picture) for what in ("picture", "truth", "prediction", "errors")])
+    plot = Markup('<svg viewBox="0 0 1 1" role="img"></svg>')
+    section = Section("Shown", figures=[("All", Gallery([four], 230)), ("one", plot), ("two", plot)])
+    page = read(report.write(tmp_path / "report.html", **fake_run() | {"sections": [section]}))
+    for words in ("the <first>", "picture truth prediction errors", "one two"):
+        assert words in page.text
+    classes = [attributes.get("class") for _, attributes in page.tags]
+    assert classes.count("gallery") == 1 and "panels four" in classes
+    start = next(n for n, (_, attributes) in enumerate(page.tags) if attributes.get("id") == "shown")
+    after = page.tags[start:]
+    assert [a.get("class") for t, a in after if t == "div"].count("curves") == 1
+    sources = [a["src"] for t, a in after if t == "img" and "truth, the <first>" == a["alt"]]
+    encoded = base64.b64decode(sources[0].partition(",")[2])
+    with Image.open(io.BytesIO(encoded)) as shown:
+        assert max(shown.size) == 360
+
+
+def test_a_flat_map_is_said_in_words(tmp_path):
+    run = fake_run()
+    ids = report.explained_ids(run["predictions"], run["data"].classes)
+    overlays = {one: np.zeros((8, 8, 3), np.uint8) for one in ids[1:]} | {ids[0]: "No map: it is flat."}
+    path = report.write(tmp_path / "report.html", **run | {"overlays": overlays})
+    page = read(path)
+    maps = [attributes for tag, attributes in page.tags if attributes.get("alt", "").startswith("Where the")]
+    assert page.text.count("No map: it is flat.") == 1 and len(maps) == len(ids) - 1
+
+
+def test_the_curves_say_why_validation_may_be_flat_where_batch_norm_learned(tmp_path):
+    run = fake_run()
+    assert "moving averages" not in read(report.write(tmp_path / "report.html", **run)).text
+    ledger = run["ledger"].assign(statistics_moved=[0, 0, 2, 0])
+    page = read(report.write(tmp_path / "report.html", **run | {"ledger": ledger}))
+    assert f"BatchNorm learned in stage {STAGES[1].name}. Validation uses moving averages" in page.text
+    assert "estimated anew" not in page.text
+    run |= {"ledger": ledger, "statistics_anew": True}
+    assert "they were estimated anew" in read(report.write(tmp_path / "report.html", **run)).text
+
+
+def test_settings_that_differ_stand_at_the_top_and_escaped(tmp_path):
+    defaults = {
+        "data": "digits",
+        "labels_per_class": "all",
+        "image_size": 64,
+        "backbone": "MobileNet",
+        "stages": [{"name": "head", "epochs": 3}],
+        "seed": 0,
+        "run_dir": "",
+    }
+    config = defaults | {
+        "data": "<mine>",
+        "labels_per_class": None,
+        "stages": [{"name": "head", "epochs": 5}, {"name": "all", "epochs": 2}],
+        "seed": 7,
+        "run_dir": "runs/here",
+    }
+    assert settings.differing(config, defaults) == [
+        ("data", "<mine>", "digits"),
+        ("stages.0.epochs", "5", "3"),
+        ("stages.1.name", "all", "–"),
+        ("stages.1.epochs", "2", "–"),
+        ("seed", "7", "0"),
+    ]
+    told = settings.of_run(
+        config,
+        defaults,
+        weights="checkpoints/letters",
+        examples="train 5, test 3",
+        environment={"python": "3.12", "keras": "3.15", "commit": "abc"},
+    )
+    page = read(report.write(tmp_path / "report.html", **fake_run() | {"settings": told}))
+    for words in (
+        "Settings: seed 7, MobileNet, 5 settings differ from their defaults",
+        "Weights checkpoints/letters Picture size 64 x 64 pixels Examples train 5, test 3",
+        "Python 3.12, Keras 3.15",
+        "data <mine> digits",
+        "stages.1.name all –",
+    ):
+        assert words in page.text, words
+    assert "runs/here" not in page.text and page.text.index("Settings:") < page.text.index("classified right")
+    same = settings.of_run(defaults, defaults, weights="", examples="", environment={})
+    assert same["line"] == "seed 0, MobileNet, all others are the defaults" and not same["changed"]

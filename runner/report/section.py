@@ -1,0 +1,93 @@
+"""A part of the page that a template brings: text, tables, plots, and pictures side by side."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from runner.report import sheets, words
+
+SIDE = 360
+"""Pixels of the longer side of a picture on the page; larger ones are shrunk."""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One picture, or several that belong together, under one caption.
+
+    pictures: (what it is, or "", and uint8 (h, w, 3)) each; four stand two by two on a narrow screen.
+    """
+
+    caption: str
+    pictures: Sequence[tuple[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures with captions that the page sets as text, as many in a row as its width has room for.
+
+    least: pixels on the screen that one of `shown` takes at least, where the screen has as many.
+    """
+
+    shown: Sequence[Panels]
+    least: int = 96
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that a template brings: a heading, text, tables, then figures.
+
+    tables: (caption, DataFrame), shown with three digits after the point; figures: (caption, a Gallery, a
+    uint8 picture (h, w, 3), or SVG as Markup). Plots that follow each other stand side by side.
+    """
+
+    title: str
+    text: str = ""
+    tables: Sequence[tuple[str, pd.DataFrame]] = ()
+    figures: Sequence[tuple[str, np.ndarray | Markup | Gallery]] = ()
+
+
+def made(section: Section) -> dict:
+    """Return what the page needs of a section: tables as rows of text, pictures as data URIs."""
+    drawn = [{"caption": caption, **_figure(figure)} for caption, figure in section.figures]
+    return {
+        "anchor": re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-"),
+        "title": section.title,
+        "paragraphs": words.paragraphs(section.text),
+        "tables": [_table(caption, table) for caption, table in section.tables],
+        "figures": [(kind, list(some)) for kind, some in itertools.groupby(drawn, lambda one: one["kind"])],
+    }
+
+
+def _table(caption: str, table: pd.DataFrame) -> dict:
+    def text(value) -> str:
+        if isinstance(value, (float, np.floating)):
+            return "" if value != value else f"{value:.3f}"
+        return str(value)
+
+    return {
+        "caption": caption,
+        "columns": [str(name).replace("_", " ") for name in table.columns],
+        "numeric": [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes],
+        "rows": [[text(value) for value in row] for row in table.itertuples(index=False)],
+    }
+
+
+def _figure(figure: np.ndarray | Markup | Gallery) -> dict:
+    """{"kind": "plot", "gallery" or "picture"} and what is shown."""
+    if isinstance(figure, Markup):
+        return {"kind": "plot", "svg": figure}
+    if not isinstance(figure, Gallery):
+        return {"kind": "picture", "uri": sheets.data_uri(figure)}
+    shown = [
+        {
+            "caption": one.caption,
+            "panels": [{"words": what, "uri": sheets.data_uri(image, SIDE)} for what, image in one.pictures],
+        }
+        for one in figure.shown
+    ]
+    return {"kind": "gallery", "least": figure.least, "shown": shown}
