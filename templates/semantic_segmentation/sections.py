@@ -64,7 +64,9 @@ def sections(
     return {
         "augmented": augmented,
         "score": ("miou", "mean IoU"),
-        "sections": of_masks(examples.classes, test, find, pictures, counts, metrics),
+        "sections": of_masks(
+            examples.classes, test, find, pictures, counts, metrics, examples.manifest["group"]
+        ),
     }
 
 
@@ -105,6 +107,7 @@ def of_masks(
     pictures: pd.DataFrame,
     counts: segmentation.Counts,
     metrics: dict,
+    groups: pd.Series | None = None,
 ) -> list[Callable[[], Section]]:
     """Each class, some test pictures with their masks, and the worst: functions, so that one that fails costs
     no other.
@@ -148,7 +151,7 @@ def of_masks(
             "the classes that occur in the test masks; intervals are 95 % of a bootstrap over pictures.",
             tables=[
                 ("All classes together", whole),
-                ("By class", segmentation.per_class(counts, classes)),
+                ("By class", segmentation.per_class(counts, classes, groups)),
             ],
         )
 
