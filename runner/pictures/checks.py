@@ -103,20 +103,19 @@ def films(manifest: pd.DataFrame, clusters: np.ndarray) -> list[Row]:
 def torn(manifest: pd.DataFrame, near: pd.DataFrame) -> list[Row]:
     """Say how many near-duplicate pairs stand in two splits, and between which groups if there are any.
 
-    `near_copies` names a picture of each; this is the one line about all of them.
+    `near_copies` names a picture of each; this is one line about all of them, where there are several.
     """
     apart, _ = conflicts(near, manifest)
     count = int(apart.sum())
-    if not count:
+    if count < 2:
         return []
     group, split = (manifest[name].to_numpy(object) for name in ("group", "split"))
     first, second = near["first"].to_numpy(int)[apart], near["second"].to_numpy(int)[apart]
     sides = pd.Series([" and ".join(sorted(pair)) for pair in zip(split[first], split[second], strict=True)])
     where = ", ".join(f"{number} in {name}" for name, number in sides.value_counts().items())
     pictures = len(np.unique(np.concatenate([first, second])))
-    one = "1 pair of pictures that shows nearly the same stands"
-    many = f"{count} pairs of pictures that show nearly the same stand"
-    message = f"{one if count == 1 else many} in two splits ({where}; {pictures} pictures, named below)"
+    message = f"{count} pairs of pictures that show nearly the same stand in two splits ({where}"
+    message += f"; {pictures} pictures)"
     across = [
         (group[a], group[b]) if group[a] <= group[b] else (group[b], group[a])
         for a, b in zip(first, second, strict=True)
