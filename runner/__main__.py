@@ -118,6 +118,7 @@ def evaluate(options: argparse.Namespace) -> int:
     print(result.in_words())
     if result.seen:
         print(f"{len(result.seen)} of them the run was trained or validated on, such as {result.seen[0]}")
+    print(*result.remarks, sep="\n")
     print(f"page: {result.page}")
     return 0
 
@@ -138,7 +139,7 @@ def export(options: argparse.Namespace) -> int:
     from runner.picture_runs import export
 
     for path, difference in export.run(options.run, options.format, options.output).items():
-        print(f"{path}: logits differ from model.keras by at most {difference:.1e} of the largest")
+        print(f"{path}: logits differ from predict's by at most {difference:.1e} of the largest")
     return 0
 
 
@@ -289,7 +290,8 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         "picture_runs",
         parents=[run],
         help="write the model of a run as SavedModel, LiteRT or ONNX",
-        description="Write the model of a run for raw pictures of any size, and compare it with model.keras.",
+        description="Write the model of a run for raw pictures of any size, compare it with `predict`, and "
+        "say beside it in decision.json what makes a class of its logits.",
     )
     make.add_argument(
         "--format",

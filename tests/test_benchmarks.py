@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import everything, floor, keras_guide, overhead, pytorch, shares, startup
+from benchmarks import calibration, everything, floor, keras_guide, overhead, pytorch, shares, startup
 from runner.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -236,3 +236,10 @@ for epochs, bfloat16 in (([1, 0, 0], False), ([0, 1, 0], True)):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.splitlines() == ["head True 1 1", "conv5 head True 1 1"], done.stderr
+
+
+def test_the_interval_of_the_calibration_error_is_measured_where_the_truth_is_known():
+    found = calibration.measure("middling", "too sure, T = 2", 100, tables=20, resamples=50)
+    assert found["held, %"] >= 75 and 0.08 < found["true error"] < 0.2 and found["width"] < 0.3
+    calibrated = calibration.measure("sure", "calibrated", 300, tables=3, resamples=50)
+    assert calibrated["true error"] == 0

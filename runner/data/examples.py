@@ -59,6 +59,7 @@ class Data:
     fingerprints.
     unit: the word for examples, in the plural: "pictures", "rows".
     counted: what amounts count, in a word for the terminal ("boxes"); "" for nothing to tell.
+    carved: which splits were made of what, as of `splits.carved_in_words`; "" for nothing to tell.
     """
 
     train: tf.data.Dataset
@@ -73,6 +74,7 @@ class Data:
     recipe: str = ""
     unit: str = "examples"
     counted: str = ""
+    carved: str = ""
 
     def in_words(self) -> str:
         """The counts for the terminal: "10 classes; pictures: test 797, unused 602, train 200, val 198"."""
@@ -80,6 +82,7 @@ class Data:
             f", {self.amounts.sum()} {self.counted}" if self.amounts is not None and self.counted else ""
         )
         words = f"{len(self.classes)} classes{counted}; {self.unit}: {splits_in_words(self.manifest)}"
+        words += f" ({self.carved})" if self.carved else ""
         if "weight" not in self.manifest:
             return words
         low, high = self.manifest["weight"].min(), self.manifest["weight"].max()
@@ -250,7 +253,7 @@ def divide(
         Categorical of the classes), group and sha256 ("" for what cannot be used, which is "skipped").
     labels: int64 (rows,), what is to be dealt in proportion: the codes of the labels, or `rarest`.
     clusters: int64 (rows,) as of `pairs.clusters`, which stay in one split as groups and identical examples
-        do; a cluster that no split can take whole is divided (`splits.too_large`).
+        do; what no split can take whole is divided (`splits.carve_together`).
     labels_per_class: train on so many examples per class, and validate on at most as many (who has few labels
         has no large validation set either); the choice is nested for one seed; the rest is "unused".
     train_examples: the same for all classes together.
@@ -306,12 +309,11 @@ def _carved(
     if fractions:
         rows = np.flatnonzero(given == "train")
         group, sha256 = (manifest[name].to_numpy()[rows] for name in ("group", "sha256"))
-        similar = np.where(clusters < 0, "", clusters.astype(str))[rows]
-        # A chain of frames, or laps that join all groups, would go to train whole; what is torn is reported.
-        similar[splits.too_large(splits.units(group, sha256, similar))] = ""
-        together = splits.units(group, sha256, similar)
         some = None if amounts is None else amounts[rows]
-        given[rows] = splits.carve(labels[rows], together, fractions, seed, some)
+        # What is torn is reported.
+        given[rows] = splits.carve_together(
+            labels[rows], group, sha256, clusters[rows], fractions, seed, some
+        )
     for split in USED:
         if split not in set(given):
             raise InputError(

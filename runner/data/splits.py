@@ -4,7 +4,7 @@ Everything here is numpy on row numbers; nothing knows what an example is.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -47,6 +47,59 @@ def too_large(clusters: np.ndarray) -> np.ndarray:
     """
     sizes = np.bincount(clusters[clusters >= 0], minlength=1)
     return (clusters >= 0) & (sizes[clusters] > max(10, 0.05 * len(clusters)))
+
+
+def carve_together(
+    labels: np.ndarray,
+    group: np.ndarray,
+    sha256: np.ndarray,
+    clusters: np.ndarray,
+    fractions: dict[str, float],
+    seed: int = 0,
+    amounts: np.ndarray | None = None,
+) -> np.ndarray:
+    """`carve` where rows of a group, identical rows and near-duplicates stay together as far as they can.
+
+    group, sha256: a string per row; "" is none. clusters: int64 (rows,), of near-duplicates, negative for
+    none. What they join to a unit that is `too_large` cannot all stay together: a chain of frames, or laps
+    that join all groups, would go to train whole. A cluster that is so large by itself is divided. The others
+    are joined, small ones first, where no unit grows by more than 25 % of the rows beyond its largest group,
+    or by 15, 10 or 5 % where splits of about the wanted sizes come out only then.
+    """
+    similar = np.where(clusters < 0, "", clusters.astype(str))
+    together = units(group, sha256, similar)
+    if not (too_large(together) & (similar != "")).any():
+        return carve(labels, together, fractions, seed, amounts)
+    similar[too_large(clusters)] = ""
+    base, dealt, least = units(group, sha256), np.full(len(labels), "train", object), np.inf
+    for limit in (0.25, 0.15, 0.1, 0.05, 0.0):
+        together = _joined(base, similar, max(10, limit * len(labels)) if limit else 0)
+        tried = carve(labels, together, fractions, seed, amounts)
+        shares = {split: float(np.mean(tried == split)) / share for split, share in fractions.items()}
+        off = max(max(share, 1 / share) if share else np.inf for share in shares.values())
+        if off < least:
+            dealt, least = tried, off
+        if off <= 1.5:
+            break
+    return dealt
+
+
+def _joined(base: np.ndarray, similar: np.ndarray, most: float) -> np.ndarray:
+    """Join the units of `base`, int64 (rows,), that stand in one cluster, small clusters first, where no
+    joined unit holds more than `most` rows beyond the largest unit in it, which cannot be divided anyhow.
+
+    similar: the cluster of each row, "" for none. Returns the joined units, int64 (rows,).
+    """
+    sizes = np.bincount(base).astype(np.int64)
+    largest, joined = sizes.copy(), np.arange(len(sizes))  # of each unit the first that it was joined to
+    members = pd.Series(base[similar != ""]).groupby(similar[similar != ""]).unique()
+    for found in sorted(members, key=lambda found: (len(found), found.min())):
+        roots = np.unique(joined[found])
+        whole, within = sizes[roots].sum(), largest[roots].max()
+        if len(roots) > 1 and whole - within <= most:
+            joined[np.isin(joined, roots)] = roots[0]
+            sizes[roots[0]], largest[roots[0]] = whole, within
+    return pd.factorize(joined[base])[0].astype(np.int64)
 
 
 def carve(
@@ -147,6 +200,20 @@ def _reach_every_split(
     while moved:  # each time a class has come to one more split, so that it ends
         lacking = [(label, split) for label in enough for split in range(len(names))]
         moved = any([bring(label, split) for label, split in lacking if not counts[split, label]])
+
+
+def carved_in_words(given: Collection[str], val_fraction: float, test_fraction: float) -> str:
+    """Which splits were carved from what: "val (15 %) carved from train, test as given".
+
+    given: the splits that the source names. A finished network's data (test_fraction 1) has none to carve.
+    """
+    if test_fraction == 1:
+        return ""
+    wanted = {"val": val_fraction, "test": test_fraction}
+    made = [f"{split} ({100 * share:.0f} %)" for split, share in wanted.items() if split not in given]
+    kept = [split for split in wanted if split in given]
+    words = [f"{' and '.join(made)} carved from {'train' if given else 'all'}"] if made else []
+    return ", ".join(words + ([f"{' and '.join(kept)} as given"] if kept else []))
 
 
 def few(labels: Sequence[int] | np.ndarray, per_class: int, seed: int = 0) -> np.ndarray:

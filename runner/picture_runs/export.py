@@ -4,7 +4,8 @@
 
 A run saves its network with the resizing of the training in it as model.keras (`pictures.any_size`), plain
 Keras that loads without this project. `run` turns it into a SavedModel, LiteRT or ONNX file, runs the file on
-pictures of several sizes and compares the logits with model.keras before it is given a name.
+pictures of several sizes and compares the logits with those of pictures that are resized as `predict` does,
+before it is given a name. Beside the files stands what makes a class of logits (`runs.decision`).
 """
 
 import logging
@@ -18,15 +19,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from runner import atomic
 from runner.errors import InputError
 from runner.pictures import any_size, square
 from runner.pictures.load import LARGEST
-from runner.runs import folder, network
+from runner.runs import decision, folder, network
 
 TOLERANCE = 1e-4
-"""How far an exported logit may lie from model.keras, as a share of the largest logit (at least 1): about a
+"""How far an exported logit may lie from that of `predict`, as a share of the largest (at least 1): about a
 hundred times what float32 gives for sums in another order."""
 ONNX_OPSET = 18
 SIZES = ((64, 64), (97, 131), (480, 320), (33, 200))
@@ -45,9 +47,10 @@ def run(
     output: folder for the results, by default `run_folder`/export; an earlier export of the same format in it
         is replaced once the new one is whole and agrees.
 
-    A run in mixed precision is exported in float32, which every format and processor knows, and is compared
-    with the network in float32; its own logits differ from those by the rounding of the half precision
-    (measured .05 of the largest logit for bfloat16, .004 for float16).
+    Writes decision.NAME beside them. A run in mixed precision is exported in float32, which every format and
+    processor knows, and is compared with the network in float32; its own logits, which `predict` gives,
+    differ from those by the rounding of the half precision (measured .05 of the largest logit for bfloat16,
+    .004 for float16).
 
     Raises InputError for a folder that is no complete run, an unknown format, a missing package, or a network
     that the format cannot express, and where a file gives other logits: nothing is kept of it then.
@@ -60,9 +63,10 @@ def run(
         _check_onnx()
     model, config = load(run_folder)
     output = atomic.place(output, "--output") if output else run_folder / "export"
-    portable, expected = any_size.portable(model, config["image_size"], config["resize"])
+    beside = decision.record(run_folder, config, model.output.shape[1:])
+    portable, inner = any_size.portable(model, config["image_size"], config["resize"])
     pictures = _probes(model.input.shape[3])
-    wanted = [np.asarray(expected(one, training=False)) for one in pictures]
+    wanted = [_expected(inner, one, config) for one in pictures]
     output.mkdir(parents=True, exist_ok=True)
     differences = {}
     for name in formats:
@@ -76,6 +80,7 @@ def run(
             if path.is_dir():
                 shutil.rmtree(path)
             written.replace(path)
+    atomic.write_json(output / decision.NAME, beside)
     return differences
 
 
@@ -123,13 +128,21 @@ def _probes(channels: int) -> list[np.ndarray]:
     return pictures
 
 
+def _expected(inner: keras.Model, pictures: np.ndarray, config: dict) -> np.ndarray:
+    """The logits of pictures that are resized as `predict` resizes files: (n, ...)."""
+    # One channel is resized as three equal ones are.
+    rgb = [Image.fromarray(np.repeat(one, 3 // one.shape[2], axis=2)) for one in pictures]
+    resized = np.stack([square.resize(one, config["image_size"], config["resize"]) for one in rgb])
+    return np.asarray(inner(resized[..., : pictures.shape[3]], training=False))
+
+
 def _difference(name: str, given: list[np.ndarray], wanted: list[np.ndarray]) -> float:
     """The largest difference as a share of the largest logit, or InputError above TOLERANCE."""
     scale = max(1.0, max(float(np.abs(one).max()) for one in wanted))
     difference = max(float(np.abs(a - b).max()) for a, b in zip(given, wanted, strict=True)) / scale
     if not difference <= TOLERANCE:
         raise InputError(
-            f"the {name} export gives logits that differ from model.keras by {difference:.2g} of the largest "
+            f"the {name} export gives logits that differ from predict's by {difference:.2g} of the largest "
             f"(at most {TOLERANCE:.2g} is expected); it was not kept. The packages of this environment may "
             "not fit together: try other versions of them, or another format."
         )

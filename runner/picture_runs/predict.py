@@ -24,7 +24,7 @@ from runner.data.files import children, printable
 from runner.errors import InputError
 from runner.picture_runs import export
 from runner.pictures import images, square
-from runner.runs import folder
+from runner.runs import decision, folder
 
 MOST = 100
 """Detections of a picture, as in `scores.detection`, which wants a package that classes do without."""
@@ -155,27 +155,33 @@ def class_tables(
 ) -> Iterator[pd.DataFrame]:
     """The classes of pictures by a run that tells classes apart: a table for each batch, a row per file.
 
-    Columns path, prediction (Categorical), confidence, note, and "p:<class>" for each class: probabilities
-    (float64) after the run's temperature scaling (metrics.json), where it has one. A file that is no picture
-    has its reason in note and nothing else. The index is the number of the file.
+    Columns path, prediction (Categorical), confidence (the probability of the prediction), note, and
+    "p:<class>" for each class: probabilities (float64) after the run's temperature scaling (metrics.json),
+    where it has one. A run that chose a threshold between two classes answers by it, and has the column
+    "threshold:<positive>", the probability of that class from which on it is the prediction; any other
+    answers the likeliest class. A file that is no picture has its reason in note and nothing else. The index
+    is the number of the file.
     Raises InputError for a folder that is no complete run of classes, and what `stream` raises.
     """
     model, classes, temperature = load(run_folder)
-    config = folder.read_complete(run_folder)
+    config, point = folder.read_complete(run_folder), decision.of_run(run_folder, classes)
     for batch in stream(inputs, config, batch_size):
         p = np.full((len(batch.paths), len(classes)), np.nan)
         p[batch.readable] = probabilities(model, batch.pictures, temperature)
         best = np.full(len(batch.paths), -1)
-        best[batch.readable] = p[batch.readable].argmax(axis=1)
+        best[batch.readable] = decision.labels(p[batch.readable], classes, point)
         table = pd.DataFrame(
             {
                 "path": batch.paths,
                 "prediction": pd.Categorical.from_codes(best, classes),
-                "confidence": p.max(axis=1),
+                "confidence": np.where(best < 0, np.nan, p[np.arange(len(p)), best]),
                 "note": batch.notes,
             },
             batch.index,
         )
+        if point is not None:
+            threshold = np.where(best < 0, np.nan, point.threshold)
+            table.insert(3, f"threshold:{point.positive}", threshold)
         yield table.join(pd.DataFrame(p, batch.index, [f"p:{name}" for name in classes]))
 
 

@@ -36,27 +36,33 @@ def build(network: keras.Model, how: str = "crop") -> keras.Model:
 
 
 def portable(model: keras.Model, size: int, how: str) -> tuple[keras.Model, keras.Model]:
-    """Return a model of `build` with `PortableResize` for its Resizing, and one in Keras to compare it with.
+    """Return a model of `build` with `PortableResize` for its Resizing, and the network behind it, for
+    pictures of size x size.
 
     model: of `build` with this `size` (pixels a side) and `how`, perhaps loaded from a file. Both results are
     in float32, also where `model` is in mixed precision, and share weights with `model` where it is not. The
     first takes uint8: what it is made for states in the file which numbers it takes.
     """
     inner = _without_resizing(model, size)
-    if all(layer.compute_dtype == "float32" for layer in model.layers if layer.weights):
-        return _resized(inner, PortableResize(size, how), _same, "uint8"), model
-    whole = keras.models.clone_model(inner, clone_function=_in_float32)
-    whole.set_weights(inner.get_weights())
-    return _resized(whole, PortableResize(size, how), _same, "uint8"), build(whole, how)
+    if not all(layer.compute_dtype == "float32" for layer in model.layers if layer.weights):
+        whole = keras.models.clone_model(inner, clone_function=_in_float32)
+        whole.set_weights(inner.get_weights())
+        inner = whole
+    return _resized(inner, PortableResize(size, how), _same, "uint8"), inner
 
 
 class PortableResize(keras.layers.Layer):
-    """The arithmetic of `square.resize` as two matrix products, which every format can express.
+    """`square.resize`, to the bit, in operations that every format can express.
 
-    float32 (batch, height, width, channels) in, float32 (batch, size, size, channels) out. LiteRT and ONNX
-    have no antialiased resize of any size. Resizing with a triangle filter is linear and separable: with
-    W[i, j] = max(0, 1 - |c_i - (j + 1/2)| / max(s, 1)) over its row's sum, s = side / size the scale and
-    c_i = (i + 1/2) s the centre of target pixel i, the result is W_rows X W_columns^T.
+    Whole numbers 0..255 as float32 (batch, height, width, channels) in, the same (batch, size, size,
+    channels) out. LiteRT and ONNX have no antialiased resize of any size, and that of Keras rounds nothing,
+    while Pillow, through which a network sees its training pictures and those of `predict`, rounds to whole
+    values after each axis: probabilities differ by up to some hundredths for that alone.
+
+    Pillow's weights are those of a triangle filter, w[i, j] = max(0, 1 - |c_i - (j + 1/2)| / max(s, 1)) over
+    its row's sum, with s = side / size the scale and c_i = (i + 1/2) s the centre of target pixel i, rounded
+    to whole numbers of 2^-22. Float32 holds 24 bits and such a weight times a pixel 30, so each weight goes
+    as two of 11 bits: all sums are whole numbers that float32 holds, in whatever order a format adds them.
     """
 
     def __init__(self, size: int, how: str, **arguments: Any):
@@ -75,20 +81,35 @@ class PortableResize(keras.layers.Layer):
             height, width = high, wide
         if self.how == "pad":
             above, before = -top, -left
-        rows, columns = self._weights(height, above), self._weights(width, before)
-        picture = tf.matmul(rows, tf.reshape(picture, [-1, height, width * channels]))
-        picture = tf.matmul(columns, tf.reshape(picture, [-1, width, channels]))
+        # Across first, then down, as Pillow goes.
+        picture = tf.reshape(picture, [-1, width, channels])
+        picture = self._rounded(tf.matmul(self._weights(width, before), picture))
+        picture = tf.reshape(picture, [-1, height, self.size * channels])
+        picture = self._rounded(tf.matmul(self._weights(height, above), picture))
         return tf.reshape(picture, [-1, self.size, self.size, channels])
 
+    def _rounded(self, sums: tf.Tensor) -> tf.Tensor:
+        """(high * 2^11 + low + 2^21) / 2^22, rounded down, of (n, 2 size, columns): the high sums, then the
+        low ones."""
+        high, low = sums[:, : self.size] + 1024.0, sums[:, self.size :]
+        whole = tf.floor(high / 2048.0)
+        return whole + tf.floor((high - whole * 2048.0 + low / 2048.0) / 2048.0)
+
     def _weights(self, length: tf.Tensor, black: tf.Tensor) -> tf.Tensor:
-        """W (1, size, length) for `length` pixels with `black` black ones before and after them."""
+        """The high and the low 11 bits of the weights, (1, 2 size, length), for `length` pixels with `black`
+        black ones before and after them.
+        """
         side = length + 2 * black
-        scale = tf.cast(side, tf.float32) / self.size
-        centre = (tf.range(self.size, dtype=tf.float32) + 0.5) * scale
-        pixel = tf.cast(tf.range(side), tf.float32) + 0.5
-        weights = tf.maximum(0.0, 1 - tf.abs(centre[:, None] - pixel[None]) / tf.maximum(scale, 1.0))
-        weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
-        return weights[None, :, black : black + length]
+        # All times 2 size: whole numbers.
+        centres = (2 * tf.range(self.size) + 1) * side
+        reach = 2 * tf.maximum(side, self.size)
+        apart = tf.abs(centres[:, None] - (2 * tf.range(side) + 1)[None] * self.size)
+        weights = tf.maximum(0, reach - apart)
+        sums = tf.reduce_sum(weights, axis=1, keepdims=True)
+        high = weights * 2048 // sums
+        rest = tf.cast(weights * 2048 - high * sums, tf.float32) / tf.cast(sums, tf.float32)
+        both = tf.concat([tf.cast(high, tf.float32), tf.floor(rest * 2048.0 + 0.5)], axis=0)
+        return both[None, :, black : black + length]
 
 
 def _without_resizing(model: keras.Model, size: int) -> keras.Model:

@@ -17,7 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 from runner.data import splits
 from runner.data.checks import RANK, class_names, class_sizes, copies, rare_classes
 from runner.data.files import Row
-from runner.data.pairs import SAME
+from runner.data.pairs import SAME, conflicts
 from runner.data.splits import USED
 
 
@@ -37,6 +37,7 @@ def everything(
         *copies(manifest),
         *near_copies(manifest, pairs),
         *films(manifest, clusters),
+        *torn(manifest, pairs),
         *class_names(counts.sum(axis=1), "pictures"),
         *(sizes(counts, "pictures") if (manifest["split"] == "train").any() else []),  # else only judged
         *(give_aways(manifest) if labelled else []),
@@ -96,6 +97,39 @@ def films(manifest: pd.DataFrame, clusters: np.ndarray) -> list[Row]:
         f"{similar} of {len(clusters)} pictures show nearly the same as another, as frames of a film do"
         f"{torn}: say in the group column of a CSV file which belong together, and no split divides them"
     )
+    return [("", "near-duplicate", message)]
+
+
+def torn(manifest: pd.DataFrame, near: pd.DataFrame) -> list[Row]:
+    """Say how many near-duplicate pairs stand in two splits, and between which groups if there are any.
+
+    `near_copies` names a picture of each; this is one line about all of them, where there are several.
+    """
+    apart, _ = conflicts(near, manifest)
+    count = int(apart.sum())
+    if count < 2:
+        return []
+    group, split = (manifest[name].to_numpy(object) for name in ("group", "split"))
+    first, second = near["first"].to_numpy(int)[apart], near["second"].to_numpy(int)[apart]
+    sides = pd.Series([" and ".join(sorted(pair)) for pair in zip(split[first], split[second], strict=True)])
+    where = ", ".join(f"{number} in {name}" for name, number in sides.value_counts().items())
+    pictures = len(np.unique(np.concatenate([first, second])))
+    message = f"{count} pairs of pictures that show nearly the same stand in two splits ({where}"
+    message += f"; {pictures} pictures)"
+    across = [
+        (group[a], group[b]) if group[a] <= group[b] else (group[b], group[a])
+        for a, b in zip(first, second, strict=True)
+        if group[a] and group[b]
+    ]
+    if across:
+        named = [f"{a!r} and {b!r} ({n})" for (a, b), n in pd.Series(across).value_counts().items()]
+        shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+        message += (
+            f": they join the groups {shown}; give groups that belong together one name, or remove one "
+            "picture of each pair"
+        )
+    else:
+        message += ": remove one of each, or put both into one split"
     return [("", "near-duplicate", message)]
 
 

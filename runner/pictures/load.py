@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from runner.data import examples
+from runner.data import examples, splits
 from runner.data.checks import count
 from runner.data.examples import Data
 from runner.data.pairs import clusters as clusters_of
@@ -92,6 +92,7 @@ def load(
         problems += found.remarks()
     pairs = _near_duplicates(manifest, thumbnails, colours)
     clusters = clusters_of(pairs, len(manifest))
+    carved = splits.carved_in_words(set(manifest["split"]) - {""}, val_fraction, test_fraction)
     manifest["split"] = examples.divide(
         manifest,
         labels,
@@ -132,6 +133,7 @@ def load(
         recipe=f"{resize} {image_size} {code.hexdigest()}",
         unit=UNIT,
         counted=found.counted,
+        carved=carved,
     )
 
 

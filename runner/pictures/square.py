@@ -61,6 +61,9 @@ def resize(image: Image.Image, size: int, how: str = "crop") -> np.ndarray:
     if (width, height) != image.size:
         # Cut first: the other way round a 1 x 5000 strip would grow to 64 x 320000 in between.
         image = image.crop((left, top, left + width, top + height))  # beyond the picture: black
+    if image.width != image.height:
+        # Pillow rounds after each axis, and which goes first depends on its version and the picture's shape.
+        image = image.resize((size, image.height), Image.Resampling.BILINEAR)
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 

@@ -46,7 +46,8 @@ class Shown:
     """Columns stage, block, variables, to_train, moved, relative_change, statistics_moved."""
     comparison: pd.DataFrame | None = None
     """A row per method; columns method, test_<score>, low, high (95 % interval), and where known val_<score>,
-    epochs, trainable_parameters, seconds.
+    epochs, trainable_parameters, seconds, and difference, difference_low, difference_high: what the method of
+    the page has more of the score on the same pictures.
     """
     predictions: pd.DataFrame | None = None
     """With metrics, per_class and confusion: of the model the page is about, from `scores.classification`."""
@@ -206,6 +207,9 @@ def _headline(metrics, comparison, score):
             "direction": "above" if own >= value else "below",
             "of": len(others),
         }
+        if pd.notna(rival.get("difference")):
+            ends = [float(rival[f"difference_{end}"]) for end in ("low", "high")]
+            headline["rival"] |= {"interval": words.points(*ends), "told": ends[0] > 0 or ends[1] < 0}
         headline["method"] = comparison["method"].iloc[place]
     return headline
 
@@ -231,6 +235,10 @@ def _comparison(comparison, metrics, score):
             "val": row.get(f"val_{key}"),
             "subject": number == place,
             "interval": words.interval((row["low"], row["high"])) if pd.notna(row.get("low")) else "",
+            "apart": "" if pd.isna(row.get("difference")) else f"{100 * row['difference']:+.1f}",
+            "apart_interval": ""
+            if pd.isna(row.get("difference"))
+            else words.points(row["difference_low"], row["difference_high"]),
         }
         for number, row in enumerate(comparison.to_dict("records"))
     ]

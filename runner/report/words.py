@@ -14,6 +14,11 @@ def interval(pair: Sequence[float]) -> str:
     return f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}\u202f%"
 
 
+def points(low: float, high: float) -> str:
+    """Return (-0.012, 0.034) as "-1.2 to +3.4": the ends of a difference in percentage points."""
+    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
 def count(number: int) -> str:
     """Return 12345 as "12 345", with narrow no-break spaces."""
     return f"{number:,}".replace(",", "\u202f")

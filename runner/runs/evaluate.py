@@ -21,6 +21,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner import atomic, fields
+from runner.data import checks
 from runner.data.examples import Data, check_parts, labels_of
 from runner.data.examples import problems as problem_rows
 from runner.data.files import composed
@@ -28,8 +29,8 @@ from runner.devices import environment
 from runner.errors import InputError
 from runner.report import page, words
 from runner.report.section import Section
-from runner.runs import folder, network, pairing
-from runner.scores import classification
+from runner.runs import decision, folder, network, pairing
+from runner.scores import calibration, classification, operating_point
 
 NAMED = 10
 """Of so many examples that the run knows already the page has the names."""
@@ -46,6 +47,8 @@ class Evaluation:
     metrics: Mapping[str, Any]
     seen: tuple[str, ...]
     """Paths of the judged examples that the run was trained or validated on."""
+    remarks: tuple[str, ...] = ()
+    """Lines about what was found in the data."""
 
     def in_words(self) -> str:
         """The result in one line: "accuracy 91.2 % (88.0 to 94.1 %) on 240 examples"."""
@@ -89,11 +92,12 @@ def run(
     seen = _seen(before, examples.manifest)
     told = [(path, "seen", f"{path!r} is identical to an example that the run learned from") for path in seen]
     problems = pd.concat([examples.problems, problem_rows(told)], ignore_index=True)
+    at_threshold = _at_threshold(run_folder, classes, predictions, examples.manifest["group"])
     written = environment.describe()
     place = folder.make_unused(place) if output is None else folder.make(place, "--output")
     for name, table in {
         "manifest": examples.manifest,
-        "problems": problems,
+        "problems": checks.graded(problems),
         "per_class": per_class,
         "predictions": predictions,
     }.items():
@@ -105,6 +109,7 @@ def run(
             "data": data,
             "classes": list(classes),
             "judged": numbers,
+            **({} if at_threshold is None else {"operating_point": at_threshold}),
             "seen": len(seen),
         },
     )
@@ -117,10 +122,14 @@ def run(
         metrics=numbers,
         score=(score, pairing.words(score)),
         confusion=_confusion(predictions, classes),
-        sections=[Section("By class", tables=[("What was judged", per_class)])],
+        sections=[
+            Section("By class", tables=[("What was judged", per_class)]),
+            *_threshold(at_threshold),
+        ],
         environment=written,
     )
-    return Evaluation(place, shown, score, numbers, tuple(seen))
+    remarks = tuple(checks.in_words(problems, str(place / "problems.csv")))
+    return Evaluation(place, shown, score, numbers, tuple(seen), remarks)
 
 
 def load(
@@ -189,6 +198,37 @@ def _counted_as(examples: Data, classes: tuple[str, ...]) -> Data:
     return dataclasses.replace(
         examples, test=examples.test.map(recode), classes=classes, manifest=manifest, amounts=amounts
     )
+
+
+def _at_threshold(
+    run_folder: Path, classes: Sequence[str], predictions: pd.DataFrame, groups: pd.Series
+) -> dict[str, Any] | None:
+    """What the threshold that the run chose gives on this data, by which `predict` answers; None without."""
+    point = decision.of_run(run_folder, classes)
+    if point is None or not {"label", "prediction"} <= set(predictions.columns):
+        return None
+    temperature = folder.read_metrics(run_folder).get("temperature", 1.0)
+    scaled = calibration.scale(predictions, temperature, classes)
+    return operating_point.at(scaled, point.positive, point.threshold, groups)
+
+
+def _threshold(found: dict[str, Any] | None) -> list[Section]:
+    if found is None:
+        return []
+    names = ("sensitivity", "specificity", "precision", "f1")
+    rows = [(name, found[name], *(found[f"{name}_interval"] or (None, None))) for name in names]
+    table = pd.DataFrame(rows, columns=["number", "value", "low", "high"], dtype=object)
+    table[["value", "low", "high"]] = table[["value", "low", "high"]].astype(float)
+    return [
+        Section(
+            "At the run's threshold",
+            f"`predict` answers {found['positive']} from a probability of {found['threshold']:.3f} on, which "
+            "the run chose on its validation data; the numbers above are of the likeliest class. Here: "
+            f"{found['true_positives']} found, {found['false_negatives']} missed, "
+            f"{found['false_positives']} false alarms, {found['true_negatives']} rightly left.",
+            tables=[("With 95 % intervals", table)],
+        )
+    ]
 
 
 def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame | None:

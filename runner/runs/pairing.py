@@ -114,11 +114,14 @@ def _aligned(path: Path, ids: pd.Series, columns: list[str]) -> pd.DataFrame | N
 def _of_right(before: pd.Series, after: pd.Series, whole: np.ndarray | None) -> Paired:
     first, second = before.to_numpy(), after.to_numpy()
     only_first, only_second, p = paired.mcnemar(first, second)
+    test = "McNemar's exact p"
+    if whole is not None:
+        test, p = "with the answers to each group swapped as a whole p", paired.swapped(first, second, whole)
     return Paired(
         "accuracy",
         paired.of_means(first, second, whole),
         f"It alone is right on {only_second}, the first run alone on {only_first}; "
-        f"McNemar's exact p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}.",
+        f"{test} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}.",
     )
 
 

@@ -137,13 +137,19 @@ def in_words(table: pd.DataFrame) -> str:
     """The answer to one input, for a terminal.
 
     table: all its rows, as a template's `predict` gives them. Read are the columns that templates share:
-    prediction, confidence and p:<class>; class and score, a row each; share:<class>; else every column.
+    prediction, confidence, p:<class> and threshold:<class>; class and score, a row each; share:<class>; else
+    every column.
     """
     row, columns = table.iloc[0], list(table.columns)
     if "prediction" in columns:
         shares = {name[2:]: row[name] for name in columns if name.startswith("p:")}
         others = sorted(((p, name) for name, p in shares.items() if name != row["prediction"]), reverse=True)
-        answer = f"{row['prediction']} ({_percent(row['confidence'])} sure)"
+        drawn = "".join(
+            f"; {name[10:]} from {_percent(row[name])} on"
+            for name in columns
+            if name.startswith("threshold:")
+        )
+        answer = f"{row['prediction']} ({_percent(row['confidence'])} sure{drawn})"
         if others:
             answer += "; next " + ", ".join(f"{name} {_percent(p)}" for p, name in others[:2])
     elif {"class", "score"} <= set(columns):

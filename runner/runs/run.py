@@ -34,6 +34,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner import atomic, errors, fields, interrupts
+from runner.data import checks
 from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.errors import InputError
@@ -179,7 +180,8 @@ class Run(Generic[ConfigType]):
         return examples
 
     def check(self, network: keras.Model, blocks: Sequence[Block], examples: Examples) -> None:
-        """Print what each stage would train, and make the folder or go on with the run in it.
+        """Print what each stage would train and what was found in the data, and make the folder or go on with
+        the run in it; problems.csv is there from then on.
 
         blocks: of the backbone, bottom first. What a template adds above them may have BatchNorm that learns.
         Raises InputError for a batch that the devices cannot share, a stage that does not fit the blocks,
@@ -195,6 +197,12 @@ class Run(Generic[ConfigType]):
             lambda: folder.begin(self.folder, self._record, examples.manifest), self.strategy
         )
         print(f"run folder: {self.folder}" + (" (an unfinished run, which goes on)" if goes_on else ""))
+        if self.is_chief:  # now, so that nobody waits for the end of the training to read it
+            self._write_problems(examples.problems)
+        print(*checks.in_words(examples.problems, str(self.folder / "problems.csv")), sep="\n")
+
+    def _write_problems(self, problems: pd.DataFrame) -> None:
+        atomic.write_csv(self.folder / "problems.csv", checks.graded(problems))
 
     def checkpoints(self, name: str) -> Checkpointing:
         """Where the training of one method keeps its state, and how often."""
@@ -250,8 +258,8 @@ class Run(Generic[ConfigType]):
         tables = {"per_class": per_class, "predictions": predictions}
         tables |= {name: table for name, table in more.items() if table is not None}
         atomic.write_json(self.folder / "environment.json", described)
+        self._write_problems(examples.problems)
         for name, table in {
-            "problems": examples.problems,
             "history": fitted.history,
             "ledger": fitted.ledger,
             "comparison": comparison,

@@ -120,7 +120,10 @@ def assess(
         temperature_note=note,
         as_trained=calibration.error(test, classes, groups=whole),
         with_temperature=calibration.error(scaled, classes, groups=whole),
-        reliability=(calibration.reliability(test), calibration.reliability(scaled)),
+        reliability=(
+            calibration.reliability(test, groups=whole),
+            calibration.reliability(scaled, groups=whole),
+        ),
         groups=table,
         gap=gap,
         operating_point=point,

@@ -99,11 +99,16 @@ def metrics(
     return result | {"examples": len(truth)}
 
 
-def per_class(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Return a row per class, in the order of `classes`: class, precision, recall, f1 (0..1), support.
+def per_class(
+    predictions: pd.DataFrame, classes: Sequence[str], groups: pd.Series | None = None
+) -> pd.DataFrame:
+    """Return a row per class, in the order of `classes`: class, precision, recall, recall_low, recall_high,
+    f1 (0..1), support.
 
     Support counts its examples. A class that is never predicted has precision 0; one that occurs neither as
-    truth nor as prediction has NaN in all three: the column means are the macro averages of `metrics`.
+    truth nor as prediction has NaN in all three: the column means are the macro averages of `metrics`. The
+    95 % interval of recall is `intervals.share`'s, which draws together what `groups` says belongs together
+    ("" for none, indexed by id); NaN for a class without examples.
     """
     classes = class_names(classes)
     truth, predicted = truth_and_prediction(predictions, classes)
@@ -113,6 +118,14 @@ def per_class(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame
     table = pd.DataFrame(
         {"class": classes, "precision": precision, "recall": recall, "f1": f1, "support": support}
     )
+    together = None if groups is None else intervals.units(groups, predictions["id"])
+    ends = []
+    for number in range(len(classes)):
+        rows = np.flatnonzero(truth == number)
+        of_class = None if together is None else together[rows]
+        ends.append(intervals.share(predicted[rows] == number, of_class) if len(rows) else (np.nan, np.nan))
+    table.insert(3, "recall_low", [low for low, _ in ends])
+    table.insert(4, "recall_high", [high for _, high in ends])
     absent = ~np.isin(np.arange(len(classes)), np.concatenate([truth, predicted]))
     table.loc[absent, ["precision", "recall", "f1"]] = np.nan
     return table

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from runner.errors import InputError
-from runner.scores import intervals
+from runner.scores import intervals, paired
 from runner.scores.average_precision import average_precision
 
 BOX = ["x_min", "y_min", "x_max", "y_max"]
@@ -57,8 +57,30 @@ class Evaluation(NamedTuple):
         whole = intervals.units(groups, self.ids)
         if whole is None:
             return self.metrics
-        map_interval, ap50_interval = _intervals(self.matches, len(self.ids), seed, whole)
+        map_interval, ap50_interval = _intervals(_resampled(self.matches, len(self.ids), seed, whole)[0])
         return self.metrics | {"map_interval": map_interval, "ap50_interval": ap50_interval}
+
+    def less_than(self, other: "Evaluation", groups: pd.Series | None = None) -> paired.Difference:
+        """AP50 of the other less that of this one, on the same pictures (`paired.of_average_precision`)."""
+        whole = None if groups is None else intervals.units(groups, self.ids)
+        first, second = ((one.truth, one.detections) for one in (self, other))
+        return paired.of_average_precision(first, second, self.ids, whole)
+
+    def classes(self, groups: pd.Series | None = None, seed: int = 0) -> pd.DataFrame:
+        """`per_class` with the 95 % intervals of AP and recall beside them, AP_low, AP_high, recall_low and
+        recall_high: of a bootstrap over pictures, or groups of them as in `numbers`.
+        """
+        whole = None if groups is None else intervals.units(groups, self.ids)
+        table = self.per_class.copy()
+        drawn = _resampled(self.matches, len(self.ids), seed, whole)
+        for name, values in zip(("AP", "recall"), drawn, strict=True):
+            ends = np.full((2, len(table)), np.nan)
+            for one in np.flatnonzero(~np.isnan(values).all(axis=(0, 2))):
+                ends[:, one] = np.nanpercentile(values[:, one].mean(axis=1), [2.5, 97.5])
+            place = table.columns.get_loc(name) + 1
+            table.insert(place, f"{name}_low", ends[0])
+            table.insert(place + 1, f"{name}_high", ends[1])
+        return table
 
 
 def evaluate(
@@ -116,7 +138,7 @@ def evaluate(
         return None if np.isnan(value) else float(value)
 
     matches = [_sorted_matches(matched) for matched in _by_class(rules)]
-    map_interval, ap50_interval = _intervals(matches, len(ids), seed)
+    map_interval, ap50_interval = _intervals(_resampled(matches, len(ids), seed)[0])
     metrics = {
         "map": number("AP"),
         "map_interval": map_interval,
@@ -217,29 +239,34 @@ def _matches(rules, truth: pd.DataFrame, detections: pd.DataFrame) -> tuple[pd.D
     return truth.assign(score=score), detections.assign(right=right)
 
 
-def _intervals(
+def _resampled(
     of_classes: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
     pictures: int,
     seed: int,
     whole: np.ndarray | None = None,
-) -> tuple[list[float], list[float]]:
-    """95 % intervals of mAP and AP50. A picture that is drawn twice counts as two. whole: of
-    `intervals.units`, to draw groups of pictures.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision and recall of resamples, (SAMPLES, classes, IoU) each, NaN where a resample does not
+    have the class. A picture that is drawn twice counts as two. whole: of `intervals.units`, to draw groups
+    of pictures.
     """
     random = np.random.RandomState(seed)
     count = pictures if whole is None else int(whole.max()) + 1
-    drawn = []
-    for _ in range(SAMPLES):
+    precisions, recalls = (np.full((SAMPLES, len(of_classes), 10), np.nan) for _ in range(2))
+    for sample in range(SAMPLES):
         times = np.bincount(random.randint(count, size=count), minlength=count)
         times = times if whole is None else times[whole]
-        precisions = [
-            average_precision(right, times[picture], int(objects @ times))
-            for right, picture, objects in of_classes
-            if objects @ times
-        ]
-        if precisions:
-            drawn.append(np.mean(precisions, axis=0))
-    drawn = np.array(drawn)
+        for number, (right, picture, objects) in enumerate(of_classes):
+            there = int(objects @ times)
+            if there:
+                precisions[sample, number] = average_precision(right, times[picture], there)
+                recalls[sample, number] = right @ times[picture] / there
+    return precisions, recalls
+
+
+def _intervals(precisions: np.ndarray) -> tuple[list[float], list[float]]:
+    """95 % intervals of mAP and AP50, of `_resampled`; a resample without any object is left out."""
+    there = ~np.isnan(precisions).all(axis=(1, 2))
+    drawn = np.nanmean(precisions[there], axis=1)
     return intervals.percentile(drawn.mean(axis=1)), intervals.percentile(drawn[:, 0])
 
 

@@ -6,7 +6,7 @@ which is the `id` of a prediction table; or give an array of names in the order 
 own: such rows belong to no group and are left out here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,10 +62,10 @@ def per_group(
     `top5_accuracy` (above 5 classes), precision, recall and F1 as `macro_...` and `weighted_...` (all as in
     `classification.metrics`; macro averages run over the classes that occur in the group) and
     `expected_calibration_error` (as in `calibration.error`) the value and `..._low`, `..._high`. The
-    intervals of the two accuracies are Wilson's, which stay honest for 2 examples; the others are of a
-    bootstrap over the group's examples, and NaN where these are few or the bootstrap has no spread. Where
-    `whole` says which examples belong together ("" for none, indexed by id), as those of a patient do where
-    hospitals are compared, the bootstraps draw them together.
+    intervals of the two accuracies are those of `intervals.share`, which stay honest for 2 examples; the
+    others are of a bootstrap over the group's examples, and NaN where these are few or the bootstrap has no
+    spread. Where `whole` says which examples belong together ("" for none, indexed by id), as those of a
+    patient do where hospitals are compared, all draw them together.
 
     Raises:
         InputError: a table that is empty or was made with other classes; groups that do not fit it; no group.
@@ -79,12 +79,12 @@ def per_group(
         few = examples < FEW
         row = {"group": group_names[number], "examples": examples, "few": few}
         right = truth[members] == predicted[members]
-        row |= _cells("accuracy", right.mean(), intervals.wilson(right.sum(), examples))
+        together = None if whole is None else intervals.units(whole, part["id"])
+        row |= _cells("accuracy", right.mean(), intervals.share(right, together))
         if in_five is not None:
             right = in_five[members]
-            row |= _cells("top5_accuracy", right.mean(), intervals.wilson(right.sum(), examples))
+            row |= _cells("top5_accuracy", right.mean(), intervals.share(right, together))
         values = _scores(*_counts(truth[members], predicted[members]))
-        together = None if whole is None else intervals.units(whole, part["id"])
         drawn = None if few else _resampled(truth[members], predicted[members], resamples, seed, together)
         for name in values:
             if name != "accuracy":
@@ -130,9 +130,9 @@ def largest_gap(
     for its gap: it is that of these two groups (bootstrap within each), as if named beforehand. `p_value`
     does: it is the share of shuffles of the examples over the groups (sizes kept) that give at least such a
     gap between any two, (1 + count) / (1 + permutations) (Phipson and Smyth 2010). It tests that the groups
-    differ in nothing, their mix of classes included, and takes the examples of a group to be independent.
-    The smallest groups gap most by chance and can hide what larger ones show: raise `minimum` to see that.
-    `whole` is for the interval, as in `per_group`.
+    differ in nothing, their mix of classes included. The smallest groups gap most by chance and can hide
+    what larger ones show: raise `minimum` to see that. `whole` is as in `per_group`: what belongs together is
+    drawn, and shuffled, together (shuffled only where none of it is divided by the groups compared).
 
     Raises:
         InputError: as `per_group`.
@@ -158,7 +158,12 @@ def largest_gap(
     members = _members(group, len(compared))
     observed = _scores(*_counts(truth, predicted, group))
     random = np.random.default_rng(seed)
-    shuffled = [_scores(*_counts(truth, predicted, random.permutation(group))) for _ in range(permutations)]
+    shuffled = [
+        _scores(*_counts(truth, predicted, dealt))
+        for dealt in _shuffled(
+            group, None if whole is None else intervals.units(whole, ids), permutations, random
+        )
+    ]
     for name in ("accuracy", "macro_f1"):
         values = observed[name]
         # The last of the greatest: two groups also where all are equal.
@@ -185,6 +190,24 @@ def largest_gap(
             "p_value": float((1 + np.sum(by_chance >= gap - 1e-12)) / (1 + permutations)),
         }
     return result
+
+
+def _shuffled(
+    group: np.ndarray, together: np.ndarray | None, times: int, random: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Deal the examples, or what belongs together, to the groups anew: int64 (examples,) each time.
+
+    Every group gets as many examples, or units of those together, as it has.
+    """
+    if together is not None:
+        first = np.unique(together, return_index=True)[1]
+        if not (group == group[first][together]).all():  # a patient seen by two cameras that are compared
+            together = None
+    for _ in range(times):
+        if together is None:
+            yield random.permutation(group)
+        else:
+            yield random.permutation(group[first])[together]
 
 
 def _grouped(predictions, groups, classes):

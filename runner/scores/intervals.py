@@ -1,4 +1,4 @@
-"""95 % intervals: Wilson's for a share of counted examples, percentiles of a bootstrap for anything else.
+"""95 % intervals: Wilson's for a share of independent examples, percentiles of a bootstrap for anything else.
 
 A bootstrap draws what is independent: examples, but where groups say which of them belong together (pictures
 of one patient, frames of one film) it draws groups, each whole. `units` numbers them, and `drawn` draws.
@@ -60,3 +60,34 @@ def drawn(random: np.random.Generator, examples: int, whole: np.ndarray | None, 
     count = examples if whole is None else int(whole.max()) + 1
     times = random.multinomial(count, np.full(count, 1 / count), size=resamples)
     return (times if whole is None else times[:, whole]).astype(np.float64)
+
+
+def share(
+    right: np.ndarray, whole: np.ndarray | None = None, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return low and high (0..1) of the share of examples that are right: bool (examples,).
+
+    whole: of `units`. Without it the interval is Wilson's. With it examples are not independent, and it is
+    that of a bootstrap that draws what belongs together; where that has no spread (all are right, or none
+    is), Wilson's, in which each group counts once.
+    """
+    successes, examples = float(np.sum(right)), len(right)
+    if whole is None:
+        low, high = wilson(successes, examples)
+        return float(low), float(high)
+    numbers = np.unique(whole, return_inverse=True)[1] if examples else np.zeros(0, np.int64)
+    sizes = np.bincount(numbers).astype(np.float64)
+    if successes in (0.0, examples) or len(sizes) < 2:
+        low, high = wilson(successes / max(examples, 1) * len(sizes), len(sizes))
+        return float(low), float(high)
+    sums, random, shares = np.bincount(numbers, weights=right), np.random.default_rng(seed), []
+    chunk = max(1, 2_000_000 // len(sizes))  # 16 MB of counts at a time
+    for start in range(0, resamples, chunk):
+        times = drawn(random, len(sizes), None, min(chunk, resamples - start))
+        shares.append(times @ sums / (times @ sizes))
+    found = np.concatenate(shares)
+    if np.ptp(found) < 1e-12:  # every group alike
+        low, high = wilson(successes / examples * len(sizes), len(sizes))
+        return float(low), float(high)
+    low, high = percentile(found)
+    return low, high

@@ -150,10 +150,9 @@ def at(
     """Return what a threshold (0..1) gives on these examples, ready for JSON; shares are 0..1.
 
     Keys: `positive`, `threshold`; the counts `true_positives`, `false_negatives`, `false_positives`,
-    `true_negatives`; `sensitivity` (recall), `specificity` and `precision`, each with a 95 % interval
-    (Wilson 1927); `f1` with that of a bootstrap over examples, or over those groups of examples that `groups`
-    names ("" for none, indexed by id). A share of no examples is None, and so is its
-    interval.
+    `true_negatives`; `sensitivity` (recall), `specificity` and `precision`, each with the 95 % interval of
+    `intervals.share`; `f1` with that of a bootstrap over examples. Both draw together what `groups` says
+    belongs together ("" for none, indexed by id). A share of no examples is None, and so is its interval.
 
     Raises:
         InputError: as `curves`; a threshold outside 0..1.
@@ -168,21 +167,22 @@ def at(
         "false_positives": int(np.sum(~truth & called)),
         "true_negatives": int(np.sum(~truth & ~called)),
     }
-    right, missed, false_alarms, rest = counts.values()
+    right, missed, false_alarms, _ = counts.values()
     result = {"positive": str(positive), "threshold": float(threshold)} | counts
+    whole = None if groups is None else intervals.units(groups, predictions["id"])
     shares = {
-        "sensitivity": (right, right + missed),
-        "specificity": (rest, rest + false_alarms),
-        "precision": (right, right + false_alarms),
+        "sensitivity": (called, truth),
+        "specificity": (~called, ~truth),
+        "precision": (truth, called),
     }
-    for name, (successes, examples) in shares.items():
-        low, high = intervals.wilson(successes, examples)
-        result[name] = successes / examples if examples else None
-        result[f"{name}_interval"] = [float(low), float(high)] if examples else None
+    for name, (success, among) in shares.items():
+        found = success[among]
+        together = None if whole is None else whole[among]
+        result[name] = float(found.mean()) if len(found) else None
+        result[f"{name}_interval"] = list(intervals.share(found, together)) if len(found) else None
     result |= {"f1": None, "f1_interval": None}
     if right + missed + false_alarms:
         random = np.random.default_rng(seed)
-        whole = None if groups is None else intervals.units(groups, predictions["id"])
         if whole is None:
             shares_of_all = np.array(list(counts.values())) / len(truth)
             drawn = random.multinomial(len(truth), shares_of_all, size=resamples)

@@ -78,6 +78,24 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
     return only_first, only_second, float(min(1.0, 2 * tail))
 
 
+def swapped(first: np.ndarray, second: np.ndarray, whole: np.ndarray) -> float:
+    """The two-sided p-value that two models differ so much by chance where examples belong together.
+
+    McNemar's test takes examples to be independent: it is the one that swaps the two models' answers to each
+    example at random. This one swaps them group by group, RESAMPLES times and as they are (Phipson and Smyth
+    2010).
+
+    first, second: bool (examples,), right or not; whole: of `intervals.units`.
+    """
+    sums = np.bincount(whole, weights=second.astype(np.float64) - first)
+    sums = sums[sums != 0]
+    random, observed, count = np.random.default_rng(SEED), abs(sums.sum()), 1
+    for start in range(0, RESAMPLES, chunk := max(1, CELLS // max(1, len(sums)))):
+        signs = random.choice([-1.0, 1.0], (min(chunk, RESAMPLES - start), len(sums)))
+        count += int(np.sum(np.abs(signs @ sums) >= observed - 1e-9))
+    return count / (1 + RESAMPLES)
+
+
 def of_average_precision(
     first: tuple[pd.DataFrame, pd.DataFrame],
     second: tuple[pd.DataFrame, pd.DataFrame],

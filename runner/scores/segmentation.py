@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt
 
 from runner.errors import InputError
 from runner.scores import intervals
+from runner.scores.paired import Difference
 
 TOLERANCE = 0.0075
 """How far apart two boundaries may lie and still match, as a share of the picture's diagonal (Csurka et al.
@@ -151,27 +152,88 @@ def _numbers(weights: np.ndarray, counts: Counts) -> dict[str, np.ndarray]:
     }
 
 
-def per_class(counts: Counts, classes: Sequence[str]) -> pd.DataFrame:
-    """Return a row per class: class, iou, dice, precision, recall, boundary_f (0..1, NaN without any in the
-    truth), pixels (of the truth) and pictures (that have some).
+def difference(
+    first: Counts, second: Counts, groups: pd.Series | None = None, *, resamples: int = 1000, seed: int = 0
+) -> Difference:
+    """The mean IoU of the second less that of the first, on the same pictures in the same order, with the
+    95 % interval of a bootstrap that draws the same pictures, or groups of them (as in `metrics`), for both.
+    """
+    if not np.array_equal(first.ids, second.ids):
+        raise InputError("received counts of other pictures to compare; give those of the same split.")
+    known = first.confusion.sum(axis=(1, 2)) > 0
+    both = [Counts(one.ids[known], one.confusion[known], one.boundary[known]) for one in (first, second)]
+    pictures, classes = both[0].boundary.shape
+    whole = intervals.units(groups, both[0].ids)
+    random, chunk, found = np.random.default_rng(seed), max(1, 10**7 // (pictures + classes**2)), []
+    for start in range(0, resamples, chunk):
+        weights = intervals.drawn(random, pictures, whole, min(chunk, resamples - start))
+        before, after = (_numbers(weights, one)["miou"] for one in both)
+        found.append(after - before)
+    before, after = (float(_numbers(np.ones((1, pictures)), one)["miou"][0]) for one in both)
+    low, high = intervals.percentile(np.concatenate(found))
+    return Difference(after - before, low, high, pictures)
+
+
+def per_class(
+    counts: Counts,
+    classes: Sequence[str],
+    groups: pd.Series | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return a row per class: class, iou, iou_low, iou_high, dice, precision, recall, recall_low,
+    recall_high, boundary_f (0..1, NaN without any in the truth), pixels (of the truth) and pictures (that
+    have some). The intervals (95 %) are of a bootstrap over pictures, or groups of them, as in `metrics`.
     """
     matrix = counts.confusion.sum(axis=0)
     iou, dice = overlap(matrix)
     right, true, found = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     judged = ~np.isnan(counts.boundary)
     boundary_f = np.nan_to_num(counts.boundary).sum(axis=0) / np.maximum(judged.sum(axis=0), 1)
+    low, high = _of_classes(counts, groups, resamples, seed)
     return pd.DataFrame(
         {
             "class": list(classes),
             "iou": iou,
+            "iou_low": low[0],
+            "iou_high": high[0],
             "dice": dice,
             "precision": np.where(true > 0, right / np.maximum(found, 1), np.nan),
             "recall": np.where(true > 0, right / np.maximum(true, 1), np.nan),
+            "recall_low": low[1],
+            "recall_high": high[1],
             "boundary_f": np.where(judged.any(axis=0), boundary_f, np.nan),
             "pixels": true,
             "pictures": (counts.confusion.sum(axis=2) > 0).sum(axis=0),
         }
     )
+
+
+def _of_classes(
+    counts: Counts, groups: pd.Series | None, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the intervals of IoU and recall: (2, classes) each, NaN for a class without a pixel.
+
+    Resamples that do not have a class say nothing of it.
+    """
+    pictures, classes = counts.boundary.shape
+    whole, random = intervals.units(groups, counts.ids), np.random.default_rng(seed)
+    # IoU and recall need the diagonal and the sums of rows and columns alone.
+    right = np.diagonal(counts.confusion, axis1=1, axis2=2).astype(np.float64)
+    true, found = (counts.confusion.sum(axis=axis).astype(np.float64) for axis in (2, 1))
+    chunk, parts = max(1, 10**7 // (pictures + classes)), []
+    for start in range(0, resamples, chunk):
+        weights = intervals.drawn(random, pictures, whole, min(chunk, resamples - start))
+        hit, there, called = weights @ right, weights @ true, weights @ found
+        recall = np.where(there > 0, hit / np.maximum(there, 1), np.nan)
+        iou = np.where(there > 0, hit / np.maximum(there + called - hit, 1), np.nan)
+        parts.append(np.stack([iou, recall]))
+    drawn, ends = np.concatenate(parts, axis=1), np.full((2, 2, classes), np.nan)
+    for number, score in enumerate(drawn):
+        for one in np.flatnonzero(~np.isnan(score).all(axis=0)):
+            ends[:, number, one] = np.nanpercentile(score[:, one], [2.5, 97.5])
+    return ends[0], ends[1]
 
 
 def per_picture(counts: Counts) -> pd.DataFrame:

@@ -57,13 +57,18 @@ def table(
     validation: Mapping[str, float],
     test: Mapping[str, Mapping[str, Any]],
     also: Sequence[str] = (),
+    apart: Mapping[str, tuple[float, float, float]] | None = None,
 ) -> pd.DataFrame:
     """A row per method: what it trained, what it took (seconds), val_<score>, test_<score> and its interval
-    (low, high), and the test numbers `also`.
+    (low, high), the test numbers `also`, and difference, difference_low, difference_high: what the method
+    that is handed out has more of the score on the same examples, with its 95 % interval.
 
     score: the number that methods are compared by, and what it is called in `test`, beside <score>_interval.
-    validation: its value for each method. test: all numbers of each.
+    validation: its value for each method. test: all numbers of each. apart: (value, low, high) for each of
+    the other methods.
     """
+    apart = apart or {}
+    columns = ("difference", "difference_low", "difference_high") if apart else ()
     rows = [
         {
             "method": name,
@@ -75,6 +80,7 @@ def table(
             "low": test[name][f"{score}_interval"][0],
             "high": test[name][f"{score}_interval"][1],
             **{f"test_{one}": test[name][one] for one in also},
+            **dict(zip(columns, apart.get(name, (np.nan,) * 3), strict=False)),
         }
         for name, network in networks.items()
     ]

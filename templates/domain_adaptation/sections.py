@@ -66,7 +66,7 @@ def sections(
     return {
         "pictures": pictures,
         "predictions": predictions,
-        "per_class": lambda: classification.per_class(predictions, classes),
+        "per_class": lambda: classification.per_class(predictions, classes, domains.target.manifest["group"]),
         "confusion": lambda: classification.confusion(predictions, classes),
         "overlays": overlays,
         "sections": [

@@ -131,7 +131,7 @@ def tables(judged: pd.DataFrame, examples: Data) -> tuple[dict, pd.DataFrame, pd
     """What `judge` found of one network as numbers, a row per class, and a row per example."""
     return (
         classification.metrics(judged, examples.classes, examples.manifest["group"]),
-        classification.per_class(judged, examples.classes),
+        classification.per_class(judged, examples.classes, examples.manifest["group"]),
         judged,
     )
 
@@ -184,7 +184,7 @@ def judge_and_report(run: runs.Run, domains: Domains, networks: dict, fits: dict
         fits,
         method=pick,
         comparison=comparison,
-        per_class=classification.per_class(predictions, classes),
+        per_class=classification.per_class(predictions, classes, groups),
         predictions=predictions,
     )
     kept = run.folder / "reference.npz"

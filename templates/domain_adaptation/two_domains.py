@@ -50,9 +50,13 @@ class Domains:
         return pd.concat([part.assign(domain=name) for name, part in parts.items()], ignore_index=True)
 
     def in_words(self) -> str:
-        """A line for each domain: "source: train 400, val 100, test 100"."""
+        """A line for each domain: "source: train 400, val 100, test 100 (val and test as given)"."""
         of = {"source": self.source, "target": self.target}
-        return "\n".join(f"{name}: {splits_in_words(examples.manifest)}" for name, examples in of.items())
+        return "\n".join(
+            f"{name}: {splits_in_words(examples.manifest)}"
+            + (f" ({examples.carved})" if examples.carved else "")
+            for name, examples in of.items()
+        )
 
 
 def load_one(config: Config, name: str, labels_per_class: int | None = None) -> Data:

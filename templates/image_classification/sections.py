@@ -56,7 +56,7 @@ def sections(
         "pictures": pictures,
         "augmented": lambda: augmented(config, examples),
         "predictions": predictions,
-        "per_class": lambda: classification.per_class(predictions, classes),
+        "per_class": lambda: classification.per_class(predictions, classes, examples.manifest["group"]),
         "confusion": lambda: classification.confusion(predictions, classes),
         "overlays": overlays,
     }

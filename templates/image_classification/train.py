@@ -35,7 +35,7 @@ from runner.pictures import any_size, gradcam, reference
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
-from runner.scores import assessment, classification
+from runner.scores import assessment, classification, intervals, paired
 from runner.training import baselines, rates, solved
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
@@ -124,7 +124,7 @@ def tables(judged: pd.DataFrame, examples: Data) -> tuple[dict, pd.DataFrame, pd
     """What `judge` found of one network as numbers, a row per class, and a row per example."""
     return (
         classification.metrics(judged, examples.classes, examples.manifest["group"]),
-        classification.per_class(judged, examples.classes),
+        classification.per_class(judged, examples.classes, examples.manifest["group"]),
         judged,
     )
 
@@ -173,7 +173,11 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
     chosen_on = {
         name: float((table["label"] == table["prediction"]).mean()) for name, table in validation.items()
     }
-    comparison = baselines.table(networks, fits, "accuracy", chosen_on, metrics)
+    right = {name: (table["label"] == table["prediction"]).to_numpy() for name, table in tested.items()}
+    whole = intervals.units(examples.manifest["group"], tested["staged"]["id"])
+    apart = {name: paired.of_means(one, right["staged"], whole)[:3] for name, one in right.items()}
+    apart.pop("staged")
+    comparison = baselines.table(networks, fits, "accuracy", chosen_on, metrics, apart=apart)
     network, predictions, test = networks["staged"], tested["staged"], metrics.pop("staged")
     assessed = assessment.assess(
         validation["staged"],
@@ -188,7 +192,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
         examples,
         fits,
         comparison=comparison,
-        per_class=classification.per_class(predictions, classes),
+        per_class=classification.per_class(predictions, classes, examples.manifest["group"]),
         predictions=predictions,
         groups=assessed.groups,
     )

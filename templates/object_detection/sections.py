@@ -84,7 +84,7 @@ def sections(config: Config, examples: Data, test: Evaluation) -> dict[str, Any]
     return {
         "pictures": lambda: collect_pictures(examples),
         "score": ("ap50", "AP50"),
-        "sections": [lambda: by_class(config, test), trained_on, found, misses],
+        "sections": [lambda: by_class(config, test, examples.manifest["group"]), trained_on, found, misses],
     }
 
 
@@ -110,9 +110,9 @@ def card(config: Config, examples: Data) -> cards.Task:
     )
 
 
-def by_class(config: Config, test: Evaluation) -> Section:
-    """Average precision by class and by size."""
-    numbers, size = test.metrics, config.image_size
+def by_class(config: Config, test: Evaluation, groups: pd.Series) -> Section:
+    """Average precision by class and by size, with intervals that draw groups of pictures together."""
+    numbers, size = test.numbers(groups), config.image_size
     low, high = numbers["map_interval"]
     of_size = [(name, numbers[f"ap_{name}"]) for name in ("small", "medium", "large")]
     said = ", ".join(f"{name} {value:.3f}" for name, value in of_size if value is not None)
@@ -122,7 +122,7 @@ def by_class(config: Config, test: Evaluation) -> Section:
         f"to {high:.3f}). AP75: {numbers['ap75']:.3f}. By size: {said}. Small is less than the area of a "
         f"square of {detection.SMALL * size:.1f} pixels a side, large of {detection.LARGE * size:.1f} or "
         f"more, in pictures of {size} pixels: COCO's 32 and 96 pixels in pictures of 640.",
-        tables=[("Test pictures", test.per_class)],
+        tables=[("Test pictures", test.classes(groups))],
     )
 
 

@@ -118,7 +118,8 @@ def judge(
 
 def tables(judged: detection.Evaluation, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """What `judge` found of one network as numbers, a row per class, and a row per detection."""
-    return judged.numbers(examples.manifest["group"]), judged.per_class, judged.detections
+    groups = examples.manifest["group"]
+    return judged.numbers(groups), judged.classes(groups), judged.detections
 
 
 def predict(
@@ -176,13 +177,15 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     tested = judge(config, networks, run.open_test(examples, networks), classes)
     metrics = {name: tables(result, examples)[0] for name, result in tested.items()}
     chosen_on = {name: result.metrics["ap50"] for name, result in validation.items()}
-    comparison = baselines.table(networks, fits, "ap50", chosen_on, metrics, also=("map",))
-    staged, test = tested["staged"], metrics.pop("staged")
+    staged, groups = tested["staged"], examples.manifest["group"]
+    apart = {name: one.less_than(staged, groups)[:3] for name, one in tested.items() if one is not staged}
+    comparison = baselines.table(networks, fits, "ap50", chosen_on, metrics, also=("map",), apart=apart)
+    test = metrics.pop("staged")
     run.save(
         examples,
         fits,
         comparison=comparison,
-        per_class=staged.per_class,
+        per_class=staged.classes(groups),
         predictions=staged.detections,
         truth=staged.truth,
     )

@@ -65,7 +65,9 @@ def sections(
     return {
         "augmented": augmented,
         "score": ("miou", "mean IoU"),
-        "sections": of_masks(examples.classes, test, find, pictures, counts, metrics),
+        "sections": of_masks(
+            examples.classes, test, find, pictures, counts, metrics, examples.manifest["group"]
+        ),
     }
 
 
@@ -106,6 +108,7 @@ def of_masks(
     pictures: pd.DataFrame,
     counts: segmentation.Counts,
     metrics: dict,
+    groups: pd.Series | None = None,
 ) -> list[Callable[[], Section]]:
     """Each class, and the worst and some other test pictures with their masks: functions, so that one that
     fails costs no other.
@@ -153,7 +156,7 @@ def of_masks(
             "the classes that occur in the test masks; intervals are 95 % of a bootstrap over pictures.",
             tables=[
                 ("All classes together", whole),
-                ("By class", segmentation.per_class(counts, classes)),
+                ("By class", segmentation.per_class(counts, classes, groups)),
             ],
         )
 

@@ -118,7 +118,8 @@ def tables(judged: segmentation.Counts, examples: Data) -> tuple[dict, pd.DataFr
     pictures = segmentation.per_picture(judged)
     pictures.insert(1, "path", examples.manifest["path"].loc[pictures["id"]].to_numpy())
     numbers = segmentation.metrics(judged, examples.manifest["group"])
-    return numbers, segmentation.per_class(judged, examples.classes), pictures
+    per_class = segmentation.per_class(judged, examples.classes, examples.manifest["group"])
+    return numbers, per_class, pictures
 
 
 def predict(
@@ -164,9 +165,14 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     tested = judge(config, networks, test_pictures, classes)
     metrics = {name: tables(counted, examples)[0] for name, counted in tested.items()}
     chosen_on = {name: segmentation.metrics(one, resamples=1)["miou"] for name, one in validation.items()}
-    comparison = baselines.table(
-        networks, fits, "miou", chosen_on, metrics, also=("dice", "boundary_f", "pixel_accuracy")
-    )
+    groups = examples.manifest["group"]
+    apart = {
+        name: segmentation.difference(counted, tested["staged"], groups)[:3]
+        for name, counted in tested.items()
+        if name != "staged"
+    }
+    also = ("dice", "boundary_f", "pixel_accuracy")
+    comparison = baselines.table(networks, fits, "miou", chosen_on, metrics, also, apart)
     counts, _ = tested["staged"], metrics.pop("staged")
     test, per_class, pictures = tables(counts, examples)
     run.save(

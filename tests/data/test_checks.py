@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runner.data import checks, pairs, splits
+from runner.data import checks, examples, pairs, splits
 
 
 def manifest(labels, **columns) -> pd.DataFrame:
@@ -182,3 +182,39 @@ def test_messages_speak_of_the_kind_of_example():
     assert "one row moves" in rows[2][2]
     rows = checks.rare_classes(counts(a=(60, 12, 30), b=(3, 13, 0)), "sentences")
     assert kinds(rows) == ["missing", "tiny"] and "in no test sentence" in rows[0][2]
+
+
+def test_the_terminal_says_how_many_problems_of_which_severity_and_where():
+    assert checks.in_words(examples.problems([]), "x") == ["data: nothing was found wrong with it"]
+    told = examples.problems(
+        [
+            ("a.png", "converted", "m"),
+            ("", "tiny", "few"),
+            ("b.png", "near-duplicate", "m"),
+            ("", "near-duplicate", "22 pairs stand in two splits"),
+            ("c.png", "unreadable", "m"),
+        ]
+    )
+    assert checks.in_words(told, "runs/x/problems.csv") == [
+        "data: 5 problems: 2 serious (2 near-duplicate); 1 to look at (1 unreadable); 2 for your information "
+        "(1 converted, 1 tiny); read them in runs/x/problems.csv",
+        "  serious: 22 pairs stand in two splits",
+        "  for your information: few",
+    ]
+    two = pd.concat([told.assign(domain="target")] * 7, ignore_index=True)
+    lines = checks.in_words(two, "x")
+    assert lines[1].startswith("  target, serious: 22") and lines[-1] == "  and 2 more on the whole set"
+    assert checks.graded(told)["severity"].tolist()[:3] == ["for your information"] * 2 + ["serious"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((), "val (15 %) and test (25 %) carved from all"),
+        (("train", "test"), "val (15 %) carved from train, test as given"),
+        (("train", "val", "test"), "val and test as given"),
+    ],
+)
+def test_which_splits_were_carved_is_said(given, words):
+    assert splits.carved_in_words(given, 0.15, 0.25) == words
+    assert splits.carved_in_words(given, 0.0, 1) == ""

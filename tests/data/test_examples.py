@@ -33,6 +33,23 @@ def test_rows_are_divided_in_proportion_and_the_same_again():
     assert (divided(rows(), seed=4)["split"] != table["split"]).any()
 
 
+def test_pairs_that_join_groups_stay_together_while_the_splits_come_out():
+    """Twenty groups of 30; pairs join them two by two, and one group to all others."""
+    manifest = rows(600, group=[f"patient {i // 30:02}" for i in range(600)])
+
+    def torn(links, given=None):
+        alike = pd.DataFrame([(*link, "", 9.0) for link in links], columns=pairs.COLUMNS)
+        table = divided(manifest, clusters=pairs.clusters(alike, 600))
+        assert (table.groupby("group")["split"].nunique() == 1).all()
+        shares = table["split"].value_counts(normalize=True)
+        assert 0.1 <= shares["val"] <= 0.225 and 0.17 <= shares["test"] <= 0.375
+        return int(pairs.conflicts(alike, table)[0].sum())
+
+    assert torn([(60 * one, 60 * one + 30 + one) for one in range(10)]) == 0  # units of 10 %
+    every = [(one, 30 * one + 5) for one in range(1, 20)]
+    assert 0 < torn(every) <= 14  # all is one unit; dropping every pair tears more than half of 19
+
+
 def test_groups_and_pairs_stay_together_and_given_splits_stay():
     groups = [f"patient {i // 4}" for i in range(60)]
     table = divided(rows(group=groups))

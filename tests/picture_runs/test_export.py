@@ -7,13 +7,19 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.special
+from PIL import Image
 
 from runner import __main__ as command_line
 from runner.errors import InputError
 from runner.networks import backbones
 from runner.picture_runs import export
-from runner.pictures import any_size
+from runner.picture_runs import predict as new_pictures
+from runner.pictures import any_size, square
+from runner.runs import decision
+from runner.runs import predict as command
 from tests.pictures.test_any_size import SIZE, photos
 
 
@@ -31,6 +37,11 @@ def network(policy="float32"):
         keras.config.set_dtype_policy(before)
 
 
+def squares(pictures):
+    """As `predict` sees files: resized by Pillow, uint8."""
+    return np.stack([square.resize(Image.fromarray(one), SIZE) for one in pictures])
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder as training leaves it, with the logits that the network gave in its process."""
@@ -45,6 +56,7 @@ def run(tmp_path_factory):
         folder / "golden.npz",
         **{f"picture_{i}": one for i, one in enumerate(pictures)},
         **{f"logits_{i}": resized.predict(one, verbose=0) for i, one in enumerate(pictures)},
+        **{f"predict_{i}": trained.predict(squares(one), verbose=0) for i, one in enumerate(pictures)},
     )
     # Of pictures that have their size already, the network itself says the same to the bit.
     assert np.array_equal(trained.predict(pictures[0], verbose=0), resized.predict(pictures[0], verbose=0))
@@ -74,17 +86,21 @@ def call(one):
 )
 def test_every_format_agrees_in_a_process_without_this_project(run, tmp_path, kind, tolerance):
     path = run / "model.keras"
+    wanted = "predict" if kind in export.NAMES else "logits"
     if kind in export.NAMES:
         ((path, difference),) = export.run(run, [kind], tmp_path / "out").items()
         assert path == tmp_path / "out" / export.NAMES[kind] and difference < tolerance
-        assert [one.name for one in path.parent.iterdir()] == [path.name]  # nothing half-made beside it
+        # Nothing half-made beside it.
+        assert {one.name for one in path.parent.iterdir()} == {path.name, decision.NAME}
     code = f"""
 import sys
 import numpy as np
 {"import keras" if kind in ("keras", "direct") else "" if kind == "onnx" else "import tensorflow as tf"}
 path, golden = sys.argv[1], np.load(sys.argv[2])
 {READ[kind]}
-print(max(float(np.abs(call(golden[f"picture_{{i}}"]) - golden[f"logits_{{i}}"]).max()) for i in range(5)))
+wanted = {wanted!r}
+apart = [call(golden[f"picture_{{i}}"]) - golden[f"{{wanted}}_{{i}}"] for i in range(5)]
+print(max(float(np.abs(one).max()) for one in apart))
 assert "runner" not in sys.modules
 """
     done = subprocess.run(
@@ -96,6 +112,91 @@ assert "runner" not in sys.modules
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split()[-1]) <= tolerance * np.abs(np.load(run / "golden.npz")["logits_0"]).max()
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory):
+    """(run folder, picture files of many shapes): two classes, a temperature, and a threshold of .2."""
+    keras.utils.set_random_seed(4)
+    folder, photos = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("photos")
+    image = keras.Input((16, 16, 3), dtype="uint8", name="image")
+    x = keras.layers.Rescaling(1 / 255)(keras.ops.cast(image, "float32"))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(x)
+    features = keras.Model(image, keras.layers.Flatten()(x))
+    head = keras.layers.Dense(2, name="head")
+    model = keras.Model(image, head(features.output))
+    random = np.random.default_rng(2)
+    shapes = random.integers(9, 120, (40, 2))
+    pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    for number, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(photos / f"{number:02}.png")
+    # A head that answers differently to pictures that differ little: a first logit of mean -1 and spread 2.
+    seen = np.stack([square.resize(Image.fromarray(one), 16, "stretch") for one in pictures])
+    kernel = random.normal(size=(head.kernel.shape[0], 1))
+    logits = features.predict(seen, verbose=0) @ kernel
+    kernel *= 2 / logits.std()
+    logits *= 2 / logits.std()
+    head.set_weights([np.hstack([kernel, 0 * kernel]), np.array([-1 - logits.mean(), 0])])
+    any_size.build(model, "stretch").save(folder / "model.keras")
+    (folder / "config.json").write_text(json.dumps({"image_size": 16, "resize": "stretch"}))
+    point = {"criterion": "youden", "test": {"positive": "ill", "threshold": 0.2}}
+    record = {"classes": ["ill", "well"], "temperature": 1.7, "operating_point": point}
+    (folder / "metrics.json").write_text(json.dumps(record))
+    return folder, photos
+
+
+def test_predict_follows_the_threshold_that_the_run_chose(two_classes):
+    folder, photos = two_classes
+    table = pd.concat(new_pictures.class_tables(folder, [photos]))
+    called = table["p:ill"] >= 0.2
+    assert (table["prediction"] == np.where(called, "ill", "well")).all()
+    assert (called & (table["p:ill"] < 0.5)).any()  # where the likeliest class is the other
+    assert (table["threshold:ill"] == 0.2).all()
+    assert (table["confidence"] == np.where(called, table["p:ill"], table["p:well"])).all()
+    assert "; ill from 20.0 % on)" in command.in_words(table.head(1))
+
+
+@pytest.mark.parametrize("kind", export.NAMES)
+def test_what_lies_beside_an_export_makes_the_labels_of_predict(two_classes, tmp_path, kind):
+    """From the file and the record alone, on pictures as they are: the same probabilities and labels."""
+    folder, photos = two_classes
+    (path,) = export.run(folder, [kind], tmp_path)
+    record = json.loads((tmp_path / "decision.json").read_text())
+    assert record["classes"] == ["ill", "well"] and (record["positive"], record["threshold"]) == ("ill", 0.2)
+    files = sorted(photos.iterdir())
+    pictures = [np.asarray(Image.open(file))[None] for file in files]
+    logits = np.concatenate(export.READERS[kind](path, pictures))
+    p = scipy.special.softmax(logits / record["temperature"], axis=1)
+    positive = record["classes"].index(record["positive"])
+    found = np.where(p[:, positive] >= record["threshold"], positive, 1 - positive)
+    told = pd.concat(new_pictures.class_tables(folder, [photos]))
+    assert [record["classes"][one] for one in found] == told["prediction"].tolist()
+    np.testing.assert_allclose(p, told[["p:ill", "p:well"]], atol=2e-6)
+    # What a resize without rounding would make of it, as that of Keras in model.keras is.
+    model = keras.models.load_model(folder / "model.keras")
+    unrounded = scipy.special.softmax(np.concatenate([model(one) for one in pictures]) / 1.7, axis=1)
+    assert np.abs(unrounded - p).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "point",
+    [7, {"test": None}, {"test": {"positive": "sick", "threshold": 0.5}}, {"test": {"positive": "ill"}}],
+)
+def test_an_operating_point_of_another_shape_is_one_line(tmp_path, point):
+    record = {"classes": ["ill", "well"], "operating_point": point}
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="operating point"):
+        decision.of_run(tmp_path, ["ill", "well"])
+
+
+def test_without_a_threshold_the_likeliest_class_is_the_answer(run, tmp_path):
+    p = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    assert decision.of_run(run, list("abcd")) is None
+    assert decision.labels(p, list("abc"), None).tolist() == [1, 0]
+    point = decision.Threshold("b", 0.7)
+    likeliest, sure = np.array([1, 1, 0]), np.array([0.65, 0.75, 0.9])
+    assert decision.moved(likeliest, sure, ["a", "b"], point).tolist() == [0, 1, 0]
+    assert decision.moved(likeliest, sure, ["a", "b"], None).tolist() == [1, 1, 0]
 
 
 def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
@@ -122,7 +223,7 @@ def test_an_export_that_disagrees_is_not_kept(run, tmp_path, monkeypatch):
     kept.mkdir()
     (kept / "old").write_text("the export before")
     monkeypatch.setattr(export, "TOLERANCE", 1e-12)  # what float32 cannot hold
-    with pytest.raises(InputError, match="differ from model.keras"):
+    with pytest.raises(InputError, match="differ from predict"):
         export.run(run, ["savedmodel"], tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["savedmodel"]
     assert [one.name for one in kept.iterdir()] == ["old"]

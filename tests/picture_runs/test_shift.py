@@ -12,7 +12,8 @@ from PIL import Image
 from scipy.stats import norm
 
 from runner.errors import InputError
-from runner.picture_runs import shift
+from runner.networks import backbones
+from runner.picture_runs import evidence, shift
 from runner.pictures import any_size, reference
 from runner.pictures.load import load
 from runner.scores import two_sample
@@ -97,6 +98,34 @@ def test_proxy_a_distance_of_few_is_within_its_range():
         assert 0 <= two_sample.proxy_a_distance(first, second) <= 2
     apart = two_sample.proxy_a_distance(normal(random, 20), normal(random, 20, 30))
     assert apart == 2
+
+
+@pytest.mark.parametrize("move", [0.0, 1.0, 2.5])
+def test_the_classifier_is_as_right_as_the_best_line_and_its_interval_says_so(move):
+    random, best = np.random.default_rng(5), norm.cdf(move / 2)
+    found = two_sample.classifier_test(normal(random, 600), normal(random, 300, move), 99)
+    assert found.accuracy == pytest.approx(best, abs=0.05) and found.low < best < found.high
+    assert found.high - found.low < 0.12 and found.yardstick == pytest.approx(0.53, abs=0.03)
+    assert (found.p_value == 0.01) == (move > 0) and found.p_value_within == found.p_value
+
+
+def test_without_a_shift_the_classifier_finds_one_as_often_as_said():
+    random = np.random.default_rng(7)
+    p = [
+        two_sample.classifier_test(normal(random, 25, width=9), normal(random, 40, width=9), 99, seed).p_value
+        for seed in range(100)
+    ]
+    for level in (0.05, 0.25, 0.5):
+        assert np.mean(np.array(p) <= level) <= level + 4 * np.sqrt(level * (1 - level) / 100)
+    same = two_sample.classifier_test(np.ones((5, 3)), np.ones((4, 3)))
+    assert (same.accuracy, same.p_value) == (0.5, 1.0)
+
+
+def test_the_classifier_lets_other_proportions_of_the_classes_be():
+    random, strata = np.random.default_rng(8), np.repeat([0, 1, 0, 1], [60, 60, 20, 100])
+    rows = normal(random, 240) + 6 * strata[:, None]
+    found = two_sample.classifier_test(rows[:120], rows[120:], 199, 0, strata)
+    assert found.p_value < 0.02 and found.p_value_within > 0.05
 
 
 # ---------------------------------------------------------------- a run and new pictures
@@ -256,36 +285,119 @@ def test_other_pictures_are_and_the_page_shows_the_farthest(run, tmp_path):
     assert not re.search(r"(src|href)=\"(?!data:)", html)  # needs nothing else
 
 
+def spaces(random, last_move, early_move, count=80):
+    """A reference with two spaces of features, and what a network makes of new pictures that lie apart."""
+    splits = {"train": 150, "val": 100}
+    kept = reference.Reference(
+        layer="head",
+        classes=("a", "b"),
+        temperature=1.0,
+        features={split: normal(random, n) for split, n in splits.items()},
+        ids={split: np.arange(n) for split, n in splits.items()},
+        predictions={split: random.integers(0, 2, n) for split, n in splits.items()},
+        confidences={split: np.full(n, 0.9) for split, n in splits.items()},
+        thumbnails=[],
+        early_layers=("block1",),
+        early={split: 100 + 7 * normal(random, n) for split, n in splits.items()},
+    )
+    last, early = normal(random, count, last_move), 100 + 7 * normal(random, count, early_move)
+    scaled = evidence.standardised(kept.early, kept.early["train"])["train"]
+    new = evidence.standardised({"new": early}, kept.early["train"])["new"]
+    table = pd.DataFrame(
+        {
+            "path": [f"{number}.png" for number in range(count)],
+            "prediction": np.array(["a", "b"])[random.integers(0, 2, count)],
+            "confidence": 0.9,
+            "distance": evidence.nearest(kept.features["train"], last)[0],
+            "early_distance": evidence.nearest(scaled, new)[0],
+            "nearest": 0,
+            "compared": True,
+        }
+    )
+    return kept, last, table, early
+
+
+@pytest.mark.parametrize(
+    ("last_move", "early_move", "words"),
+    [
+        (0, 0, "No shift was found"),
+        (0, 12, "Another kind of pictures"),  # insects and ultrasound: no place for it in the last features
+        (12, 0, "Another kind of pictures"),
+        (0, 1.5, "A clear shift"),
+    ],
+)
+def test_the_verdict_follows_the_strongest_evidence(last_move, early_move, words):
+    kept, last, table, early = spaces(np.random.default_rng(9), last_move, early_move)
+    found = evidence.measure(kept, last, table, early=early)
+    said = evidence.verdict(found)
+    assert said.startswith(words)
+    assert ("its confidence is no warning" in said) == (early_move == 12)
+    if early_move == 12:
+        assert found.last.far < 0.2 and found.early.far == 1 and found.early.told_apart > 0.98
+        assert evidence.verdict(evidence.measure(kept, last, table)).startswith(
+            "No shift"
+        )  # what it said before
+    record = json.loads(json.dumps(evidence.record(found)))
+    assert record["early"]["told_apart_interval"][0] <= record["early"]["told_apart"]
+
+
+def test_earlier_layers_are_the_last_of_each_resolution():
+    network = backbones.build("MobileNet-0.25", 64, "none")
+    features = keras.layers.GlobalAveragePooling2D(name="pool")(network.output)
+    network = keras.Model(network.input, keras.layers.Dense(2, name="head")(features))
+    names = reference.early_layers(network)
+    assert [network.get_layer(name).output.shape[1] for name in names] == [32, 16, 8, 4]
+    features, early, _ = reference.extractor(network, "head", names)(np.zeros((2, 64, 64, 3), "uint8"))
+    channels = sum(network.get_layer(name).output.shape[-1] for name in names)
+    assert features.shape == (2, 256) and early.shape == (2, 2 * channels)
+    row = keras.Input((5,))
+    assert reference.early_layers(keras.Model(row, keras.layers.Dense(2, name="head")(row))) == ()
+
+
+def test_a_run_of_an_earlier_version_has_its_last_features_alone(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run", ignore=shutil.ignore_patterns("shift"))
+    with np.load(run[0] / "reference.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "run" / "reference.npz", **{k: v for k, v in arrays.items() if "early" not in k})
+    save(tmp_path / "new", COLOURS, 6, 5)
+    page = shift.run(tmp_path / "run", tmp_path / "new")
+    assert json.loads((page.parent / "shift.json").read_text())["early"] is None
+    assert "kept no features of earlier layers" in page.read_text()
+    np.savez(tmp_path / "run" / "reference.npz", **arrays | {"val_early": arrays["val_early"][:, 1:]})
+    with pytest.raises(InputError, match="damaged"):
+        shift.run(tmp_path / "run", tmp_path / "new")
+
+
 def test_distances_are_those_of_the_five_nearest(run):
     kept = reference.read(run[0] / "reference.npz")
     new = kept.features["val"][:3] + 0.01
-    distances, ids = shift.nearest(kept, new)
-    for row, distance, one in zip(new, distances, ids, strict=True):
+    distances, places = evidence.nearest(kept.features["train"], new)
+    for row, distance, place in zip(new, distances, places, strict=True):
         every = np.linalg.norm(kept.features["train"] - row, axis=1)
         assert distance == pytest.approx(np.sort(every)[:5].mean(), rel=1e-4)
-        assert one == kept.ids["train"][every.argmin()]
+        assert place == every.argmin()
 
 
 def test_other_shares_of_classes_are_shown(run):
     kept = reference.read(run[0] / "reference.npz")
     features = kept.features["val"]
-    distances, ids = shift.nearest(kept, features)
+    distances, places = evidence.nearest(kept.features["train"], features)
     table = pd.DataFrame(
         {
             "path": [f"{number}.png" for number in range(len(features))],
             "prediction": "green",
             "confidence": 0.75,
             "distance": distances,
-            "nearest": ids,
+            "nearest": kept.ids["train"][places],
             "compared": True,
         }
     )
-    found = shift.measure(kept, features, table)
+    found = evidence.measure(kept, features, table)
     assert found.classes.set_index("class")["new"].to_dict() == {"green": 1.0, "red": 0.0}
     assert found.classes["validation"].sum() == pytest.approx(1)
     assert found.confidence["new"] == 0.75
     # Validation against itself: of 100 pictures, 5 lie beyond the 95 % point.
-    assert found.far == pytest.approx(0.05, abs=0.02) and found.pictures["percentile"].max() < 100
+    assert found.last.far == pytest.approx(0.05, abs=0.02) and found.pictures["percentile"].max() < 100
 
 
 def test_one_class_alone_is_no_shift_within_it(run, tmp_path):

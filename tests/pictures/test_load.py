@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner.data import pairs
 from runner.data.examples import summary
 from runner.errors import InputError
 from runner.pictures import in_memory, sources, square
@@ -343,7 +344,12 @@ def test_a_film_is_split_and_told_and_not_put_into_one_split(tmp_path, grouped):
     assert set(frames["split"]) == {"train", "val", "test"}
     torn = loaded.problems[loaded.problems["kind"] == "near-duplicate"]
     assert (torn["path"] != "").sum() > 5
-    film = torn["message"][torn["path"] == ""].tolist()
+    whole = torn["message"][torn["path"] == ""]
+    film = whole[whole.str.contains("frames of a film")].tolist()
+    (count,) = whole[~whole.str.contains("frames of a film")]
+    apart, _ = pairs.conflicts(loaded.near_duplicates, loaded.manifest)
+    assert count.startswith(f"{apart.sum()} pairs of pictures that show nearly the same stand in two splits")
+    assert ("they join the groups 'scene" in count) == grouped
     if grouped:
         assert (frames.groupby("group")["split"].nunique() == 1).all() and film == []
     else:

@@ -262,3 +262,21 @@ def test_a_disk_that_is_full_at_any_file_is_one_line_and_the_same_command_goes_o
         monkeypatch.setattr(atomic, "write", written)
     run = go()
     assert {path.name for path in run.iterdir()} == folder.FILES | {"truth.csv"}
+
+
+def test_the_terminal_says_what_was_found_in_the_data(config, small_model, capsys, tmp_path):
+    """Before the training, and where to read it; problems.csv is there from then on."""
+    told = problems([("", "near-duplicate", "22 pairs stand in two splits"), ("a.png", "unreadable", "no")])
+    with runs.start(config, "templates.rows") as run:
+        examples = dataclasses.replace(run.load(load), problems=told, carved="val (15 %) carved from train")
+        assert examples.in_words().endswith("(val (15 %) carved from train)")
+        run.check(*small_model(), examples)
+        kept = pd.read_csv(run.folder / "problems.csv", keep_default_na=False)
+        assert kept[["severity", "kind"]].to_numpy().tolist() == [
+            ["serious", "near-duplicate"],
+            ["to look at", "unreadable"],
+        ]
+    said = capsys.readouterr().out
+    assert "data: 2 problems: 1 serious (1 near-duplicate); 1 to look at (1 unreadable)" in said
+    assert f"read them in {tmp_path / 'run' / 'problems.csv'}" in said
+    assert "  serious: 22 pairs stand in two splits\n" in said

@@ -4,7 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runner.scores import calibration, classification, detection, groups, intervals, operating_point, paired
+from runner.scores import (
+    calibration,
+    classification,
+    detection,
+    groups,
+    intervals,
+    operating_point,
+    paired,
+    segmentation,
+)
 
 CLASSES, COUNT, TIMES = ["well", "ill"], 60, 9
 UNIT = pd.Series([f"patient {number // TIMES}" for number in range(COUNT * TIMES)])
@@ -108,3 +117,102 @@ def test_detections_are_drawn_in_groups_of_pictures():
     alone = paired.of_average_precision(none, both, ids)
     together = paired.of_average_precision(none, both, ids, intervals.units(film, ids))
     assert together.value == alone.value and together.high - together.low > 1.5 * (alone.high - alone.low)
+
+
+def test_a_share_of_groups_has_an_interval_of_groups():
+    right = np.random.default_rng(5).random(COUNT) < 0.7
+    often, whole = np.repeat(right, TIMES), np.repeat(np.arange(COUNT), TIMES)
+    low, high = intervals.share(often, whole)
+    alone = intervals.share(right)
+    assert alone == tuple(map(float, intervals.wilson(right.sum(), COUNT)))
+    assert high - low == pytest.approx(alone[1] - alone[0], rel=0.15)
+    assert np.ptp(intervals.share(often)) < 0.45 * (high - low)
+    # Without a mistake a bootstrap has no spread: the groups count, not their examples.
+    assert intervals.share(np.ones(COUNT * TIMES, bool), whole) == intervals.share(np.ones(COUNT, bool))
+    assert intervals.share(np.zeros(4, bool), np.array([7, 7, 9, 9])) == intervals.share(np.zeros(2, bool))
+
+
+def widths(of):
+    """Of every share that had Wilson's interval whatever belongs together."""
+    found = operating_point.at(OFTEN, "ill", 0.5, of)
+    classes = classification.per_class(OFTEN, CLASSES, of)
+    bins = calibration.reliability(OFTEN, groups=of)
+    clinic = np.where(np.arange(len(OFTEN)) < len(OFTEN) // 2, "north", "south")
+    grouped = groups.per_group(OFTEN, clinic, CLASSES, of)
+    return {
+        **{name: np.ptp(found[f"{name}_interval"]) for name in ("sensitivity", "specificity", "precision")},
+        "recall": (classes["recall_high"] - classes["recall_low"]).mean(),
+        "reliability": (bins["accuracy_high"] - bins["accuracy_low"]).mean(),
+        "group": (grouped["accuracy_high"] - grouped["accuracy_low"]).mean(),
+    }
+
+
+def test_no_interval_of_a_share_ignores_the_groups():
+    alone, together = widths(None), widths(UNIT)
+    assert all(together[name] > 2 * alone[name] for name in alone)
+
+
+def test_shuffled_groups_and_swapped_answers_keep_together_what_belongs_together():
+    """Of 60 patients with nine pictures each two clinics and two models differ by chance alone."""
+    random = np.random.default_rng(11)
+    few, clinic = [], np.where(np.arange(len(OFTEN)) % (2 * TIMES) < TIMES, "north", "south")
+    for seed in range(20):
+        labels = np.repeat(random.integers(0, 2, COUNT), TIMES)
+        right = np.repeat(random.random(COUNT) < 0.8, TIMES)
+        known = {"id": np.arange(len(labels)), "label": labels}
+        logits = np.eye(2)[np.where(right, labels, 1 - labels)].astype("float32") * 2
+        rows = classification.tables(known, {"": logits}, CLASSES)[""]
+        gap = groups.largest_gap(rows, clinic, CLASSES, UNIT, resamples=10, permutations=100, seed=seed)
+        few.append(gap["accuracy"]["p_value"])
+    assert np.mean(np.array(few) <= 0.05) <= 0.2  # 0.05 is expected; of shuffled pictures half would be
+    whole = np.repeat(np.arange(COUNT), TIMES)
+    first, second = (np.repeat(random.random(COUNT) < 0.7, TIMES) for _ in range(2))
+    assert paired.swapped(first, second, whole) > paired.mcnemar(first, second)[2]
+    assert paired.swapped(np.zeros(60, bool), np.ones(60, bool), np.arange(60) // 3) < 0.001
+    once = np.arange(COUNT)
+    few, many = (random.random(COUNT) < share for share in (0.5, 0.8))
+    assert paired.swapped(few, many, once) == pytest.approx(paired.mcnemar(few, many)[2], abs=0.03)
+
+
+def test_masks_and_boxes_have_intervals_by_class_and_between_methods():
+    random = np.random.default_rng(12)
+    confusion = random.integers(1, 50, (40, 3, 3)) + 60 * np.eye(3, dtype=int)
+    confusion[:, 2, :] = 0  # a class that the truth does not have
+    worse = confusion + random.integers(0, 40, (40, 3, 3)) * (1 - np.eye(3, dtype=int))
+    worse[:, 2, :] = 0
+    first, second = (
+        segmentation.Counts(np.arange(40), one, np.full((40, 3), 0.5)) for one in (worse, confusion)
+    )
+    table = segmentation.per_class(second, "abc").iloc[:2]
+    for name in ("iou", "recall"):
+        assert ((table[f"{name}_low"] < table[name]) & (table[name] < table[f"{name}_high"])).all()
+    assert np.isnan(segmentation.per_class(second, "abc")["iou_low"][2])
+    found = segmentation.difference(first, second)
+    low, high = segmentation.metrics(second)["miou_interval"]
+    assert 0 < found.low < found.value < found.high and found.high - found.low < high - low
+    assert found.value == pytest.approx(
+        segmentation.metrics(second)["miou"] - segmentation.metrics(first)["miou"]
+    )
+    twice = segmentation.Counts(np.arange(80), np.repeat(confusion, 2, axis=0), np.full((80, 3), 0.5))
+    pairs = pd.Series(np.repeat(np.arange(40), 2).astype(str))
+    narrow, wide = (segmentation.per_class(twice, "abc", of) for of in (None, pairs))
+    wide, narrow = (one["iou_high"] - one["iou_low"] for one in (wide, narrow))
+    assert wide[0] > 1.2 * narrow[0]
+
+    def boxes(count, move):
+        where = np.tile([10.0, 10, 30, 30], (count, 1)) + move
+        return pd.DataFrame(
+            {"id": range(count), "class": ["a"] * count} | dict(zip(detection.BOX, where.T, strict=True))
+        )
+
+    truth = boxes(30, np.zeros((30, 1)))
+    seen = boxes(30, np.where(random.random(30) < 0.7, 0.0, 40)[:, None]).assign(score=random.random(30))
+    judged = detection.evaluate(truth, seen, ["a", "b"], range(30), 64)
+    perfect = detection.evaluate(truth, truth.assign(score=0.5), ["a", "b"], range(30), 64)
+    classes = judged.classes()
+    assert classes.columns.tolist()[:5] == ["class", "boxes", "AP", "AP_low", "AP_high"]
+    assert classes["recall_low"][0] < classes["recall"][0] < classes["recall_high"][0]
+    assert classes.loc[1, ["AP_low", "recall_high"]].isna().all()
+    assert 0 < judged.less_than(perfect).low <= judged.less_than(perfect).value
+    of = pd.Series(["x"] * 15 + ["y"] * 15)
+    assert not judged.classes(of).equals(classes)
