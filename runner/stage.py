@@ -29,6 +29,8 @@ class Stage:
     """Share of the stage's steps over which the rate climbs from 0 (cosine) or to its peak (one_cycle; 0
     means 0.3).
     """
+    backbone_rate: float | None = 1.0
+    """Share of the rate that the backbone's blocks get; None takes the one that suits the weights."""
     layer_decay: float = 1.0
     """Each block's rate is this times the rate of the block above it; 1 gives all the same rate."""
     patience: int | None = None
@@ -57,6 +59,11 @@ class Stage:
                 "a number above 0, or None",
             ),
             ("warmup", 0 <= self.warmup < 1, "a share of the stage's steps, from 0 to below 1"),
+            (
+                "backbone_rate",
+                self.backbone_rate is None or 0 < self.backbone_rate <= 1,
+                "a share above 0 and at most 1, or None",
+            ),
             ("layer_decay", 0 < self.layer_decay <= 1, "a factor above 0 and at most 1"),
             ("patience", self.patience is None or self.patience >= 1, "None or a whole number of at least 1"),
         ):
@@ -73,12 +80,21 @@ class Stage:
     @property
     def rate(self) -> float:
         """The learning rate as a number; InputError where the stage leaves it to the weights."""
-        if self.learning_rate is None:
+        return self._said("learning_rate")
+
+    @property
+    def share(self) -> float:
+        """The backbone's share of it as a number; InputError where the stage leaves it to the weights."""
+        return self._said("backbone_rate")
+
+    def _said(self, name: str) -> float:
+        value = getattr(self, name)
+        if value is None:
             raise InputError(
-                f"stage {self.name!r}: learning_rate=None leaves the rate to the weights, which nothing here "
+                f"stage {self.name!r}: {name}=None leaves the rate to the weights, which nothing here "
                 "knows; give a number, or take the stages from `rates.suited(config)`."
             )
-        return self.learning_rate
+        return value
 
 
 def check_stages(stages: Sequence[Stage]) -> None:

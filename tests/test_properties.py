@@ -72,6 +72,7 @@ STAGES = st.fixed_dictionaries(
         "learning_rate": st.floats(1e-9, 10),
         "schedule": st.sampled_from(["constant", "cosine", "one_cycle"]),
         "warmup": st.floats(0, 0.5),
+        "backbone_rate": st.none() | st.floats(0.01, 1),
         "layer_decay": st.floats(0.1, 1),
         "patience": st.none() | st.integers(1, 100),
         "batch_norm": st.sampled_from(["frozen", "train"]),

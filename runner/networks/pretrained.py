@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import keras
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+MOST = 3e-3
+"""The peak rate of Adam that weights which bear the most take: those of small networks, and new ones."""
 DOWNLOAD_TIMEOUT = 15.0  # seconds without a byte before a download counts as failed
 
 
@@ -91,9 +93,9 @@ def learning_rates(backbone: str, weights: str | Path) -> tuple[float, float]:
     at 3e-3 most of their units die within the first steps (docs/stages.md has the measurements). Networks
     without BatchNorm bear a tenth of that.
     """
-    family, _ = find(backbone)
     if str(weights).lower() == "none":
-        return 1e-2, 3e-3
+        return 1e-2, MOST
+    family, _ = find(backbone)
     card = CHECKPOINTS / str(weights) / "card.json"
     if card.is_file():
         rates = json.loads(card.read_text(encoding="utf-8")).get("learning_rates")

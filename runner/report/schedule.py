@@ -32,6 +32,8 @@ def stage_in_words(stage: Stage) -> str:
                 stage.schedule
             ]
         )
+    if stage.share != 1 and word != "head":
+        parts.append(f"the backbone at {stage.share:g} times that rate")
     if stage.layer_decay != 1:
         parts.append(f"each block at {stage.layer_decay:g} times the rate of the block above it")
     if stage.patience is not None:

@@ -15,21 +15,26 @@ from runner.training.optimizers import inner
 
 
 def suited(config: ConfigType) -> ConfigType:
-    """The Config with a number in the place of every `learning_rate=None` of its stages.
+    """The Config with a number in the place of every None of its stages' `learning_rate`, `backbone_rate`.
 
     config: with stages, backbone and weights. A stage of the head alone takes the rate for a new head, any
-    other that for pretrained weights; see `pretrained.learning_rates`.
+    other that for pretrained weights (`pretrained.learning_rates`). With a rate for a large new head and
+    None for the backbone's share of it, weights that bear less than `pretrained.MOST` get so much less.
     """
-    if all(stage.learning_rate is not None for stage in config.stages):
+    if all(None not in (stage.learning_rate, stage.backbone_rate) for stage in config.stages):
         return config
     head, backbone = pretrained.learning_rates(config.backbone, config.weights)
-    stages = tuple(
-        dataclasses.replace(stage, learning_rate=head if stage.train == "head" else backbone)
-        if stage.learning_rate is None
-        else stage
-        for stage in config.stages
-    )
-    return dataclasses.replace(config, stages=stages)
+    share = min(1.0, round(backbone / pretrained.MOST, 3))
+
+    def filled(stage: Stage) -> Stage:
+        rate = head if stage.train == "head" else backbone
+        return dataclasses.replace(
+            stage,
+            learning_rate=rate if stage.learning_rate is None else stage.learning_rate,
+            backbone_rate=share if stage.backbone_rate is None else stage.backbone_rate,
+        )
+
+    return dataclasses.replace(config, stages=tuple(map(filled, config.stages)))
 
 
 def at(stage: Stage, step: int, steps: int) -> float:
@@ -55,10 +60,13 @@ def at(stage: Stage, step: int, steps: int) -> float:
 
 
 def factors(model: keras.Model, blocks: Sequence[Block], stage: Stage) -> list[tuple[keras.Variable, float]]:
-    """Each variable's share of the rate: layer_decay to the power of its block's depth below the head."""
+    """Each variable's share of the rate: in a block the backbone's, times layer_decay to the power of the
+    block's depth below the head.
+    """
     found = []
     for depth, layers in enumerate(reversed(trainable.layers_by_block(model, blocks).values())):
-        found += [(v, stage.layer_decay**depth) for layer in layers for v in layer._trainable_variables]
+        factor = stage.share * stage.layer_decay**depth if depth else 1.0
+        found += [(v, factor) for layer in layers for v in layer._trainable_variables]
     return found
 
 

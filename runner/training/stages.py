@@ -75,7 +75,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         super().__init__()
         check_stages(stages)
         for stage in stages:
-            assert stage.rate  # a number, or an answer to whoever left it open
+            assert stage.rate and stage.share  # numbers, or an answer to whoever left them open
         if mode not in ("auto", "min", "max"):
             raise InputError(f"mode='{mode}' is not one of auto, min, max.")
         self.stages, self.blocks = tuple(stages), tuple(blocks)

@@ -85,7 +85,16 @@ class Config:
     """Share of each source label's mass that is spread over all classes."""
 
     stages: tuple[Stage, ...] = (
-        Stage("all", train="all", epochs=8, learning_rate=3e-3, schedule="cosine", warmup=0.1, keep="last"),
+        Stage(
+            "all",
+            train="all",
+            epochs=8,
+            learning_rate=3e-3,
+            backbone_rate=None,
+            schedule="cosine",
+            warmup=0.1,
+            keep="last",
+        ),
     )
     monitor: str = "val_loss"
     """The number, measured on validation pictures of the source, by which a stage with keep="best" picks its

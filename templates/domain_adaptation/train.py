@@ -34,6 +34,7 @@ from runner.pictures import any_size, gradcam, reference
 from runner.pictures.batches import batches
 from runner.runs import run as runs
 from runner.scores import classification
+from runner.training import rates
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 
@@ -59,6 +60,7 @@ def fit(
     An epoch is one pass over the labelled source pictures, for every method. Where BatchNorm layers train,
     each domain is normalised by its own statistics, and what an adapting method hands on has the target's.
     """
+    config = rates.suited(config)
     steps = int(domains.source.train.cardinality()) // config.batch_size
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, domains.source)

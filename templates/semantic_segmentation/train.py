@@ -36,7 +36,7 @@ from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
 from runner.scores import segmentation
-from runner.training import baselines
+from runner.training import baselines, rates
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 
@@ -67,6 +67,7 @@ def fit(
     config: Config, examples: Data, name: str = "", checkpoints: Checkpointing | None = None
 ) -> tuple[keras.Model, Fit]:
     """Build the model and train it through the stages of `config`; go on from `checkpoints` if there are."""
+    config = rates.suited(config)
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(

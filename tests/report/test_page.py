@@ -371,6 +371,7 @@ def test_the_ledger_shows_a_frozen_weight_that_moved():
             "top block learn for 10 epochs at a learning rate of 0.00003",
         ),
         (Stage("a", train="top:3", layer_decay=0.8), "rate of the block above it. BatchNorm stays frozen."),
+        (Stage("a", train="all", backbone_rate=0.1), ", the backbone at 0.1 times that rate. BatchNorm"),
         (Stage("a", train="above:mixed7", schedule="one_cycle"), "everything above mixed7 learn"),
         (
             Stage("a", train="all", batch_norm="train", keep="last"),

@@ -10,7 +10,10 @@ from runner.networks import pretrained
 from runner.stage import Stage
 from runner.training import rates
 from runner.training.stages import StagedUnfreezing
+from templates.domain_adaptation import config as adaptation
 from templates.image_classification.config import Config
+from templates.object_detection import config as object_detection
+from templates.semantic_segmentation import config as semantic_segmentation
 
 
 def rates_of(**changes) -> list[float]:
@@ -22,6 +25,15 @@ def test_a_checkpoint_says_its_own_and_imagenet_bears_less():
     assert rates_of(weights="imagenet") == [2e-3, 3e-4, 3e-4]
     assert rates_of(weights="none") == [1e-2, 3e-3, 3e-3]
     assert rates_of(backbone="VGG16", weights="imagenet") == [2e-3, 3e-5, 3e-5]
+
+
+@pytest.mark.parametrize("config", [object_detection.Config, semantic_segmentation.Config, adaptation.Config])
+def test_a_backbone_under_a_large_new_head_learns_as_slowly_as_its_weights_need(config):
+    def shares(**changes):
+        return {stage.share for stage in rates.suited(config(**changes)).stages}
+
+    assert shares() == shares(weights="none") == {1.0}
+    assert 0.1 in shares(weights="imagenet") and 0.01 in shares(weights="imagenet", backbone="VGG16")
 
 
 def test_what_is_given_stays_and_the_rest_is_filled_in():
@@ -42,3 +54,5 @@ def test_a_rate_that_nobody_filled_in_is_asked_for(small_model):
     stage = dataclasses.replace(Stage("head"), learning_rate=None)
     with pytest.raises(InputError, match="stage 'head': learning_rate=None leaves the rate to the weights"):
         StagedUnfreezing([stage], small_model()[1])
+    with pytest.raises(InputError, match="stage 'all': backbone_rate=None leaves the rate to the weights"):
+        StagedUnfreezing([Stage("all", train="all", backbone_rate=None)], small_model()[1])

@@ -204,6 +204,23 @@ def test_layer_decay_scales_each_block_and_its_weight_decay(small_model, small_d
         np.testing.assert_allclose(decayed[path], plain[path] * 0.5**depth, rtol=1e-3, atol=1e-7)
 
 
+def test_the_backbone_takes_its_share_of_the_rate_and_the_head_the_whole(small_model, small_data):
+    data = tf.data.Dataset.from_tensors(small_data)  # one step, so that the change is the update
+
+    def change(share):
+        model, blocks = small_model()
+        before = {v.path: v.numpy() for v in model.weights}
+        stage = Stage("all", train="all", epochs=1, learning_rate=0.1, backbone_rate=share, keep="last")
+        staged_fit(model, blocks, data, [stage], keras.optimizers.SGD(momentum=0.9))
+        return {v.path: v.numpy() - before[v.path] for v in model.weights}
+
+    plain, slow = change(1.0), change(0.1)
+    np.testing.assert_array_equal(slow["head/kernel"], plain["head/kernel"])
+    for block in (1, 2, 3):
+        path = f"block{block}_conv/kernel"
+        np.testing.assert_allclose(slow[path], plain[path] * 0.1, rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_layer_decay_also_under_replicas_and_a_second_stage_without_it(small_model, small_data, replicas):
     strategy = choose("mirrored" if replicas == 2 else "auto")
