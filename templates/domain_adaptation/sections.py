@@ -145,7 +145,7 @@ def shift_section(
         "cases. Proxy A-distance: 0 where a linear classifier cannot tell the domains apart, 2 where it "
         "never errs. Neither proves anything of the accuracy: MCC and pseudo-labels do not bring the domains "
         "together, and domains can be brought together with their classes crossed.",
-        tables=[("Distance of source and target features", comparison[columns])],
+        tables=[("Distance of source and target features", comparison[columns].dropna())],
         figures=[("Features in the plane of their first two principal components", Markup(drawn))],
     )
 

@@ -262,10 +262,15 @@ def test_a_run_leaves_everything_it_promises(domains):
     assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
 
     comparison = pd.read_csv(run / "comparison.csv")
-    assert comparison["method"].tolist() == ["source only", "AdaBN", "CDAN"]
+    methods = ["source only", "AdaBN", "CDAN"]
+    assert comparison["method"].tolist() == ["logistic regression on pixels", *methods]
+    assert [row["method"] for row in metrics["comparison"]] == comparison["method"].tolist()
+    # What it is compared with has no criterion, and is neither chosen nor the oracle.
+    assert metrics["comparison"][0]["infomax"] is None and comparison["test_accuracy"].notna().all()
     assert metrics["method"] == metrics["chosen_by"]["infomax"]
     assert metrics["method"] == comparison["method"][comparison["infomax"].idxmax()]
-    assert metrics["oracle"] == comparison["method"][comparison["test_accuracy"].idxmax()]
+    chosen_among = comparison[comparison["method"].isin(methods)]
+    assert metrics["oracle"] == chosen_among["method"][chosen_among["test_accuracy"].idxmax()]
 
     # The saved model is the classifier alone, takes raw pictures and predicts what it was tested with.
     network = keras.models.load_model(run / "model.keras", compile=False)
