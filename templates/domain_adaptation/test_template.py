@@ -281,6 +281,29 @@ def test_a_run_leaves_everything_it_promises(domains):
     assert chosen == tested["prediction"].tolist()
 
 
+@pytest.mark.slow
+def test_what_starts_from_nothing_stands_beside_the_methods(domains):
+    config = small_config(
+        domains,
+        backbone="MobileNet-0.25",
+        weights="letters_in_photos",
+        image_size=32,
+        methods=("source only",),
+        stages=(Stage("all", train="all", epochs=1, learning_rate=1e-3, keep="last"),),
+        scratch_lengths=(1, 2),
+    )
+    run = train.main(config)
+    assert "could not be" not in (run / "report.html").read_text()
+    table = pd.read_csv(run / "comparison.csv", keep_default_na=False).set_index("method")
+    rivals = ["logistic regression on pixels", "frozen + solved", "from scratch"]
+    assert list(table.index) == [*rivals, "source only"]
+    assert table["pretrained"].tolist() == [False, True, False, True]
+    assert (table.loc[rivals, "infomax"] == "").all() and table.loc["source only", "infomax"] != ""
+    assert table.loc["from scratch", "recipe"].split(",")[0] in ("1 epochs", "2 epochs")
+    assert "for 1 epochs" not in (run / "test_readings.csv").read_text()
+    assert json.loads((run / "metrics.json").read_text())["method"] == "source only"
+
+
 def test_no_label_of_the_target_is_there_before_the_test(domains):
     loaded = train.load(small_config(domains))
     for split in (loaded.target.train, loaded.target.val):
