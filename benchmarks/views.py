@@ -54,7 +54,7 @@ def main() -> None:
         config = fields.replace(base, seed=seed)
         examples = train.load(config)
         for name, arm in baselines.methods(config).items():
-            if name == "from scratch":
+            if baselines.called(name) == baselines.SCRATCH:
                 continue
             still = tuple(stage for stage in arm.stages if stage.train != "all")
             for views in (0, *arguments.views):

@@ -42,6 +42,10 @@ _RULES = {
     "steps_per_execution": (lambda value: value >= 1, "at least 1"),
     "weight_decay": (lambda value: 0 <= value < 1, "0 (off) or a number below 1"),
     "scratch_learning_rate": (lambda value: 0 < value < float("inf"), "a number above 0"),
+    "scratch_lengths": (
+        lambda value: len(value) > 0 and all(one >= 1 for one in value),
+        "one or more whole numbers of at least 1, such as 1 5",
+    ),
     "checkpoint_steps": (lambda value: value is None or value >= 1, "None or at least 1"),
     "checkpoint_minutes": (lambda value: value is None or value > 0, "None or a number above 0"),
     "seed": (lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from runner.report import pages, schedule, words
+from runner.report import pages, schedule, verdict, words
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
 
@@ -92,6 +92,7 @@ def write(
         problems=problems["kind"].value_counts().to_dict(),
         leaks=int((copies & problems["message"].str.startswith("test ")).sum()),
         comparison=comparison.to_dict("records"),
+        verdict=verdict.in_words(comparison, metrics, task.score),
         metrics=metrics,
         per_class=per_class.to_dict("records"),
         assessed=assessed,

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from runner.report import assessment as report_assessment
 from runner.report import confusion as report_confusion
 from runner.report import data as report_data
-from runner.report import figures, pages, schedule, section, sheets, words
+from runner.report import figures, pages, schedule, section, sheets, verdict, words
 from runner.report.parts import Parts
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
@@ -130,6 +130,7 @@ def write(
     drawn = parts.all(
         {
             "headline": lambda: _headline(metrics, comparison, score),
+            "verdict": lambda: verdict.in_words(comparison, metrics, score),
             "setbacks": lambda: schedule.setbacks(given.stages, history),
             "comparison": lambda: _comparison(comparison, metrics, score),
             "checks": lambda: report_data.checks(data),
@@ -195,7 +196,7 @@ def _headline(metrics, comparison, score):
             f"{100 * min(1, 3 / metrics['examples']):.1f}\u202f% remains plausible."
         )
     if comparison is not None and len(comparison) > 1:
-        place = _subject(comparison, metrics, key)
+        place = verdict.subject(comparison, metrics, key)
         own = comparison[f"test_{key}"].iloc[place]
         # Of the others the strongest: a gain over a straw man is none.
         others = comparison.drop(comparison.index[place])
@@ -214,20 +215,11 @@ def _headline(metrics, comparison, score):
     return headline
 
 
-def _subject(comparison, metrics, key):
-    """Return the position of the method that the page is about: the last with the score of `metrics`."""
-    if metrics:
-        same = np.flatnonzero(np.isclose(comparison[f"test_{key}"].to_numpy(float), metrics[key], atol=1e-9))
-        if len(same):
-            return int(same[-1])
-    return len(comparison) - 1
-
-
 def _comparison(comparison, metrics, score):
     if comparison is None:
         return None
     key, reads = score
-    place = _subject(comparison, metrics, key)
+    place = verdict.subject(comparison, metrics, key)
     rows = [
         {
             **row,

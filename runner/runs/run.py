@@ -41,7 +41,7 @@ from runner.errors import InputError
 from runner.machine import Machine
 from runner.networks import pretrained
 from runner.networks.backbones import Block
-from runner.report import card, page, parts, settings
+from runner.report import card, page, parts, settings, verdict
 from runner.runs import folder, lock
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
@@ -166,6 +166,7 @@ class Run(Generic[ConfigType]):
         self._saved: Saved | None = None
         self._page: Path | None = None
         self._network_saved = False
+        self._verdict = ""
         self._failed: list[str] = []
 
     def load(self, load: Callable[[ConfigType], ExamplesType]) -> ExamplesType:
@@ -332,6 +333,8 @@ class Run(Generic[ConfigType]):
         """
         saved = self._given()
         path = self.folder / "MODEL_CARD.md"
+        told = self.attempt("verdict", lambda: verdict.in_words(saved.comparison, metrics, task.score))
+        self._verdict = told or ""
         written = self.attempt(
             path.name,
             lambda: card.write(
@@ -354,14 +357,18 @@ class Run(Generic[ConfigType]):
         return written
 
     def end(self, metrics: dict[str, Any], notes: Sequence[str] = ()) -> None:
-        """Write metrics.json, with which the run is complete; print the comparison, notes and the report.
+        """Write metrics.json, with which the run is complete; print the comparison, first of all where
+        transfer did not pay, notes and the report.
 
         metrics: {"classes": names, "test": numbers of the method that is handed out, ...}, plain JSON types.
         """
         saved = self._given()
         atomic.write_json(self.folder / "metrics.json", metrics)
         folder.end(self.folder)
-        print(saved.comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
+        if self._verdict:
+            print(self._verdict)
+        shown = saved.comparison.drop(columns=["pretrained", "recipe"], errors="ignore")
+        print(shown.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
         for note in (*notes, *(f"could not be made: {line}" for line in self._failed)):
             print(note)
         if self._page is not None:

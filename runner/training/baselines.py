@@ -1,4 +1,6 @@
-"""What the staged schedule is compared with: the same network and pictures, trained in two other ways."""
+"""What the staged schedule is compared with: the same network and pictures, trained in other ways, and what
+costs nothing.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,76 +14,149 @@ from runner.fields import ConfigType
 from runner.stage import Stage
 from runner.training.fit import Fit
 
+SCRATCH = "from scratch"
+NAMES = (SCRATCH, "frozen backbone", "staged")
+"""What the methods that train a network are called where they are compared."""
+PIXELS = "logistic regression on pixels"
+SOLVED = "frozen + solved"
+"""Logistic regression on what the frozen backbone gives, and no training."""
+SAME_BOXES = "the same boxes in every picture"
+NOTHING_TRANSFERRED = (SCRATCH, PIXELS, SAME_BOXES)
+"""Methods that know the training pictures and nothing else."""
+
 
 def methods(config: ConfigType) -> dict[str, ConfigType]:
-    """A Config for each method: "staged", as it is, and two baselines with as many epochs in all.
+    """A Config for each method: "staged", as it is, and baselines.
 
-    config: a template's Config, with stages, weights, scratch_learning_rate and baselines (False: no others).
-    "frozen backbone" trains the head alone, as a first stage does; where the template can solve a head, it
-    begins with the solved one, and ends with it where training betters nothing. "from scratch" has every
-    weight and BatchNorm statistic free from the start and no validation pick of its epoch: early in training
-    its statistics say little about its weights. `fit_stages` estimates them anew at its end.
+    config: a template's Config, with stages, weights, scratch_lengths, scratch_learning_rate and baselines
+    (False: no others). "frozen backbone" trains the head alone, as a first stage does, for as many epochs as
+    all stages have; where the template can solve a head, it begins with the solved one, and ends with it
+    where training betters nothing. What trains from scratch: `from_scratch`.
     """
     if not config.baselines:
         return {"staged": config}
-    epochs = sum(stage.epochs for stage in config.stages)
-    scratch = Stage(
-        "scratch",
-        train="all",
-        epochs=epochs,
-        learning_rate=config.scratch_learning_rate,
-        schedule="cosine",
-        warmup=0.1,
-        batch_norm="train",
-        keep="last",
-    )
     head = dataclasses.replace(
-        config.stages[0], name="head", train="head", epochs=epochs, schedule="cosine", batch_norm="frozen"
+        config.stages[0],
+        name="head",
+        train="head",
+        epochs=_epochs(config),
+        schedule="cosine",
+        batch_norm="frozen",
     )
-    from_scratch = dataclasses.replace(config, weights="none", stages=(scratch,))
     frozen = dataclasses.replace(config, stages=(head,))
     if hasattr(config, "solve_head"):
-        from_scratch = dataclasses.replace(from_scratch, solve_head=False)
         frozen = dataclasses.replace(frozen, solve_head=True)
-    return {
-        "from scratch": from_scratch,
-        "frozen backbone": frozen,
-        "staged": config,
-    }
+    return from_scratch(config) | {"frozen backbone": frozen, "staged": config}
+
+
+def from_scratch(config: ConfigType) -> dict[str, ConfigType]:
+    """A Config for each length of the training from scratch, of which `compared` takes the best.
+
+    A network without pretrained weights needs other lengths than one with them, and how much longer it pays
+    to train nobody knows before. config.scratch_lengths: each times the epochs of all stages. Every weight
+    and BatchNorm statistic is free from the start, and no epoch is picked on validation: early in training
+    the statistics say little about the weights. `fit_stages` estimates them anew at the end.
+    """
+    arms = {}
+    for epochs in sorted({times * _epochs(config) for times in config.scratch_lengths}):
+        stage = Stage(
+            "scratch",
+            train="all",
+            epochs=epochs,
+            learning_rate=config.scratch_learning_rate,
+            schedule="cosine",
+            warmup=0.1,
+            batch_norm="train",
+            keep="last",
+        )
+        arm = dataclasses.replace(config, weights="none", stages=(stage,))
+        if hasattr(config, "solve_head"):
+            arm = dataclasses.replace(arm, solve_head=False)
+        arms[f"{SCRATCH} for {epochs} epochs"] = arm
+    return arms if len(arms) > 1 else {SCRATCH: next(iter(arms.values()))}
+
+
+def _epochs(config: Any) -> int:
+    return sum(stage.epochs for stage in config.stages)
+
+
+def called(name: str) -> str:
+    """What a method of `methods` is called where it is compared: all lengths are one method."""
+    return SCRATCH if name.startswith(SCRATCH) else name
+
+
+def compared(networks: Mapping[str, keras.Model], validation: Mapping[str, float]) -> dict[str, keras.Model]:
+    """The networks that go to the test: of those from scratch the best on validation, as "from scratch".
+
+    Prints what each length reached. Call it before the test is opened, and let go of `networks`.
+    networks: by the names of `methods`, and others. validation: the score of each, higher is better; of equal
+    ones the shorter training is taken.
+    """
+    if said := recipe(validation):
+        print(f"{SCRATCH}: {said}")
+    best = _best(validation)
+    return {called(name): one for name, one in networks.items() if name == best or called(name) != SCRATCH}
+
+
+def recipe(validation: Mapping[str, float]) -> str:
+    """What was chosen among in words, "" where there was one length alone: "350 epochs, by validation: .101
+    after 70, .283 after 350".
+    """
+    lengths = {name: name.split()[-2] for name in validation if name.startswith(f"{SCRATCH} for ")}
+    if not lengths:
+        return ""
+    reached = ", ".join(f"{validation[name]:.3f} after {epochs}" for name, epochs in lengths.items())
+    return f"{lengths[_best(validation)]} epochs, by validation: {reached}"
+
+
+def _best(validation: Mapping[str, float]) -> str:
+    """The name of the best training from scratch, "" where there is none."""
+    names = [name for name in validation if called(name) == SCRATCH]
+    return max(names, key=lambda name: validation[name]) if names else ""
 
 
 def table(
+    config: Any,
     networks: Mapping[str, keras.Model],
     fits: Mapping[str, Fit],
     score: str,
     validation: Mapping[str, float],
-    test: Mapping[str, Mapping[str, Any]],
+    test: Mapping[str, Mapping[str, Any]] | None = None,
     also: Sequence[str] = (),
     apart: Mapping[str, tuple[float, float, float]] | None = None,
 ) -> pd.DataFrame:
     """A row per method: what it trained, what it took (seconds), val_<score>, test_<score> and its interval
-    (low, high), the test numbers `also`, and difference, difference_low, difference_high: what the method
-    that is handed out has more of the score on the same examples, with its 95 % interval.
+    (low, high), the test numbers `also`, whether it started from pretrained weights, the recipe that was
+    chosen for it, and difference, difference_low, difference_high: what the method that is handed out has
+    more of the score on the same examples, with its 95 % interval.
 
-    score: the number that methods are compared by, and what it is called in `test`, beside <score>_interval.
-    validation: its value for each method. test: all numbers of each. apart: (value, low, high) for each of
-    the other methods.
+    config: a template's, with weights. networks: of `compared`. fits, validation: of all that was trained, by
+    the names of `methods`; score: the number that methods are compared by, which `validation` has of each,
+    and what it is called in `test`, beside <score>_interval. test: all numbers of each that is compared; None
+    leaves them out. apart: (value, low, high) for each of the other methods.
     """
     apart = apart or {}
     columns = ("difference", "difference_low", "difference_high") if apart else ()
-    rows = [
-        {
-            "method": name,
-            "epochs": len(fits[name].history),
-            "trainable_parameters": sum(int(np.prod(one.shape)) for one in network.trainable_variables),
-            "seconds": round(fits[name].seconds, 1),
-            f"val_{score}": validation[name],
-            f"test_{score}": test[name][score],
-            "low": test[name][f"{score}_interval"][0],
-            "high": test[name][f"{score}_interval"][1],
-            **{f"test_{one}": test[name][one] for one in also},
-            **dict(zip(columns, apart.get(name, (np.nan,) * 3), strict=False)),
-        }
-        for name, network in networks.items()
-    ]
+    rows = []
+    for name, network in networks.items():
+        trained = _best(validation) if name == SCRATCH else name
+        rows.append(
+            {
+                "method": name,
+                "epochs": len(fits[trained].history),
+                "trainable_parameters": sum(int(np.prod(one.shape)) for one in network.trainable_variables),
+                "seconds": round(fits[trained].seconds, 1),
+                f"val_{score}": validation[trained],
+                **(_tested(test[name], score, also) if test else {}),
+                "pretrained": config.weights != "none" and name not in NOTHING_TRANSFERRED,
+                "recipe": recipe(validation) if name == SCRATCH else "",
+                **dict(zip(columns, apart.get(name, (np.nan,) * 3), strict=False)),
+            }
+        )
     return pd.DataFrame(rows)
+
+
+def _tested(numbers: Mapping[str, Any], score: str, also: Sequence[str]) -> dict[str, float]:
+    low, high = numbers[f"{score}_interval"]
+    found = {f"test_{score}": numbers[score], "low": low, "high": high}
+    return found | {f"test_{one}": numbers[one] for one in also}

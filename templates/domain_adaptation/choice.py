@@ -25,6 +25,7 @@ from runner.pictures import reference
 from runner.report import figures
 from runner.scores import classification, intervals, paired
 from runner.scores.two_sample import mmd_test, proxy_a_distance
+from runner.training import baselines
 
 from .config import Config
 from .two_domains import Domains
@@ -102,7 +103,10 @@ def weighted_risk(source_train: Seen, target_train: Seen, source: Seen, seed: in
 
 
 def chosen(table: pd.DataFrame, criterion: str) -> str:
-    """The method that a criterion picks from a table with a row per method; of equals the first."""
+    """The method that a criterion picks from a table with a row per method; of equals the first. Where the
+    criterion has no value there is nothing to choose.
+    """
+    table = table.dropna(subset=criterion)
     values = CRITERIA[criterion] * table[criterion].to_numpy()
     return str(table["method"].iloc[int(np.argmax(values))])
 
@@ -197,6 +201,27 @@ def compare(config: Config, domains: Domains, networks, fits) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def beside(
+    config: Config, domains: Domains, unlabelled: pd.DataFrame, rivals: dict[str, keras.Model], fits
+) -> tuple[pd.DataFrame, dict[str, keras.Model]]:
+    """The table of `compare` with what it is compared with above it, and the networks of that.
+
+    rivals: networks by name, none of which is for choice: logistic regression is less sure of the same
+    answer than a network, so that the criteria do not compare the two. Of the trainings from scratch the best
+    on the source's validation pictures is left.
+    """
+    step = {name: inference.forward(network) for name, network in rivals.items()}
+    right = {name: [] for name in rivals}
+    for known, found in inference.batches(step, domains.source.val, 250):
+        for name, logits in found.items():
+            right[name].extend(logits.argmax(axis=1) == known["label"])
+    reached = {name: float(np.mean(one)) for name, one in right.items()}
+    rivals = baselines.compared(rivals, reached)
+    rows = baselines.table(config, rivals, fits, "accuracy", reached)
+    table = pd.concat([rows, unlabelled.assign(pretrained=config.weights != "none")], ignore_index=True)
+    return table[[*unlabelled, "pretrained", "recipe"]].fillna({"recipe": ""}) if rivals else table, rivals
+
+
 def tested(
     unlabelled: pd.DataFrame, predictions: dict[str, pd.DataFrame], classes, groups: pd.Series | None = None
 ) -> pd.DataFrame:
@@ -230,5 +255,8 @@ def tested(
 
 
 def oracle(comparison: pd.DataFrame) -> str:
-    """The method that is best on the target's test pictures: to be printed, never to be used."""
-    return str(comparison["method"].iloc[int(comparison["test_accuracy"].argmax())])
+    """The method that is best on the target's test pictures: to be printed, never to be used. What could not
+    be chosen is none.
+    """
+    table = comparison.dropna(subset=list(CRITERIA))
+    return str(table["method"].iloc[int(table["test_accuracy"].argmax())])

@@ -105,6 +105,17 @@ class Config:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
 
+    baselines: bool = True
+    """Also train from scratch on the source alone, and say what logistic regression on its pixels gives, and
+    on what the backbone makes of them. None of these can be chosen.
+    """
+    scratch_lengths: tuple[int, ...] = (1, 5)
+    """Train from scratch for so many times the epochs of all stages; the one that is best on validation
+    pictures of the source is compared.
+    """
+    scratch_learning_rate: float = 3e-3
+    """Peak learning rate of the training from scratch, which has its own best value."""
+
     machine: OmitArgPrefixes[Machine] = Machine()
 
     def __post_init__(self) -> None:

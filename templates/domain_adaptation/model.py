@@ -8,11 +8,14 @@ from runner.data.examples import Data
 from runner.networks import backbones, pixels
 from runner.networks.backbones import Block
 from runner.pictures import reference
+from runner.training import baselines
 
 from . import method
 from .config import Config
 
 SMALL_CNNS = ("small_cnn", "small_cnn_plain")
+RIVAL_SIDE = 16
+"""Pixels a side of what logistic regression on pixels sees."""
 
 
 def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
@@ -36,6 +39,21 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
     x = keras.layers.Dropout(config.dropout, name="dropout")(x)
     logits = keras.layers.Dense(len(data.classes), dtype="float32", name="head")(x)
     return keras.Model(backbone.input, logits, name=backbone.name), blocks
+
+
+def build_rivals(config: Config, data: Data) -> dict[str, keras.Model]:
+    """Networks whose layer "head" is to be solved: on pixels, and on what a pretrained backbone gives.
+
+    All take what that of `build` takes, and give what it gives.
+    """
+    image = keras.Input((config.image_size, config.image_size, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.AveragePooling2D(max(1, config.image_size // RIVAL_SIDE))(x)
+    x = keras.layers.Dense(len(data.classes), dtype="float32", name="head")(keras.layers.Flatten()(x))
+    rivals = {baselines.PIXELS: keras.Model(image, x)}
+    if config.weights != "none":
+        rivals[baselines.SOLVED], _ = build(config, data)
+    return rivals
 
 
 def small_cnn(name: str, image_size: int) -> tuple[keras.Model, tuple[Block, ...]]:

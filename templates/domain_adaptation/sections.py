@@ -146,7 +146,7 @@ def shift_section(
         "together, and domains can be brought together with their classes crossed.\n\n"
         "The plots show the features in the plane of their first two principal components: circles are "
         "pictures of the source, crosses those of the target.",
-        tables=[("Distance of source and target features", comparison[columns])],
+        tables=[("Distance of source and target features", comparison[columns].dropna())],
         figures=drawn,
     )
 

@@ -265,10 +265,15 @@ def test_a_run_leaves_everything_it_promises(domains):
     assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
 
     comparison = pd.read_csv(run / "comparison.csv")
-    assert comparison["method"].tolist() == ["source only", "AdaBN", "CDAN"]
+    methods = ["source only", "AdaBN", "CDAN"]
+    assert comparison["method"].tolist() == ["logistic regression on pixels", *methods]
+    assert [row["method"] for row in metrics["comparison"]] == comparison["method"].tolist()
+    # What it is compared with has no criterion, and is neither chosen nor the oracle.
+    assert metrics["comparison"][0]["infomax"] is None and comparison["test_accuracy"].notna().all()
     assert metrics["method"] == metrics["chosen_by"]["infomax"]
     assert metrics["method"] == comparison["method"][comparison["infomax"].idxmax()]
-    assert metrics["oracle"] == comparison["method"][comparison["test_accuracy"].idxmax()]
+    chosen_among = comparison[comparison["method"].isin(methods)]
+    assert metrics["oracle"] == chosen_among["method"][chosen_among["test_accuracy"].idxmax()]
 
     # The saved model is the classifier alone, takes raw pictures and predicts what it was tested with.
     network = keras.models.load_model(run / "model.keras", compile=False)
@@ -277,6 +282,29 @@ def test_a_run_leaves_everything_it_promises(domains):
     images = np.stack([element["input"].numpy() for element in examples.test.open(None, "to compare")])
     chosen = [metrics["classes"][index] for index in network.predict(images, verbose=0).argmax(1)]
     assert chosen == tested["prediction"].tolist()
+
+
+@pytest.mark.slow
+def test_what_starts_from_nothing_stands_beside_the_methods(domains):
+    config = small_config(
+        domains,
+        backbone="MobileNet-0.25",
+        weights="letters_in_photos",
+        image_size=32,
+        methods=("source only",),
+        stages=(Stage("all", train="all", epochs=1, learning_rate=1e-3, keep="last"),),
+        scratch_lengths=(1, 2),
+    )
+    run = train.main(config)
+    assert "could not be" not in (run / "report.html").read_text()
+    table = pd.read_csv(run / "comparison.csv", keep_default_na=False).set_index("method")
+    rivals = ["logistic regression on pixels", "frozen + solved", "from scratch"]
+    assert list(table.index) == [*rivals, "source only"]
+    assert table["pretrained"].tolist() == [False, True, False, True]
+    assert (table.loc[rivals, "infomax"] == "").all() and table.loc["source only", "infomax"] != ""
+    assert table.loc["from scratch", "recipe"].split(",")[0] in ("1 epochs", "2 epochs")
+    assert "for 1 epochs" not in (run / "test_readings.csv").read_text()
+    assert json.loads((run / "metrics.json").read_text())["method"] == "source only"
 
 
 def test_no_label_of_the_target_is_there_before_the_test(domains):

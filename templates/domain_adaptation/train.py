@@ -34,7 +34,7 @@ from runner.pictures import any_size, gradcam, reference
 from runner.pictures.batches import batches
 from runner.runs import run as runs
 from runner.scores import classification
-from runner.training import rates
+from runner.training import baselines, rates, solved
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 
@@ -88,8 +88,10 @@ def fit(
         title=name,
         checkpoints=checkpoints,
     )
-    if name != "source only" and learns_statistics(config):
-        method.adapt_batch_norm(network, target_pictures(config, domains))
+    if baselines.called(name) == baselines.SCRATCH:
+        method.adapt_batch_norm(network, pictures(config, domains.source))
+    elif name != "source only" and learns_statistics(config):
+        method.adapt_batch_norm(network, pictures(config, domains.target))
     return network, fitted
 
 
@@ -105,16 +107,34 @@ def fit_all(
         if name == "AdaBN":
             networks[name], _ = model.build(config, domains.source)
             networks[name].set_weights(networks["source only"].get_weights())
-            method.adapt_batch_norm(networks[name], target_pictures(config, domains))
+            method.adapt_batch_norm(networks[name], pictures(config, domains.target))
             fits[name] = fits["source only"]
         else:
             networks[name], fits[name] = fit(config, domains, name, checkpoints(name))
     return networks, fits
 
 
-def target_pictures(config: Config, domains: Domains) -> tf.data.Dataset:
-    """Batches of the target's training pictures, in random order, as they are."""
-    return batches(domains.target, "train", config.batch_size, shuffle=True, seed=config.machine.seed).plain()
+def fit_rivals(
+    config: Config, domains: Domains, checkpoints: Callable[[str], Checkpointing | None] = lambda name: None
+) -> tuple[dict[str, keras.Model], dict[str, Fit]]:
+    """What the source gives without adaptation and, but for one, without other pictures: logistic regression
+    on its pixels and on what the backbone makes of them, and the network from scratch.
+    """
+    if not config.baselines:
+        return {}, {}
+    source, networks, fits = domains.source, model.build_rivals(config, domains.source), {}
+    weights = example_weights.of_examples(source)
+    for name, network in networks.items():
+        fits[name] = solved.fit(network, "head", source.train, source.val, weights)
+    if config.weights != "none":
+        for name, arm in baselines.from_scratch(config).items():
+            networks[name], fits[name] = fit(arm, domains, name, checkpoints(name))
+    return networks, fits
+
+
+def pictures(config: Config, examples: Data) -> tf.data.Dataset:
+    """Batches of the training pictures of a domain, in random order, as they are."""
+    return batches(examples, "train", config.batch_size, shuffle=True, seed=config.machine.seed).plain()
 
 
 def learns_statistics(config: Config) -> bool:
@@ -161,9 +181,10 @@ def main(config: Config) -> Path:
         gradcam.choose_layer(network, blocks)
         choice.check(domains)
         run.check(network, blocks, domains)
+        rivals, of_rivals = fit_rivals(run.config, domains, run.checkpoints)
         networks, fits = fit_all(run.config, domains, run.checkpoints)
         if run.is_chief:
-            judge_and_report(run, domains, networks, fits, blocks)
+            judge_and_report(run, domains, rivals | networks, of_rivals | fits, blocks)
         return run.folder
 
 
@@ -172,9 +193,13 @@ def judge_and_report(run: runs.Run, domains: Domains, networks: dict, fits: dict
     config, classes = run.config, domains.classes
     # Whatever the choice meets, there is a network; what is chosen takes its place.
     run.save_network(networks["source only"], lambda network: any_size.build(network, config.resize))
-    unlabelled = choice.compare(config, domains, networks, fits)
+    methods = {name: networks[name] for name in networks if name in config.methods}
+    rivals = {name: networks[name] for name in networks if name not in config.methods}
+    unlabelled = choice.compare(config, domains, methods, fits)
     pick = choice.chosen(unlabelled, config.choose_by)
     run.save_network(networks[pick], lambda network: any_size.build(network, config.resize))
+    unlabelled, rivals = choice.beside(config, domains, unlabelled, rivals, fits)
+    networks = rivals | methods
     # The target's test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(domains.target, networks), classes)
     groups = domains.target.manifest["group"]
@@ -210,7 +235,7 @@ def judge_and_report(run: runs.Run, domains: Domains, networks: dict, fits: dict
             "method": pick,
             "chosen_by": {name: choice.chosen(unlabelled, name) for name in choice.CRITERIA},
             "oracle": oracle,
-            "comparison": comparison.to_dict("records"),
+            "comparison": comparison.astype(object).where(comparison.notna(), None).to_dict("records"),
         },
         notes=(
             f"chosen by {config.choose_by}, without a target label: {pick}",

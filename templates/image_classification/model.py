@@ -8,10 +8,8 @@ from runner.networks.backbones import Block
 
 from .config import Config
 
-PIXELS = "logistic regression on pixels"
-"""The method that needs neither a network nor other data; what it reaches comes for nothing."""
 RIVAL_SIDE = 16
-"""Pixels a side of the pictures that it sees: 768 numbers, as many as some backbones give features."""
+"""Pixels a side of what logistic regression on pixels sees: 768 numbers, as many as some backbones give."""
 
 
 def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
@@ -29,7 +27,7 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
 
 
 def build_rival(config: Config, data: Data) -> keras.Model:
-    """The network of `PIXELS`: uint8 pictures as `build` takes them, made small, straight to logits."""
+    """Logistic regression on pixels: uint8 pictures as `build` takes them, made small, straight to logits."""
     image = keras.Input((config.image_size, config.image_size, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.AveragePooling2D(max(1, config.image_size // RIVAL_SIDE))(x)

@@ -45,6 +45,7 @@ def small_config(tmp_path, pictures, **changes) -> Config:
         weights="none",
         image_size=32,
         batch_size=8,
+        scratch_lengths=(1,),
         stages=(
             Stage("head", train="head", epochs=2, learning_rate=0.05),
             Stage("all", train="all", epochs=2, learning_rate=1e-3, batch_norm="train"),

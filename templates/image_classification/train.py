@@ -1,4 +1,4 @@
-"""Load the data, train in stages, compare with two baselines, test once, write the report.
+"""Load the data, train in stages, compare with baselines, test once, write the report.
 
     python -m templates.image_classification.train --data ~/photos --backbone MobileNetV2 --weights imagenet
 
@@ -113,6 +113,13 @@ def fit(
     return network, fitted
 
 
+def fit_rival(config: Config, examples: Data) -> tuple[keras.Model, Fit]:
+    """Solve logistic regression on pixels, which needs neither a network nor other pictures."""
+    rival = model.build_rival(config, examples)
+    weights = example_weights.of_examples(examples, config.class_weight)
+    return rival, solved.fit(rival, "head", examples.train, examples.val, weights)
+
+
 def judge(
     config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
@@ -152,9 +159,7 @@ def main(config: Config) -> Path:
         run.check(network, blocks, examples)
         networks, fits = {}, {}
         if run.config.baselines:
-            rival = networks[model.PIXELS] = model.build_rival(run.config, examples)
-            weights = example_weights.of_examples(examples, run.config.class_weight)
-            fits[model.PIXELS] = solved.fit(rival, "head", examples.train, examples.val, weights)
+            networks[baselines.PIXELS], fits[baselines.PIXELS] = fit_rival(run.config, examples)
         for name, arm in baselines.methods(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
@@ -167,17 +172,18 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
     config, classes = run.config, examples.classes
     run.save_network(networks["staged"], lambda network: any_size.build(network, config.resize))
     validation = judge(config, networks, examples.val, classes)
-    # The test split is opened here, once, when nothing is left to choose.
-    tested = judge(config, networks, run.open_test(examples, networks), classes)
-    metrics = {name: tables(table, examples)[0] for name, table in tested.items()}
     chosen_on = {
         name: float((table["label"] == table["prediction"]).mean()) for name, table in validation.items()
     }
+    networks = baselines.compared(networks, chosen_on)
+    # The test split is opened here, once, when nothing is left to choose.
+    tested = judge(config, networks, run.open_test(examples, networks), classes)
+    metrics = {name: tables(table, examples)[0] for name, table in tested.items()}
     right = {name: (table["label"] == table["prediction"]).to_numpy() for name, table in tested.items()}
     whole = intervals.units(examples.manifest["group"], tested["staged"]["id"])
     apart = {name: paired.of_means(one, right["staged"], whole)[:3] for name, one in right.items()}
     apart.pop("staged")
-    comparison = baselines.table(networks, fits, "accuracy", chosen_on, metrics, apart=apart)
+    comparison = baselines.table(config, networks, fits, "accuracy", chosen_on, metrics, apart=apart)
     network, predictions, test = networks["staged"], tested["staged"], metrics.pop("staged")
     assessed = assessment.assess(
         validation["staged"],

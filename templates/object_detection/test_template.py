@@ -17,7 +17,7 @@ from runner.runs import folder
 from runner.stage import Stage
 from runner.training import baselines
 
-from . import method, model, train
+from . import method, model, rival, train
 from .config import Config
 
 
@@ -61,6 +61,7 @@ def small_config(tmp_path, pictures, **changes) -> Config:
             Stage("all", train="all", epochs=2, learning_rate=3e-3, batch_norm="train"),
         ),
         baselines=False,
+        scratch_lengths=(1,),
         machine=Machine(run_dir=str(tmp_path / "run")),
     )
     return fields.replace(config, **changes)
@@ -133,6 +134,21 @@ def test_all_is_compared_on_as_many_epochs(tmp_path, pictures):
     assert list(arms) == ["from scratch", "frozen backbone", "staged"]
     assert [sum(stage.epochs for stage in arm.stages) for arm in arms.values()] == [3, 3, 3]
     assert arms["frozen backbone"].stages[0].train == "head" and arms["from scratch"].weights == "none"
+
+
+def test_the_same_boxes_are_those_that_are_most_often_right(tmp_path, pictures):
+    config = small_config(tmp_path, pictures)
+    examples = train.load(config)
+    network, fitted = rival.fit(config, examples)
+    answers = network.predict(np.random.RandomState(0).randint(0, 256, (2, 64, 64, 3)), verbose=0)
+    np.testing.assert_array_equal(answers[0], answers[1])
+    # Red squares lie on the left of every picture, blue ones on the right.
+    red, blue = (answers[0][answers[0][:, number] > -10] for number in (0, 1))
+    assert red[:, 4].max() < 36 < blue[:, 2].min() + 4 and len(fitted.history) == 0
+    judged = train.judge(config, {"same": network}, examples.val, examples.classes)["same"]
+    assert judged.metrics["ap50"] > 0.02
+    # A score is how often the box is right: no sure one, where the places are drawn at random.
+    assert 0.05 < judged.detections["score"].max() < 1
 
 
 def test_half_precision_leaves_the_boxes_alone():

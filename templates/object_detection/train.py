@@ -1,4 +1,4 @@
-"""Load the data, train in stages, compare with two baselines, test once, write the report.
+"""Load the data, train in stages, compare with baselines, test once, write the report.
 
     python -m templates.object_detection.train --data ~/photos --backbone MobileNetV2 --weights imagenet
 
@@ -39,7 +39,7 @@ from runner.training import baselines, rates
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 
-from . import method, model, sections
+from . import method, model, rival, sections
 
 
 def load(config: Config) -> Data:
@@ -162,6 +162,8 @@ def main(config: Config) -> Path:
         method.check_boxes(run.config, examples, model.grid(network, run.config.strides))
         run.check(network, blocks, examples)
         networks, fits = {}, {}
+        if run.config.baselines:
+            networks[baselines.SAME_BOXES], fits[baselines.SAME_BOXES] = rival.fit(run.config, examples)
         for name, arm in baselines.methods(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
@@ -174,13 +176,14 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     config, classes = run.config, examples.classes
     run.save_network(networks["staged"], lambda network: any_size.build(network, config.resize))
     validation = judge(config, networks, examples.val, classes)
+    chosen_on = {name: result.metrics["ap50"] for name, result in validation.items()}
+    networks = baselines.compared(networks, chosen_on)
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
     metrics = {name: tables(result, examples)[0] for name, result in tested.items()}
-    chosen_on = {name: result.metrics["ap50"] for name, result in validation.items()}
     staged, groups = tested["staged"], examples.manifest["group"]
     apart = {name: one.less_than(staged, groups)[:3] for name, one in tested.items() if one is not staged}
-    comparison = baselines.table(networks, fits, "ap50", chosen_on, metrics, also=("map",), apart=apart)
+    comparison = baselines.table(config, networks, fits, "ap50", chosen_on, metrics, ("map",), apart)
     test = metrics.pop("staged")
     run.save(
         examples,

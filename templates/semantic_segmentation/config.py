@@ -89,8 +89,12 @@ class Config:
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
 
     baselines: bool = True
-    """Also train from scratch and with a frozen backbone, on the same pictures for as many epochs, to
-    compare.
+    """Also train from scratch and with a frozen backbone on the same pictures, to compare, and say what
+    logistic regression on pixels gives.
+    """
+    scratch_lengths: tuple[int, ...] = (1,)
+    """Train from scratch for so many times the epochs of all stages; the one that is best on validation is
+    compared.
     """
     scratch_learning_rate: float = 1e-2
     """Peak learning rate of the training from scratch, which has its own best value."""

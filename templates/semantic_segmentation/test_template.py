@@ -19,7 +19,7 @@ from runner.runs import folder
 from runner.scores import segmentation
 from runner.stage import Stage
 
-from . import method, model, sections, train
+from . import method, model, rival, sections, train
 from .config import Config
 
 
@@ -52,6 +52,7 @@ def small_config(tmp_path, pictures, **changes) -> Config:
         image_size=32,
         decoder_channels=4,
         batch_size=4,
+        scratch_lengths=(1,),
         stages=(
             Stage("decoder", train="head", epochs=2, learning_rate=0.01),
             Stage("all", train="all", epochs=8, learning_rate=0.01, batch_norm="train", keep="last"),
@@ -78,7 +79,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, folder_of_pictures, basel
     assert len(readings) == 1 and readings["pictures"].tolist() == [len(tested)]
     assert metrics["test"]["examples"] == len(tested) == (manifest["split"] == "test").sum()
     assert metrics["test"]["miou"] > 0.6  # all ground would have .35
-    assert set(metrics["baselines"]) == ({"from scratch", "frozen backbone"} if baselines else set())
+    rivals = {"from scratch", "frozen backbone", "logistic regression on pixels"}
+    assert set(metrics["baselines"]) == (rivals if baselines else set())
     ledger = pd.read_csv(run / "ledger.csv")
     frozen = ledger.query("stage == 'decoder' and block != 'head'")
     assert len(frozen) and frozen[["moved", "relative_change", "statistics_moved"]].to_numpy().sum() == 0
@@ -166,6 +168,24 @@ def test_the_loss_is_the_cross_entropy_of_pixels_and_the_dice_of_pictures():
     np.testing.assert_allclose(method.Loss(dice=0.0)(label, logits, sample_weight=weight), plain, rtol=1e-6)
     perfect = method.Loss()(np.array([[[0, 1]]]), np.array([[[[99.0, -99, -99], [-99, 99, -99]]]], "float32"))
     assert float(perfect) == pytest.approx(0, abs=1e-6)
+
+
+def test_logistic_regression_on_pixels_knows_colours_and_their_surroundings(tmp_path, folder_of_pictures):
+    config = small_config(tmp_path, folder_of_pictures)
+    examples = train.load(config)
+    network, fitted = rival.fit(config, examples)
+    assert [one.name for one in network.layers if one.trainable] == ["head"] and not len(fitted.history)
+    judged = train.judge(config, {"pixels": network}, examples.val, examples.classes)["pixels"]
+    assert train.tables(judged, examples)[0]["miou"] > 0.9  # red and blue: nothing else is to be known
+    # What surrounds a pixel is the mean of what is there, also at the border.
+    below = keras.Model(network.input, network.get_layer("head").input)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype("uint8")
+    seen = below.predict(picture, verbose=0)[0]
+    np.testing.assert_allclose(seen[..., :12].reshape(32, 32, 4, 3).sum(2), picture[0] / 255, atol=1e-5)
+    corner = (picture[0, :2, :2] / 255).reshape(4, 3)  # of 3 x 3 pixels four are in the picture
+    assert seen.shape == (32, 32, 29)
+    np.testing.assert_allclose(seen[0, 0, 3:6], corner[0] - corner.mean(0), atol=1e-5)
+    np.testing.assert_allclose(seen[0, 0, 15:18], corner.std(0), atol=1e-4)
 
 
 @pytest.mark.parametrize("decoder", ["unet", "deeplab"])

@@ -1,4 +1,4 @@
-"""Load the data, train in stages, compare with two baselines, test once, write the report.
+"""Load the data, train in stages, compare with baselines, test once, write the report.
 
     python -m templates.semantic_segmentation.train --data ~/streets --backbone MobileNetV2 --weights imagenet
 
@@ -40,7 +40,7 @@ from runner.training import baselines, rates
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 
-from . import method, model, sections
+from . import method, model, rival, sections
 
 
 def load(config: Config) -> Data:
@@ -149,6 +149,8 @@ def main(config: Config) -> Path:
         any_size.build(network, run.config.resize)
         run.check(network, blocks, examples)
         networks, fits = {}, {}
+        if run.config.baselines:
+            networks[baselines.PIXELS], fits[baselines.PIXELS] = rival.fit(run.config, examples)
         for name, arm in baselines.methods(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
@@ -161,11 +163,12 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     config, classes = run.config, examples.classes
     run.save_network(networks["staged"], lambda network: any_size.build(network, config.resize))
     validation = judge(config, networks, examples.val, classes)
+    chosen_on = {name: segmentation.metrics(one, resamples=1)["miou"] for name, one in validation.items()}
+    networks = baselines.compared(networks, chosen_on)
     # The test split is opened here, once, when nothing is left to choose.
     test_pictures = run.open_test(examples, networks)
     tested = judge(config, networks, test_pictures, classes)
     metrics = {name: tables(counted, examples)[0] for name, counted in tested.items()}
-    chosen_on = {name: segmentation.metrics(one, resamples=1)["miou"] for name, one in validation.items()}
     groups = examples.manifest["group"]
     apart = {
         name: segmentation.difference(counted, tested["staged"], groups)[:3]
@@ -173,7 +176,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
         if name != "staged"
     }
     also = ("dice", "boundary_f", "pixel_accuracy")
-    comparison = baselines.table(networks, fits, "miou", chosen_on, metrics, also, apart)
+    comparison = baselines.table(config, networks, fits, "miou", chosen_on, metrics, also, apart)
     counts, _ = tested["staged"], metrics.pop("staged")
     test, per_class, pictures = tables(counts, examples)
     run.save(

@@ -22,6 +22,7 @@ class Config:
     )
     batch_size: int = 32
     baselines: bool = True
+    scratch_lengths: tuple[int, ...] = (1,)
     scratch_learning_rate: float = 1e-2
     machine: OmitArgPrefixes[Machine] = Machine()
 

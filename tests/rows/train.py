@@ -90,12 +90,13 @@ def main(config):
 def judge_and_report(run, examples, networks, fits):
     run.save_network(networks["staged"])
     validation = judge(run.config, networks, examples.val, examples.classes)
+    chosen_on = {name: (one["label"] == one["prediction"]).mean() for name, one in validation.items()}
+    networks = baselines.compared(networks, chosen_on)
     tested = judge(run.config, networks, run.open_test(examples, networks), examples.classes)
     (test, per_class, predictions), metrics = tables(tested["staged"], examples), {}
     for name, table in tested.items():
         metrics[name] = classification.metrics(table, examples.classes)
-    chosen_on = {name: (one["label"] == one["prediction"]).mean() for name, one in validation.items()}
-    found = {"comparison": baselines.table(networks, fits, "accuracy", chosen_on, metrics)}
+    found = {"comparison": baselines.table(run.config, networks, fits, "accuracy", chosen_on, metrics)}
     run.save(examples, fits, per_class=per_class, predictions=predictions, **found)
     said = ("rows", "A classifier of rows into", "numbers are scaled", "rows", "logits", "Meant for rows.")
     task = Task(*said, ("accuracy", "accuracy"), {"F1": "f1"}, unit="rows")
