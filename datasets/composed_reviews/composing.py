@@ -25,8 +25,8 @@ WORDS = {
     ),
     "test": (
         "abysmal appalling atrocious clumsy deplorable depressing dire disastrous disgusting dreary dull "
-        "ghastly grim hideous hopeless infuriating insufferable lame lamentable revolting rotten shabby sloppy "
-        "substandard tedious underwhelming useless woeful worthless wretched",
+        "ghastly grim hideous hopeless infuriating insufferable lame lamentable revolting rotten shabby "
+        "sloppy substandard tedious underwhelming useless woeful worthless wretched",
         "awesome captivating dazzling divine enchanting exceptional exquisite fabulous faultless flawless "
         "glorious gorgeous heavenly incredible irresistible magnificent marvellous masterful memorable "
         "outstanding perfect phenomenal praiseworthy refreshing satisfying spectacular stellar stunning "
@@ -72,7 +72,8 @@ THINGS = {
         "Entry is by ticket only. I drew a little.",
     ),
     "course": (
-        "teaching, first lesson, textbook, choice of topics, final project, pace, first exercise, online forum",
+        "teaching, first lesson, textbook, choice of topics, final project, pace, first exercise, "
+        "online forum",
         "It took six weeks. Twelve people signed up. We met on Tuesday evenings. My employer paid. "
         "The next one starts in autumn. Level two, for the record.",
     ),
