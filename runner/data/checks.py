@@ -131,6 +131,8 @@ def telling(values: pd.Series, labels: pd.Series) -> Iterator[tuple[str, str, An
     class, and where Fisher's exact test gives that less than 0.001, times the number of values and classes
     tried (Bonferroni). counts: both, of_value and of_class, how many examples.
     """
+    if values.empty:
+        return
     table = pd.DataFrame({"value": values, "label": labels}).value_counts().rename("both").reset_index()
     table["of_value"] = table["value"].map(values.value_counts())
     table["of_class"] = table["label"].map(labels.value_counts())

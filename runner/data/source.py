@@ -47,7 +47,8 @@ class Source:
     CSV file also subgroup ("" = none) and, where it has them, weight (float, how much the example counts in
     training).
     classes: names, in the order of the codes that a label becomes.
-    read: gives the inputs in row order, each as the path of a file or the bytes of one; as often as called.
+    read: gives the inputs in row order, each as the path of a file or the bytes of one, or as the text itself
+    (`runner.text.sources`); as often as called.
     problems: rows (path, kind, message) for what was left out already.
     target: None where each example has one label, which is "" for none. Else it gives an example's `Target`,
     from its row and what the kind of example needs (of pictures: width and height upright in pixels,

@@ -96,7 +96,7 @@ def class_named(manifest: pd.DataFrame, texts: Sequence[str]) -> list[Row]:
         if not words:
             continue
         pattern = re.compile(r"(?<!\w)" + r"[\W_]+".join(map(re.escape, words)) + r"(?!\w)")
-        there = pd.Series([bool(pattern.search(text)) for text in folded], dtype=object)
+        there = pd.Series(["named" if pattern.search(text) else "" for text in folded], dtype=object)
         for label, value, cell in telling(there, labels):
             if label != name or not value:
                 continue

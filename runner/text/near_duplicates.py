@@ -16,9 +16,21 @@ from runner.data import pairs
 from runner.text.checks import fold
 
 PUNCTUATION, NEARLY = "but for signs", "nearly word for word"
-SHARE, EVIDENCE = 0.7, 10.0
+SHARE, EVIDENCE = 0.7, 15.0
 """Of the shorter text, how much the other must have in common with it, as a share of its idf; and how much
-that must be in nats, beyond what chance brings together somewhere in the set. TABLE
+that must be in nats, beyond what chance brings together somewhere in the set.
+
+Measured on the 2,692 sentences of SST-2's dev and test, 3.6 million pairs: how many pairs count that are no
+copies, and of edits of 1,346 of them how many are found, of those of 8 words and more:
+
+| SHARE, EVIDENCE | no copies | a word changed | two words | other signs | a word left out | a sentence more |
+| 0.6, 5          | 3         | .995           | .981      | 1           | .997            | .968            |
+| 0.6, 10         | 2         | .977           | .953      | 1           | .981            | .958            |
+| 0.7, 10         | 0         | .977           | .952      | 1           | .981            | .958            |
+| 0.7, 15         | 0         | .947           | .901      | 1           | .949            | .934            |
+| 0.7, 20         | 0         | .887           | .841      | 1           | .911            | .893            |
+
+What is missed are short sentences, which tell too little to be sure.
 """
 LONGEST = 4
 """How many times as much the longer of two may say; beyond that it is no copy but a quotation."""
@@ -114,7 +126,8 @@ def _near(texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         turn = np.arange(len(one)) - np.searchsorted(one, one)
         kept = turn < _NEIGHBOURS
         found.append((one[kept], other[kept], share[kept]))
-    return tuple(np.concatenate(parts) for parts in zip(nothing, *found, strict=True))
+    first, second, shares = (np.concatenate(parts) for parts in zip(nothing, *found, strict=True))
+    return first, second, shares
 
 
 def _prefixes(there: csr_matrix, idf: np.ndarray, weight: np.ndarray, frequency: np.ndarray) -> csr_matrix:
