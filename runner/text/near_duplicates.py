@@ -38,6 +38,7 @@ LONGEST = 4
 _NEIGHBOURS = 10  # kept per text; a text of which there are more versions is linked through others
 _AT_ONCE = 256  # texts: with 20,000 others at most 5 million candidates at a time, some 60 MB
 _PAIRS_AT_ONCE = 100_000
+_LOOKED_AT = 0.5  # share of a text's idf; more than 1 - SHARE, and more than that leaves fewer to compare
 _WORD = re.compile(r"\w+")
 # Scripts without spaces: Thai, Lao, Burmese, Khmer, Japanese, Chinese. There two characters are a word.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -68,8 +69,8 @@ def find(texts: Sequence[str]) -> pd.DataFrame:
     B) - 2 log n: there are about n^2 pairs. They count where share >= SHARE, evidence >= EVIDENCE and w(B) <=
     LONGEST w(A).
 
-    Exact search (prefix filter: Chaudhuri, Ganti and Kaushik 2006): with the words of A from the rarest on,
-    those whose rest weighs less than SHARE w(A) must have one in common with B.
+    Exact search (prefix filter: Chaudhuri, Ganti and Kaushik 2006): the rarest words of A, of half its
+    weight, must have so much in common with B that all the rest could make it SHARE w(A).
     """
     folded = np.array([fold(text) for text in texts], dtype=object)
     # Texts of signs alone (":-)") are compared as they stand.
@@ -102,7 +103,7 @@ def _near(texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     idf = np.log(len(texts) / frequency).astype(np.float32)
     weight = there @ idf
     least = EVIDENCE + 2 * np.log(len(texts))
-    rare, common = _prefixes(there, idf, weight, frequency), there.T.tocsr()
+    (rare, rest), common = _prefixes(there, idf, weight, frequency), there.T.tocsr()
     weighted = there.multiply(idf).tocsr()
 
     found = []
@@ -116,6 +117,9 @@ def _near(texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         # The one says less than the other, or as much and stands before it.
         ordered = (weight[one] < weight[other]) | ((weight[one] == weight[other]) & (one < other))
         able = ordered & (weight[other] <= LONGEST * weight[one])
+        # What is in common among the rare words, and all the rest, is the most that both can have; a
+        # ten-thousandth more, for rounding.
+        able &= proposed.data + rest[one] >= (SHARE - 1e-4) * weight[one]
         one, other = one[able], other[able]
         shared = np.concatenate([np.zeros(0), *_shared(weighted, there, one, other)])
         share = shared / weight[one]
@@ -130,19 +134,25 @@ def _near(texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first, second, shares
 
 
-def _prefixes(there: csr_matrix, idf: np.ndarray, weight: np.ndarray, frequency: np.ndarray) -> csr_matrix:
-    """Keep of each text its rarest words, until the rest weighs too little; of those, what others have."""
+def _prefixes(
+    there: csr_matrix, idf: np.ndarray, weight: np.ndarray, frequency: np.ndarray
+) -> tuple[csr_matrix, np.ndarray]:
+    """Return the rarest words of each text, which weigh _LOOKED_AT of it or a little more, with their idf and
+    without those that no other text has; and what the rest weighs.
+    """
     row = np.repeat(np.arange(there.shape[0]), np.diff(there.indptr))
     column = there.indices
     order = np.lexsort((column, -idf[column], row))
     row, column = row[order], column[order]
-    total = np.cumsum(idf[column], dtype=np.float64)
+    each = idf[column].astype(np.float64)
+    total = np.cumsum(each)
     begins = np.concatenate([[0.0], total])[there.indptr[:-1]]
-    before = total - idf[column] - begins[row]  # of the rarer words of the same text
-    # Rounding may not take a word out that is needed: a millionth more is kept.
-    kept = (weight[row] - before >= SHARE * weight[row] * (1 - 1e-6)) & (frequency[column] > 1)
-    ones = np.ones(kept.sum(), np.float32)
-    return csr_matrix((ones, (row[kept], column[kept])), shape=there.shape)
+    kept = total - each - begins[row] < _LOOKED_AT * weight[row]
+    rest = np.bincount(row[~kept], each[~kept], minlength=there.shape[0])
+    row, column = row[kept], column[kept]
+    shared = frequency[column] > 1
+    row, column = row[shared], column[shared]
+    return csr_matrix((idf[column], (row, column)), shape=there.shape), rest
 
 
 def _shared(
