@@ -1,4 +1,5 @@
-"""What may be wrong with labelled examples of any kind: copies, class names, class sizes.
+"""What may be wrong with labelled examples of any kind: copies, what gives the class away, class
+names, class sizes.
 
 Each check returns rows (path, kind, message) for `Data.problems`: one line each that says what was found and
 what to do; path is "" where the finding is about the whole set. Nothing here reads an example.
@@ -8,69 +9,22 @@ import itertools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom, hypergeom
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.tree import DecisionTreeClassifier
 
-from runner.data.files import Row, composed
+from runner.data import splits
+from runner.data.files import Row, composed, singular
+from runner.data.pairs import SAME
 from runner.data.splits import SPLITS, USED
 
 RANK = {split: i for i, split in enumerate((*USED, "unused"))}
 """Of two examples that are alike the one with the lower rank keeps its place."""
-
-
-SEVERITIES = {
-    "serious": ("duplicate", "near-duplicate", "label", "give-away", "missing"),
-    "to look at": ("unreadable", "blank", "orientation", "boxes", "mask", "unlabelled", "seen"),
-    "for your information": ("converted", "tiny", "imbalance"),
-}
-"""Kinds of problems: what makes the numbers say too much or too little, what may be one, and what is just so.
-A kind that none names is to be looked at."""
-SAID = 12
-"""The most remarks on the whole set that the terminal has."""
-
-
-def severity(kinds: pd.Series) -> pd.Series:
-    """Which of SEVERITIES each kind of problem is of."""
-    of = {kind: name for name, named in SEVERITIES.items() for kind in named}
-    return kinds.map(of).fillna("to look at").astype(object)
-
-
-def graded(problems: pd.DataFrame) -> pd.DataFrame:
-    """The table as problems.csv has it: with the column "severity"."""
-    table = problems.assign(severity=severity(problems["kind"]))
-    return table[["path", "severity", *(name for name in problems if name != "path")]]
-
-
-def in_words(problems: pd.DataFrame, place: str) -> list[str]:
-    """What the terminal says of problems: how many of which severity, where they stand, and in a line each
-    what was remarked on the whole set.
-
-    problems: columns path, kind, message (and domain, where there are two), as of `examples.Data`. place: of
-    problems.csv.
-    """
-    if problems.empty:
-        return ["data: nothing was found wrong with it"]
-    of, counted = severity(problems["kind"]), []
-    for name in SEVERITIES:
-        kinds = problems["kind"][of == name].value_counts()
-        if len(kinds):
-            named = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-            counted.append(f"{kinds.sum()} {name} ({named})")
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = [f"data: {count}: {'; '.join(counted)}; read them in {place}"]
-    whole = problems[problems["path"].fillna("") == ""].assign(severity=of)
-    whole = whole.loc[whole["severity"].map(list(SEVERITIES).index).sort_values(kind="stable").index]
-    for row in whole.head(SAID).to_dict("records"):
-        domain = f"{row['domain']}, " if row.get("domain") else ""
-        lines.append(f"  {domain}{row['severity']}: {row['message']}")
-    return lines + ([f"  and {len(whole) - SAID} more on the whole set"] if len(whole) > SAID else [])
-
-
-def singular(unit: str) -> str:
-    """The singular of the word for examples: "picture" of "pictures"."""
-    return unit.removesuffix("s")
 
 
 def count(manifest: pd.DataFrame, classes: Sequence[str], amounts: np.ndarray | None = None) -> pd.DataFrame:
@@ -113,6 +67,103 @@ def copies(manifest: pd.DataFrame) -> list[Row]:
                 )
                 rows.append((row.path, "label", message))
     return rows
+
+
+def near_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, does: str = "shows") -> list[Row]:
+    """Pairs (as of `data.pairs`) that stand in two splits (kind "near-duplicate") or have two labels (kind
+    "label").
+
+    does: what an example does, "shows" or "says". At most one row of a kind per example, for the best match
+    it has in an earlier split (train, val, test) or before it, so that a film of thousands of frames gives no
+    millions of rows.
+    """
+    rows, said = [], set()
+    split, path, label = (manifest[name].to_numpy(dtype=object) for name in ("split", "path", "label"))
+    code = manifest["label"].cat.codes.to_numpy()
+    for first, second, how in zip(pairs["first"], pairs["second"], pairs["how"], strict=True):
+        if split[first] not in USED or split[second] not in USED:
+            continue
+        early, late = sorted((first, second), key=lambda row: RANK[split[row]])
+        like = "" if how == SAME else f" ({how})"
+        if split[early] != split[late] and ("split", late) not in said:
+            said.add(("split", late))
+            message = (
+                f"{split[late]} {path[late]!r} {does} nearly the same{like} as {split[early]} "
+                f"{path[early]!r}: remove one, or put both into one split"
+            )
+            rows.append((path[late], "near-duplicate", message))
+        if code[early] != code[late] and ("label", late) not in said:
+            said.add(("label", late))
+            message = (
+                f"{path[late]!r} is {label[late]!r}, {path[early]!r}, which {does} nearly the same{like}, is "
+                f"{label[early]!r}: look which is right"
+            )
+            rows.append((path[late], "label", message))
+    return rows
+
+
+def versions(manifest: pd.DataFrame, clusters: np.ndarray, unit: str, like: str) -> list[Row]:
+    """Say where examples look like versions of few, and no groups tell which belong together.
+
+    That is: a tenth of them, and 10 or more, are nearly the same as another, or a cluster is
+    `splits.too_large`. unit: the word for examples, in the plural; like: what they do, in words.
+    """
+    if (manifest["group"] != "").any():
+        return []
+    similar, chained = int((clusters >= 0).sum()), splits.too_large(clusters)
+    if similar < max(10, 0.1 * len(clusters)) and not chained.any():
+        return []
+    torn = f" ({chained.sum()} in chains too long to keep in one split)" if chained.any() else ""
+    message = (
+        f"{similar} of {len(clusters)} {unit} {like}{torn}: say in the group column of a CSV file which "
+        "belong together, and no split divides them"
+    )
+    return [("", "near-duplicate", message)]
+
+
+# ---------------------------------------------------------------- what gives the class away
+
+
+def telling(values: pd.Series, labels: pd.Series) -> Iterator[tuple[str, str, Any]]:
+    """Yield (label, value, counts) where a value goes with one class as by no chance, most examples first.
+
+    Where 5 or more examples, and a fifth of the class or more, have it, where 9 of 10 with it are of the
+    class, and where Fisher's exact test gives that less than 0.001, times the number of values and classes
+    tried (Bonferroni). counts: both, of_value and of_class, how many examples.
+    """
+    if values.empty:
+        return
+    table = pd.DataFrame({"value": values, "label": labels}).value_counts().rename("both").reset_index()
+    table["of_value"] = table["value"].map(values.value_counts())
+    table["of_class"] = table["label"].map(labels.value_counts())
+    tries = len(table)
+    table = table[
+        (table["both"] >= 5)
+        & (table["both"] >= 0.9 * table["of_value"])
+        & (table["both"] >= 0.2 * table["of_class"])
+    ]
+    chance = hypergeom.sf(table["both"] - 1, len(values), table["of_class"], table["of_value"])
+    for cell in table[chance * tries < 0.001].itertuples():
+        yield cell.label, cell.value, cell
+
+
+def told_by(numbers: pd.DataFrame, labels: pd.Series) -> tuple[float | None, float]:
+    """Return how often numbers that say nothing of what is meant tell the class, or None where that is by
+    chance, and the share of the largest class.
+
+    numbers: a row per example; labels: str. A decision tree of depth 4, 5-fold cross-validated, must beat
+    always answering the largest class by 10 points, and by more than chance (binomial test, 0.001). Fewer
+    than 50 examples say nothing.
+    """
+    largest = labels.value_counts(normalize=True).max()
+    if len(labels) < 50:
+        return None, largest
+    tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=5, random_state=0)
+    folds = KFold(5, shuffle=True, random_state=0)
+    right = (cross_val_predict(tree, numbers.to_numpy(float), labels, cv=folds) == labels).sum()
+    beyond_chance = binom.sf(right - 1, len(labels), largest) < 0.001
+    accuracy = right / len(labels)
+    return (accuracy if accuracy >= largest + 0.1 and beyond_chance else None), largest
 
 
 # ---------------------------------------------------------------- classes

@@ -49,8 +49,8 @@ class Data:
     look like one, or one that stands for a missing value), "missing" (a class without example in val or test,
     and what a list names that is not there, or is there unnamed), "tiny" and "imbalance" (few examples),
     "give-away" (size, shape, gray or file format that tells the class), "orientation" (probably on its side),
-    "unlabelled" (a TFDS split without labels); `checks` of this wing and of the kind have the rules. Targets
-    have kinds of their own.
+    "truncated" (longer than is read), "unlabelled" (a TFDS split without labels); `checks` of this wing and
+    of the kind have the rules. Targets have kinds of their own.
     near_duplicates: DataFrame as in `pairs`, first and second are ids, what is a problem first.
     odd: id -> what the report shows of the first near-duplicate pairs and of other odd examples, such as
     uint8 (image_size, image_size, 3). They may be of test: not for training or choosing.

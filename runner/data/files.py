@@ -116,6 +116,11 @@ def split_meant(name: str) -> str:
     return found.pop() if len(found) == 1 and known else ""
 
 
+def singular(unit: str) -> str:
+    """The singular of the word for examples: "picture" of "pictures"."""
+    return unit.removesuffix("s")
+
+
 def printable(name: str) -> str:
     """Return a file name that can be written as UTF-8; Linux allows others."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -51,7 +51,8 @@ class Source:
     CSV file also subgroup ("" = none) and, where it has them, weight (float, how much the example counts in
     training).
     classes: names, in the order of the codes that a label becomes.
-    read: gives the inputs in row order, each as the path of a file or the bytes of one; as often as called.
+    read: gives the inputs in row order, each as the path of a file or the bytes of one, or as the text itself
+    (`runner.text.sources`); as often as called.
     problems: rows (path, kind, message) for what was left out already.
     target: None where each example has one label, which is "" for none. Else it gives an example's `Target`,
     from its row and what the kind of example needs (of pictures: width and height upright in pixels,
@@ -102,6 +103,14 @@ def neighbours(path: Path) -> list[str]:
     return []
 
 
+def nearest(source: str) -> str:
+    """Return " Did you mean 'x'?" for what a source that is not there may have meant, or ""."""
+    begins = [name for name in datasets() if source and name.startswith(source.lower())]
+    if begins:
+        return f" Did you mean {begins[0]!r}?"
+    return suggest(source, [*datasets(), *neighbours(Path(os.path.expanduser(source)))])
+
+
 # ---------------------------------------------------------------- classes
 
 
@@ -137,39 +146,9 @@ def table(path: Path) -> Source:
 
     Raises InputError, in one line, for what a person has to put right in it.
     """
-    header, lines = _read_csv(path)
     where = f"Received data={str(path)!r}"
-    for line, row in lines:
-        if len(row) != len(header):
-            raise InputError(
-                f"{where} with {len(row)} cells in line {line} and {len(header)} columns; put cells that "
-                "contain a comma in double quotes."
-            )
-    numbers = [line for line, _ in lines]
-    cells = pd.DataFrame([row for _, row in lines], columns=header, dtype=object)
-
-    for name in ("path", "label", "split"):
-        empty = (
-            [line for line, cell in zip(numbers, cells[name], strict=True) if not cell]
-            if name in cells
-            else []
-        )
-        if empty:
-            advice = " or leave the column out to have the examples split here" if name == "split" else ""
-            raise InputError(f"{where} with an empty {name} in {_lines(empty)}; fill it in{advice}.")
-    for name in ("split", "group", "subgroup"):
-        if name not in cells:
-            cells[name] = ""
-    if "split" in header:
-        for line, word in zip(numbers, cells["split"], strict=True):
-            if word.lower() not in SPLIT_WORDS:
-                hint = suggest(word, SPLIT_WORDS)
-                raise InputError(
-                    f"{where} with split {word!r} in line {line}; allowed: train, val, test.{hint}"
-                )
-        cells["split"] = [SPLIT_WORDS[word.lower()] for word in cells["split"]]
-        if "train" not in set(cells["split"]):
-            raise InputError(f"{where}, whose split column has no 'train'; mark the rows to train on.")
+    numbers, cells = cells_of(_read_csv(path), where, "path")
+    cells = in_splits(cells, numbers, where, needed=("path", "label"))
 
     folder = os.path.abspath(path.parent)
     files, seen = [], {}
@@ -189,19 +168,90 @@ def table(path: Path) -> Source:
         files.append(file)
     missing = [i for i, file in enumerate(files) if not os.path.isfile(file)]
     if missing:
-        first = cells["path"].iloc[missing[0]]
+        first, of = cells["path"].iloc[missing[0]], in_lines([numbers[i] for i in missing])
         hint = " Write / instead of \\." if "\\" in first else ""
         raise InputError(
             f"{where}, of whose {len(files)} files {len(missing)} are missing, such as {first!r} "
-            f"({_lines([numbers[i] for i in missing])}); paths are relative to the folder of the file.{hint}"
+            f"({of}); paths are relative to the folder of the file.{hint}"
         )
-    if "weight" in header:
+    examples, problems = in_columns(cells, numbers, where)
+    return Source(examples, ordered(set(examples["label"])), lambda: iter(files), problems)
+
+
+# ---------------------------------------------------------------- cells of a table
+
+
+def cells_of(
+    lines: Sequence[tuple[int, list[str]]], where: str, what: str, separator: str = "comma"
+) -> tuple[list[int], pd.DataFrame]:
+    """Return the line number of each row and the cells, a column per name in the first line.
+
+    lines: (number, cells); those without a cell that says something are left out. where: how a message
+    begins. what: the column beside the label that there must be, "path". separator: of cells, in a word.
+    Raises InputError where there are no rows, for names of columns, and for a line of another length.
+    """
+    lines = [(line, row) for line, row in lines if any(cell.strip() for cell in row)]
+    expected = COLUMNS.replace("path", what, 1)
+    if not lines:
+        raise InputError(f"{where}, which is empty; expected the columns {expected}.")
+    header = [name.strip().lower() for name in lines.pop(0)[1]]
+    if not {what, "label"} <= set(header) or len(set(header)) < len(header):
+        alone = len(header) == 1 and set(header[0]) & set(";\t|,")
+        advice = f" Separate the cells with {separator}s." if alone else ""
+        raise InputError(
+            f"{where} with the columns {', '.join(map(repr, header))}; expected {expected} "
+            f"in the first line, each once.{advice}"
+        )
+    if not lines:
+        raise InputError(f"{where}, which has a header and no rows; expected a row per example.")
+    for line, row in lines:
+        if len(row) != len(header):
+            raise InputError(
+                f"{where} with {len(row)} cells in line {line} and {len(header)} columns; put cells that "
+                f"contain a {separator} in double quotes."
+            )
+    cells = pd.DataFrame([row for _, row in lines], columns=header, dtype=object)
+    return [line for line, _ in lines], cells
+
+
+def in_splits(cells: pd.DataFrame, numbers: list[int], where: str, needed: Sequence[str]) -> pd.DataFrame:
+    """Return the cells with split in our words, and with an empty split, group and subgroup where there are
+    none. numbers: line of each row. Raises InputError for an empty cell of those needed and for what is no
+    split.
+    """
+    given = "split" in cells
+    for name in (*needed, *["split"] * given):
+        empty = [line for line, cell in zip(numbers, cells[name], strict=True) if not cell]
+        if empty:
+            advice = " or leave the column out to have the examples split here" if name == "split" else ""
+            raise InputError(f"{where} with an empty {name} in {in_lines(empty)}; fill it in{advice}.")
+    cells = cells.assign(**{name: "" for name in ("split", "group", "subgroup") if name not in cells})
+    if given:
+        for line, word in zip(numbers, cells["split"], strict=True):
+            if word.lower() not in SPLIT_WORDS:
+                hint = suggest(word, SPLIT_WORDS)
+                raise InputError(
+                    f"{where} with split {word!r} in line {line}; allowed: train, val, test.{hint}"
+                )
+        cells["split"] = [SPLIT_WORDS[word.lower()] for word in cells["split"]]
+        if "train" not in set(cells["split"]):
+            raise InputError(f"{where}, whose split column has no 'train'; mark the rows to train on.")
+    return cells
+
+
+def in_columns(
+    cells: pd.DataFrame, numbers: list[int], where: str
+) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
+    """Return `Source.examples` of the cells of `in_splits`, path among them, and its problems. Raises
+    InputError for a weight that is none.
+    """
+    weighted = "weight" in cells
+    if weighted:
         cells["weight"] = _weights(cells["weight"], numbers, where)
     for name in ("label", "group", "subgroup"):  # of a table of ours, such as manifest.csv
         cells[name] = [original_text(cell) for cell in cells[name]]
     cells["label"], problems = in_one_form(cells["label"].tolist())
-    examples = cells[[*("path", "label", "split", "group", "subgroup"), *(["weight"] * ("weight" in header))]]
-    return Source(examples, ordered(set(examples["label"])), lambda: iter(files), problems)
+    return cells[["path", "label", "split", "group", "subgroup", *["weight"] * weighted]], problems
 
 
 def _weights(cells: pd.Series, numbers: list[int], where: str) -> pd.Series:
@@ -209,14 +259,14 @@ def _weights(cells: pd.Series, numbers: list[int], where: str) -> pd.Series:
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(wrong):
         raise InputError(
-            f"{where} with weight {cells.iloc[wrong[0]]!r} in {_lines([numbers[i] for i in wrong])}; give a "
-            "number from 0, how much each example counts in training, or call the column otherwise."
+            f"{where} with weight {cells.iloc[wrong[0]]!r} in {in_lines([numbers[i] for i in wrong])}; give "
+            "a number from 0, how much each example counts in training, or call the column otherwise."
         )
     return weights
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header and the rows, each with its line number; cells without surrounding white space."""
+def _read_csv(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows, each with its line number; cells without surrounding white space."""
     where = f"Received data={str(path)!r}"
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -226,23 +276,10 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise InputError(
             f"{where}, which is not a readable CSV file in UTF-8: {' '.join(str(error).split())}."
         ) from None
-    lines = [(line, row) for line, row in lines if any(row)]
-    if not lines:
-        raise InputError(f"{where}, which is empty; expected the columns {COLUMNS}.")
-    header = [name.lower() for name in lines.pop(0)[1]]
-    if not {"path", "label"} <= set(header) or len(set(header)) < len(header):
-        separator = (
-            " Separate the cells with commas." if len(header) == 1 and set(header[0]) & set(";\t|") else ""
-        )
-        raise InputError(
-            f"{where} with the columns {', '.join(map(repr, header))}; expected {COLUMNS} "
-            f"in the first line, each once.{separator}"
-        )
-    if not lines:
-        raise InputError(f"{where}, which has a header and no rows; expected a row per example.")
-    return header, lines
+    return lines
 
 
-def _lines(numbers: list[int]) -> str:
+def in_lines(numbers: Sequence[int]) -> str:
+    """Where in a table: "line 3", or "lines 3, 5, 8, ..."."""
     shown = ", ".join(map(str, numbers[:3]))
     return f"line{'s' * (len(numbers) > 1)} {shown}{', ...' * (len(numbers) > 3)}"

@@ -5,20 +5,21 @@ Each check returns rows (path, kind, message) for `Data.problems`: one line each
 what to do; path is "" where the finding is about the whole set. Nothing here reads a picture.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from scipy.stats import binom, hypergeom
-from sklearn.model_selection import KFold, cross_val_predict
-from sklearn.tree import DecisionTreeClassifier
 
-from runner.data import splits
-from runner.data.checks import RANK, class_names, class_sizes, copies, rare_classes
+from runner.data.checks import (
+    class_names,
+    class_sizes,
+    copies,
+    near_copies,
+    rare_classes,
+    telling,
+    told_by,
+    versions,
+)
 from runner.data.files import Row
-from runner.data.pairs import SAME, conflicts
-from runner.data.splits import USED
+from runner.data.pairs import conflicts
 
 
 def everything(
@@ -48,38 +49,6 @@ def everything(
 # ---------------------------------------------------------------- copies
 
 
-def near_copies(manifest: pd.DataFrame, pairs: pd.DataFrame) -> list[Row]:
-    """Pairs of `near_duplicates.find` that stand in two splits (kind "near-duplicate") or have two labels
-    (kind "label").
-
-    At most one row of a kind per picture, for the best match it has in an earlier split (train, val, test) or
-    before it, so that a film of thousands of frames gives no millions of rows.
-    """
-    rows, said = [], set()
-    split, path, label = (manifest[name].to_numpy(dtype=object) for name in ("split", "path", "label"))
-    code = manifest["label"].cat.codes.to_numpy()
-    for first, second, how in zip(pairs["first"], pairs["second"], pairs["how"], strict=True):
-        if split[first] not in USED or split[second] not in USED:
-            continue
-        early, late = sorted((first, second), key=lambda row: RANK[split[row]])
-        like = "" if how == SAME else f" ({how})"
-        if split[early] != split[late] and ("split", late) not in said:
-            said.add(("split", late))
-            message = (
-                f"{split[late]} {path[late]!r} shows nearly the same{like} as {split[early]} "
-                f"{path[early]!r}: remove one, or put both into one split"
-            )
-            rows.append((path[late], "near-duplicate", message))
-        if code[early] != code[late] and ("label", late) not in said:
-            said.add(("label", late))
-            message = (
-                f"{path[late]!r} is {label[late]!r}, {path[early]!r}, which shows nearly the same{like}, is "
-                f"{label[early]!r}: look which is right"
-            )
-            rows.append((path[late], "label", message))
-    return rows
-
-
 def films(manifest: pd.DataFrame, clusters: np.ndarray) -> list[Row]:
     """Say where pictures look like frames of a film and no groups tell which belong together.
 
@@ -87,17 +56,7 @@ def films(manifest: pd.DataFrame, clusters: np.ndarray) -> list[Row]:
     second apart differ enough to escape, and still tell a model about each other; only the user knows the
     scenes.
     """
-    if (manifest["group"] != "").any():
-        return []
-    similar, chained = int((clusters >= 0).sum()), splits.too_large(clusters)
-    if similar < max(10, 0.1 * len(clusters)) and not chained.any():
-        return []
-    torn = f" ({chained.sum()} in chains too long to keep in one split)" if chained.any() else ""
-    message = (
-        f"{similar} of {len(clusters)} pictures show nearly the same as another, as frames of a film do"
-        f"{torn}: say in the group column of a CSV file which belong together, and no split divides them"
-    )
-    return [("", "near-duplicate", message)]
+    return versions(manifest, clusters, "pictures", "show nearly the same as another, as frames of a film do")
 
 
 def torn(manifest: pd.DataFrame, near: pd.DataFrame) -> list[Row]:
@@ -161,7 +120,7 @@ def give_aways(manifest: pd.DataFrame) -> list[Row]:
     facts = facts.loc[:, facts.nunique() > 1]
     rows, told = [], set()
     for name in facts:
-        for label, value, cell in _telling(facts[name], seen["label"]):
+        for label, value, cell in telling(facts[name], seen["label"]):
             if name == "shape" and (label, "size") in told:
                 continue  # the size says it already
             told.add((label, name))
@@ -181,27 +140,10 @@ def give_aways(manifest: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def _telling(values: pd.Series, labels: pd.Series) -> Iterator[tuple[str, str, Any]]:
-    """Yield (label, value, counts) where a value goes with one class as by no chance, most pictures first."""
-    table = pd.DataFrame({"value": values, "label": labels}).value_counts().rename("both").reset_index()
-    table["of_value"] = table["value"].map(values.value_counts())
-    table["of_class"] = table["label"].map(labels.value_counts())
-    tries = len(table)
-    table = table[
-        (table["both"] >= 5)
-        & (table["both"] >= 0.9 * table["of_value"])
-        & (table["both"] >= 0.2 * table["of_class"])
-    ]
-    chance = hypergeom.sf(table["both"] - 1, len(values), table["of_class"], table["of_value"])
-    for cell in table[chance * tries < 0.001].itertuples():
-        yield cell.label, cell.value, cell
-
-
 def _told_by_facts(seen: pd.DataFrame, facts: pd.DataFrame) -> tuple[float | None, float]:
     """Return how often a tree on the facts is right, or None where that is nothing, and the largest share."""
-    largest = seen["label"].value_counts(normalize=True).max()
-    if facts.empty or len(seen) < 50:
-        return None, largest
+    if facts.empty:
+        return None, 0.0
     numbers = pd.concat(
         [
             seen[["width", "height"]],
@@ -211,12 +153,7 @@ def _told_by_facts(seen: pd.DataFrame, facts: pd.DataFrame) -> tuple[float | Non
         ],
         axis=1,
     )
-    tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=5, random_state=0)
-    folds = KFold(5, shuffle=True, random_state=0)
-    right = (cross_val_predict(tree, numbers.to_numpy(float), seen["label"], cv=folds) == seen["label"]).sum()
-    beyond_chance = binom.sf(right - 1, len(seen), largest) < 0.001
-    accuracy = right / len(seen)
-    return (accuracy if accuracy >= largest + 0.1 and beyond_chance else None), largest
+    return told_by(numbers, seen["label"])
 
 
 def orientations(manifest: pd.DataFrame) -> list[Row]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from runner.data.checks import count, singular
+from runner.data.checks import count
+from runner.data.files import singular
 from runner.data.pairs import conflicts
 from runner.report import words
 from runner.report.sheets import data_uri

@@ -21,7 +21,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner import atomic, fields
-from runner.data import checks
+from runner.data import remarks
 from runner.data.examples import Data, check_parts, labels_of
 from runner.data.examples import problems as problem_rows
 from runner.data.files import composed
@@ -97,7 +97,7 @@ def run(
     place = folder.make_unused(place) if output is None else folder.make(place, "--output")
     for name, table in {
         "manifest": examples.manifest,
-        "problems": checks.graded(problems),
+        "problems": remarks.graded(problems),
         "per_class": per_class,
         "predictions": predictions,
     }.items():
@@ -128,8 +128,8 @@ def run(
         ],
         environment=written,
     )
-    remarks = tuple(checks.in_words(problems, str(place / "problems.csv")))
-    return Evaluation(place, shown, score, numbers, tuple(seen), remarks)
+    said = tuple(remarks.in_words(problems, str(place / "problems.csv")))
+    return Evaluation(place, shown, score, numbers, tuple(seen), said)
 
 
 def load(

@@ -34,7 +34,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner import atomic, errors, fields, interrupts
-from runner.data import checks
+from runner.data import remarks
 from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.errors import InputError
@@ -200,10 +200,10 @@ class Run(Generic[ConfigType]):
         print(f"run folder: {self.folder}" + (" (an unfinished run, which goes on)" if goes_on else ""))
         if self.is_chief:  # now, so that nobody waits for the end of the training to read it
             self._write_problems(examples.problems)
-        print(*checks.in_words(examples.problems, str(self.folder / "problems.csv")), sep="\n")
+        print(*remarks.in_words(examples.problems, str(self.folder / "problems.csv")), sep="\n")
 
     def _write_problems(self, problems: pd.DataFrame) -> None:
-        atomic.write_csv(self.folder / "problems.csv", checks.graded(problems))
+        atomic.write_csv(self.folder / "problems.csv", remarks.graded(problems))
 
     def checkpoints(self, name: str) -> Checkpointing:
         """Where the training of one method keeps its state, and how often."""

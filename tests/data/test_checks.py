@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runner.data import checks, examples, pairs, splits
+from runner.data import checks, examples, pairs, remarks, splits
 
 
 def manifest(labels, **columns) -> pd.DataFrame:
@@ -185,7 +185,7 @@ def test_messages_speak_of_the_kind_of_example():
 
 
 def test_the_terminal_says_how_many_problems_of_which_severity_and_where():
-    assert checks.in_words(examples.problems([]), "x") == ["data: nothing was found wrong with it"]
+    assert remarks.in_words(examples.problems([]), "x") == ["data: nothing was found wrong with it"]
     told = examples.problems(
         [
             ("a.png", "converted", "m"),
@@ -195,16 +195,16 @@ def test_the_terminal_says_how_many_problems_of_which_severity_and_where():
             ("c.png", "unreadable", "m"),
         ]
     )
-    assert checks.in_words(told, "runs/x/problems.csv") == [
+    assert remarks.in_words(told, "runs/x/problems.csv") == [
         "data: 5 problems: 2 serious (2 near-duplicate); 1 to look at (1 unreadable); 2 for your information "
         "(1 converted, 1 tiny); read them in runs/x/problems.csv",
         "  serious: 22 pairs stand in two splits",
         "  for your information: few",
     ]
     two = pd.concat([told.assign(domain="target")] * 7, ignore_index=True)
-    lines = checks.in_words(two, "x")
+    lines = remarks.in_words(two, "x")
     assert lines[1].startswith("  target, serious: 22") and lines[-1] == "  and 2 more on the whole set"
-    assert checks.graded(told)["severity"].tolist()[:3] == ["for your information"] * 2 + ["serious"]
+    assert remarks.graded(told)["severity"].tolist()[:3] == ["for your information"] * 2 + ["serious"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Texts with labels: found, checked, tokenised and into batches."""
