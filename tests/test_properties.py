@@ -110,7 +110,9 @@ def test_a_stage_is_made_or_refused(record):
     stage = in_one_line(lambda: Stage(**({"name": "x"} | record)))
     if stage:
         assert fields.from_dict(fields.to_dict(stage), Stage) == stage
-        float(stage.learning_rate), float(stage.warmup)  # an int may stand for a float, and must become one
+        rates = (stage.learning_rate, stage.backbone_rate)  # None leaves them to the weights
+        # An int may stand for a float, and must become one.
+        assert all(type(rate) is float for rate in (*rates, stage.warmup) if rate is not None)
 
 
 def configured(record, stages):
@@ -164,6 +166,8 @@ def said_as_flags(made: Config) -> list[str]:
             flag = flag.replace("_", "-")
             if isinstance(content, bool):
                 said.append(flag if content else flag.replace("--", "--no-", 1))
+            elif isinstance(content, list):
+                said += [flag, *map(str, content)]
             else:
                 said.append(f"{flag}={content}")
     return said

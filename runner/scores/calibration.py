@@ -3,7 +3,6 @@
 Everything here reads the prediction tables of `classification.tables`.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -186,19 +185,17 @@ def _interval(
         np.polyfit(sure / sizes, gaps / sizes, min(1, bins - 1), w=np.sqrt(sizes)), sure / sizes
     )
     line *= np.abs(gaps).sum() / max(np.abs(line).sum(), 1e-12)
-    held = [estimate]
-    for factor, shape in itertools.product(_FACTORS, (gaps, line)):
-        true = factor * shape
-        if whole is None:
-            right = np.clip((sure + true) / sizes, 0, 1)  # how often, in each bin
-            true = sizes * right - sure
-            shown = random.binomial(sizes, right, (resamples, bins)) - sure
-        else:
-            shown = true + noise
-        low, high = np.quantile(np.abs(shown).sum(axis=1) / examples, [0.025, 0.975])
-        if low <= estimate <= high:
-            held.append(float(np.abs(true).sum() / examples))
-    return min(held), min(1.0, max(held))
+    # A row per true error that is tried, all at once: apart, the quantiles alone would take half the time.
+    true = (_FACTORS[:, None, None] * np.stack([gaps, line])).reshape(-1, bins)
+    if whole is None:
+        right = np.clip((sure + true) / sizes, 0, 1)  # how often, in each bin
+        true = sizes * right - sure
+        shown = random.binomial(sizes, right[:, None], (len(true), resamples, bins)) - sure
+    else:
+        shown = true[:, None] + noise
+    low, high = np.quantile(np.abs(shown).sum(axis=-1) / examples, [0.025, 0.975], axis=1)
+    held = np.abs(true).sum(axis=1)[(low <= estimate) & (estimate <= high)] / examples
+    return min(estimate, *held), min(1.0, max(estimate, *held))
 
 
 def expected_error(predictions: pd.DataFrame, bins: int = 15) -> float:
