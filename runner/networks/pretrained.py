@@ -329,7 +329,7 @@ def _repair_efficientnet_scale(backbone) -> None:
 
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Normalization) and layer.weights:
-            variance = numpy.array(layer.adapt_variance)
+            variance = keras.ops.convert_to_numpy(layer.adapt_variance)
             if numpy.allclose(variance, [0.229, 0.224, 0.225], atol=1e-4):
                 layer.adapt_variance.assign(variance**2)
             layer.finalize_state()  # the layer computes with copies, which set_weights does not renew

@@ -224,6 +224,19 @@ def test_blocks_of_a_saved_and_loaded_classifier_leave_its_head_out(name, tmp_pa
         backbones.blocks(loaded)
 
 
+def test_a_deviation_in_the_place_of_efficientnets_variance_is_squared_once():
+    scale = keras.layers.Normalization()
+    scale.build((None, 2, 2, 3))
+    scale.set_weights([np.zeros(3, np.float32), np.array([0.229, 0.224, 0.225], np.float32), np.array(0)])
+    image = keras.Input((2, 2, 3))
+    network = keras.Model(image, scale(image))
+    for _ in range(2):
+        pretrained._repair_efficientnet_scale(network)
+        np.testing.assert_allclose(
+            network.predict(np.ones((1, 2, 2, 3)), verbose=0)[0, 0, 0, 0], 1 / 0.229, 1e-5
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, size",
