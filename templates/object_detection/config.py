@@ -54,15 +54,7 @@ class Config:
 
     stages: tuple[Stage, ...] = (
         Stage("head", train="head", epochs=5, learning_rate=3e-3, schedule="cosine", warmup=0.1),
-        Stage(
-            "all",
-            train="all",
-            epochs=35,
-            learning_rate=3e-3,
-            backbone_rate=None,
-            schedule="cosine",
-            warmup=0.1,
-        ),
+        Stage("all", train="all", epochs=35, learning_rate=3e-3, schedule="cosine", warmup=0.1),
     )
     batch_size: int = 16
     """Pictures per step, over all devices together (but see scale_learning_rate)."""

@@ -69,7 +69,6 @@ class Config:
             train="all",
             epochs=58,
             learning_rate=1e-2,
-            backbone_rate=None,
             schedule="cosine",
             warmup=0.05,
             batch_norm="train",
