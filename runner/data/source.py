@@ -103,6 +103,21 @@ def neighbours(path: Path) -> list[str]:
     return []
 
 
+def not_understood(source: str, path: Path, folder: str, endings: str) -> InputError:
+    """The error for a source that names nothing that can be read.
+
+    source: as the person wrote it; path: the same, with ~ expanded; folder: what a folder would have to be,
+    and endings: of which a file, both in words.
+    """
+    names = ", ".join(datasets()) or "none there"
+    choices = f"a name from datasets/ ({names}), tfds:NAME, {folder}, or a {endings} file"
+    if source and os.path.isfile(path):
+        return InputError(
+            f"Received data={source!r}, a file that is no {endings}; unpack archives, and give {choices}."
+        )
+    return InputError(f"Received data={source!r}, which is not there; give {choices}.{nearest(source)}")
+
+
 def nearest(source: str) -> str:
     """Return " Did you mean 'x'?" for what a source that is not there may have meant, or ""."""
     begins = [name for name in datasets() if source and name.startswith(source.lower())]

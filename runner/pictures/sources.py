@@ -11,7 +11,7 @@ import numpy as np
 
 from runner.data import folders
 from runner.data.files import PICTURE_SUFFIXES
-from runner.data.source import Source, datasets, nearest, table
+from runner.data.source import Source, datasets, not_understood, table
 from runner.errors import InputError
 
 
@@ -28,13 +28,7 @@ def find(source: str | Path) -> Source:
         return folders.find(path, PICTURE_SUFFIXES, "pictures")
     if source and os.path.isfile(path) and path.suffix.lower() == ".csv":
         return table(path)
-    names = ", ".join(datasets()) or "none there"
-    choices = f"a name from datasets/ ({names}), tfds:NAME, a folder of images, or a .csv file"
-    if source and os.path.isfile(path):
-        raise InputError(
-            f"Received data={source!r}, a file that is no .csv; unpack archives, and give {choices}."
-        )
-    raise InputError(f"Received data={source!r}, which is not there; give {choices}.{nearest(source)}")
+    raise not_understood(source, path, "a folder of images", ".csv")
 
 
 # ---------------------------------------------------------------- TFDS

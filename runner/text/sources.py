@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from runner.data import folders
-from runner.data.source import Source, datasets, nearest
+from runner.data.source import Source, datasets, not_understood
 from runner.errors import InputError
 from runner.text import tables
 from runner.text.decoding import Unreadable, decode
@@ -42,13 +42,7 @@ def find(source: str | Path) -> Source:
         return _folder(path)
     if source and os.path.isfile(path) and path.suffix.lower() in tables.FORMS:
         return dataclasses.replace(tables.find(path), name=source)
-    names = ", ".join(datasets()) or "none there"
-    choices = f"a name from datasets/ ({names}), tfds:NAME, a folder of class folders, or a {ENDINGS} file"
-    if source and os.path.isfile(path):
-        raise InputError(
-            f"Received data={source!r}, a file that is no {ENDINGS}; unpack archives, and give {choices}."
-        )
-    raise InputError(f"Received data={source!r}, which is not there; give {choices}.{nearest(source)}")
+    raise not_understood(source, path, "a folder of class folders", ENDINGS)
 
 
 def _folder(root: Path) -> Source:
