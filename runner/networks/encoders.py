@@ -1,0 +1,174 @@
+"""Text encoders of KerasHub as one flat graph (`build`, `copy`), and their named `blocks`.
+
+Token ids go in and hidden states come out, and between two layers there is **one tensor**: what stands for
+padding is zero there, so that each layer reads off what comes in which tokens there are. A network can so be
+divided after any block, as one of pictures can (`training.frozen`), and the two parts compute to the bit what
+the whole does. KerasHub's own networks hand the hidden states and a mask from layer to layer.
+
+KerasHub is imported when a network is built: the table (`ENCODERS`) costs nothing.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner import quiet
+from runner.errors import InputError, suggest
+from runner.networks.backbones import Block
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What KerasHub is told to build an encoder; the vocabulary comes from its tokenizer."""
+
+    backbone: str
+    """The class in `keras_hub.models`."""
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int
+    max_sequence_length: int = 512
+    embedding_dim: int | None = None
+    """Of ELECTRA, whose small network has narrower embeddings; else that of the layers."""
+
+    def arguments(self) -> dict[str, Any]:
+        """For the class, beside the size of the vocabulary."""
+        sizes = {name: value for name, value in vars(self).items() if name not in ("backbone", "embedding_dim")}
+        return sizes | ({} if self.embedding_dim is None else {"embedding_dim": self.embedding_dim})
+
+
+ENCODERS = {
+    "MiniLM-L6": Encoder("BertBackbone", 6, 12, 384, 1536),
+    "BERT-tiny": Encoder("BertBackbone", 2, 2, 128, 512),
+    "BERT-mini": Encoder("BertBackbone", 4, 4, 256, 1024),
+    "BERT-small": Encoder("BertBackbone", 4, 8, 512, 2048),
+    "BERT-medium": Encoder("BertBackbone", 8, 8, 512, 2048),
+    "BERT-base": Encoder("BertBackbone", 12, 12, 768, 3072),
+    "DistilBERT-base": Encoder("DistilBertBackbone", 6, 12, 768, 3072),
+    "RoBERTa-base": Encoder("RobertaBackbone", 12, 12, 768, 3072),
+    "ELECTRA-small": Encoder("ElectraBackbone", 12, 4, 256, 1024, embedding_dim=128),
+    "ELECTRA-base": Encoder("ElectraBackbone", 12, 12, 768, 3072, embedding_dim=768),
+}
+"""By the names that papers and Hugging Face give them: BERT and its small ones (Devlin et al. 2019,
+arXiv:1810.04805; Turc et al. 2019, arXiv:1908.08962), MiniLM (Wang et al. 2020, arXiv:2002.10957), DistilBERT
+(Sanh et al. 2019, arXiv:1910.01108), RoBERTa (Liu et al. 2019, arXiv:1907.11692), ELECTRA (Clark et al. 2020,
+arXiv:2003.10555)."""
+PADDING = {"RobertaBackbone": 1}
+"""The token id that stands for nothing, where it is not 0."""
+
+
+def find(name: str) -> tuple[str, Encoder]:
+    """The name as `ENCODERS` writes it, in any case, and what it stands for; InputError where none does."""
+    for known, encoder in ENCODERS.items():
+        if known.lower() == name.strip().lower():
+            return known, encoder
+    raise InputError(
+        f"Unknown encoder '{name}'; there are {', '.join(ENCODERS)}.{suggest(name, list(ENCODERS))}"
+    )
+
+
+def build(name: str, vocabulary_size: int, length: int, padding: int | None = None) -> "keras.Model":
+    """An encoder of `ENCODERS` with random weights, as `copy` gives it.
+
+    vocabulary_size, padding: of the tokenizer whose ids come in.
+    Raises InputError for a name that there is not, and for a length that is not allowed.
+    """
+    import keras_hub
+
+    quiet.settle_keras()
+    full_name, encoder = find(name)
+    sizes = encoder.arguments() | {"vocabulary_size": vocabulary_size}
+    return copy(getattr(keras_hub.models, encoder.backbone)(**sizes), length, full_name, padding)
+
+
+def copy(backbone: Any, length: int, name: str, padding: int | None = None) -> "keras.Model":
+    """A KerasHub encoder as one flat graph, with its weights and with layers of its own.
+
+    backbone: of the classes in `ENCODERS`, such as `keras_hub.models.Backbone.from_preset` gives. length: of
+    the rows of token ids, up to which the network has positions. padding: the id that stands for nothing; None
+    takes that of the network's own tokenizer.
+
+    Returns a model int32 (batch, length) -> hidden states (batch, length, width) in the compute dtype, input
+    name "tokens"; what stands for `padding` has hidden states of 0. Its
+    layers bear the names that KerasHub gave them, in every build the same.
+    Raises InputError for another class, and for a length that the network has no positions for.
+    """
+    import keras
+    import keras_hub
+
+    from runner.networks import marking
+
+    kind = type(backbone).__name__
+    if kind not in {encoder.backbone for encoder in ENCODERS.values()}:
+        raise InputError(
+            f"{kind} is no encoder that is known here; give a network of BERT, DistilBERT, RoBERTa or ELECTRA."
+        )
+    longest = int(backbone.max_sequence_length)
+    if isinstance(length, bool) or not isinstance(length, int) or not 2 <= length <= longest:
+        raise InputError(f"length={length!r} is not allowed: {name} has positions for 2 to {longest} tokens.")
+    ids = keras.Input((length,), dtype="int32", name="tokens")
+    given = {"token_ids": ids, "padding_mask": ids, "segment_ids": marking.FirstSegment(name="segments")(ids)}
+    padding = PADDING.get(kind, 0) if padding is None else padding
+    marked = marking.Marked(padding, name="marked")
+
+    def fresh(operation):
+        kind = marking.EncoderLayer if isinstance(operation, keras_hub.layers.TransformerEncoder) else type(operation)
+        return kind.from_config(operation.get_config())
+
+    def call(operation, *inputs, **arguments):
+        if isinstance(operation, marking.EncoderLayer):
+            hidden = inputs[0]
+            first = operation.name == "transformer_layer_0"
+            return operation(marked([hidden, ids]) if first else hidden)
+        return operation(*inputs, **arguments)
+
+    hidden = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
+    original = keras.Model(backbone.input, hidden)
+    given = {key: given[key] for key in backbone.input}
+    made = keras.models.clone_model(original, input_tensors=given, clone_function=fresh, call_function=call)
+    encoder = keras.Model(ids, made.output, name=name)
+    for layer in original.layers:
+        if layer.weights:
+            encoder.get_layer(layer.name).set_weights(layer.get_weights())
+    return encoder
+
+
+
+def called(backbone: Any) -> str:
+    """The name that `ENCODERS` has for a KerasHub backbone, else its class and sizes: "BertBackbone-3x64"."""
+    for name, encoder in ENCODERS.items():
+        sizes = encoder.arguments()
+        same = all(getattr(backbone, one, value) == value for one, value in sizes.items())
+        if same and type(backbone).__name__ == encoder.backbone:
+            return name
+    return f"{type(backbone).__name__}-{backbone.num_layers}x{backbone.hidden_dim}"
+
+
+def blocks(encoder: "keras.Model") -> tuple[Block, ...]:
+    """The blocks of an encoder, bottom first: "embeddings", then "transformer_layer_0" and so on.
+
+    encoder: of `build` or `copy`, or a network built on top of it, also one that was saved and loaded again.
+    Raises InputError for a network without such layers.
+    """
+    from runner.networks.marking import EncoderLayer
+
+    below: list[Any] = []
+    found: list[Block] = []
+    for layer in encoder.layers:
+        if isinstance(layer, EncoderLayer):
+            if not found:
+                found.append(_block("embeddings", below))
+            found.append(_block(layer.name, [layer]))
+        elif not found:
+            below.append(layer)
+    if not found:
+        raise InputError(
+            f"The model '{encoder.name}' has no layers of an encoder; give one that was built by encoders.build."
+        )
+    return tuple(found)
+
+
+def _block(name: str, layers: list) -> Block:
+    return Block(name, tuple(layer.name for layer in layers), tuple(layers))

