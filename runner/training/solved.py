@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from scipy import sparse
 
 from runner.devices import multi_worker
 from runner.errors import InputError
@@ -22,6 +23,11 @@ from runner.training.fit import Fit
 
 STRENGTHS = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, -0.5, 0, 1))
 """Tried in this order: scikit-learn's C, of standardised features. Each begins where the last one ended."""
+OF_COUNTS = tuple(10.0**power for power in (-1, -0.5, 0, 0.5, 1, 1.5, 2, 3))
+"""The same for features that are taken as they are: rows of length 1, most of them 0 (TF-IDF)."""
+
+DEAD = 1e-4
+"""A feature whose spread is less than this times the median one is no feature."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,14 @@ def solve(
     train: tf.data.Dataset,
     validation: tf.data.Dataset,
     weights: np.ndarray | None = None,
+    *,
+    counts: bool = False,
 ) -> Solved:
     """Set a dense layer to multinomial logistic regression on its inputs; nothing else moves.
 
     The L2 penalty is the one of `STRENGTHS` with the lowest cross-entropy on validation.
+    counts: the layer's inputs are mostly 0 and of one scale; they are not standardised, and take no more room
+    than what is not 0. The penalty is one of `OF_COUNTS` then.
 
     layer: the name of a `Dense` without activation that gives the logits, float32 (n, classes).
     train, validation: unbatched dicts with "input" and "label", int64 codes; each is read once, as it is,
@@ -67,14 +77,18 @@ def solve(
 
     def on_chief() -> dict:
         below = keras.Model(network.input, head.input)
-        known, inputs = zip(
-            *(inference.outputs({"below": below}, split) for split in (train, validation)), strict=True
-        )
-        features, labels = (
-            [one[name] for one in found] for found, name in ((inputs, "below"), (known, "label"))
-        )
-        counts = [np.ones(len(one["label"])) if weights is None else weights[one["id"]] for one in known]
-        kernel, bias, strength, loss = _regression(features, labels, counts, head.units)
+        given = [(_sparse if counts else _dense)(below, split) for split in (train, validation)]
+        features, known = (list(part) for part in zip(*given, strict=True))
+        labels = [one["label"] for one in known]
+        much = [np.ones(len(one["label"])) if weights is None else weights[one["id"]] for one in known]
+        if counts:
+            kernel, bias, strength, loss = _regression(features, labels, much, head.units, OF_COUNTS)
+        else:
+            mean, spread = _scale(features[0])
+            features = [(one - mean) / spread for one in features]
+            kernel, bias, strength, loss = _regression(features, labels, much, head.units, STRENGTHS)
+            kernel = kernel / spread[:, None]
+            bias = bias - mean @ kernel
         return {"kernel": kernel.tolist(), "bias": bias.tolist(), "strength": strength, "loss": loss}
 
     found = multi_worker.from_chief(on_chief, network.distribute_strategy)
@@ -89,46 +103,71 @@ def fit(
     train: tf.data.Dataset,
     validation: tf.data.Dataset,
     weights: np.ndarray | None = None,
+    *,
+    counts: bool = False,
 ) -> Fit:
     """`solve` as all there is of a training: a `Fit` without epochs; nothing but the layer is trainable."""
     for one in network.layers:
         one.trainable = one.name == layer
-    found = solve(network, layer, train, validation, weights)
+    found = solve(network, layer, train, validation, weights, counts=counts)
     return Fit(pd.DataFrame(), pd.DataFrame(), found.seconds)
 
 
+def _dense(below: keras.Model, split: tf.data.Dataset) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """What a network gives for a split, float64, and what stands beside its inputs."""
+    known, found = inference.outputs({"below": below}, split)
+    return found["below"].astype("float64"), known
+
+
+def _sparse(below: keras.Model, split: tf.data.Dataset) -> tuple[sparse.csr_matrix, dict[str, np.ndarray]]:
+    """The same, with features whose zeros are never all in memory."""
+    parts = list(inference.batches({"below": inference.forward(below)}, split))
+    known = {name: np.concatenate([one[name] for one, _ in parts]) for name in parts[0][0]}
+    return sparse.vstack([sparse.csr_matrix(one["below"], dtype="float64") for _, one in parts]).tocsr(), known
+
+
+def _scale(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of each feature; infinite, so that it weighs nothing, for one that says nothing.
+
+    That is one that is always the same but for rounding, or below DEAD. Standardised it would get a weight of 1
+    over its spread (1e30 and more for three units of MiniLM-L6, whose scales have decayed to nothing), and with
+    the first step of a tuning the logits would follow it.
+    """
+    spread = features.std(0)
+    moving = spread[spread > 0]
+    least = DEAD * np.median(moving) if len(moving) else 0.0
+    return features.mean(0), np.where(spread > least, spread, np.inf)
+
+
 def _regression(
-    features: list[np.ndarray], labels: list[np.ndarray], counts: list[np.ndarray], classes: int
+    features: list[Any], labels: list[np.ndarray], counts: list[np.ndarray], classes: int, strengths: tuple
 ) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """The kernel (d, classes), the bias (classes,), C and validation loss of the best of `STRENGTHS`.
+    """The kernel (d, classes), the bias (classes,), C and validation loss of the best of `strengths`.
 
     features, labels, counts: (n, d), codes (n,) and weights (n,), of training and of validation.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    train, validation = (one.astype("float64") for one in features)
-    mean, spread = train.mean(0), train.std(0)
-    spread[spread == 0] = 1.0  # a feature that is always the same says nothing
     model = LogisticRegression(max_iter=1000, warm_start=True)
     best: Any = None
     losses: list[float] = []
-    for strength in STRENGTHS:
+    for strength in strengths:
         model.C = strength
         with warnings.catch_warnings():
             # Weak regularisation of classes that can be parted: the best on validation lies before that.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit((train - mean) / spread, labels[0], counts[0])
+            model.fit(features[0], labels[0], counts[0])
         coefficients, intercept = model.coef_, model.intercept_
         if len(coefficients) == 1:  # of two classes scikit-learn gives the log-odds of the second
             coefficients, intercept = (
                 np.concatenate([-one / 2, one / 2]) for one in (coefficients, intercept)
             )
         # A class without training examples is never answered: its logit lies far below all others.
-        kernel, bias = np.zeros((train.shape[1], classes)), np.full(classes, intercept.min() - 20.0)
-        kernel[:, model.classes_] = (coefficients / spread).T
-        bias[model.classes_] = intercept - coefficients @ (mean / spread)
-        logits = validation @ kernel + bias
+        kernel, bias = np.zeros((features[0].shape[1], classes)), np.full(classes, intercept.min() - 20.0)
+        kernel[:, model.classes_] = coefficients.T
+        bias[model.classes_] = intercept
+        logits = features[1] @ kernel + bias
         logits -= logits.max(1, keepdims=True)
         chances = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         loss = float(np.average(-chances[np.arange(len(logits)), labels[1]], weights=counts[1]))

@@ -94,3 +94,33 @@ def test_a_start_that_nothing_betters_is_handed_on(small_model, small_data):
     for ours, theirs in zip(model.get_weights(), start, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert not fitted.history["handed_on"].any() and fitted.ledger["moved"].sum() > 0
+
+
+def test_a_feature_that_hardly_moves_gets_no_weight(small_model, small_data):
+    """Standardised it would get 1 over its spread, and the first step of a tuning would follow it anywhere."""
+    model, _ = small_model()
+    pooled = model.get_layer("pool").output
+    dead = keras.layers.Dense(3, use_bias=False, name="nearly_dead")(pooled)
+    features = keras.layers.Concatenate(name="features")([pooled, dead])
+    model = keras.Model(model.input, keras.layers.Dense(4, name="classes")(features))
+    kernel = np.random.default_rng(0).normal(size=(4, 3)) * [1e-30, 1e-9, 0.0]
+    model.get_layer("nearly_dead").kernel.assign(kernel.astype("float32"))
+    solved.solve(model, "classes", *splits(small_data))
+    weights = model.get_layer("classes").kernel.numpy()
+    assert (weights[4:] == 0).all() and (np.abs(weights[:4]).max(1) > 0).all()
+
+
+def test_counts_are_solved_as_they_are(small_data):
+    """Sparse rows, not standardised: scikit-learn's own answer on the same rows."""
+    numbers, labels = np.eye(12, dtype="float32")[np.arange(36) % 12], np.arange(36) % 12 % 3
+    rows = [
+        tf.data.Dataset.from_tensor_slices({"id": ids, "input": numbers[ids], "label": labels[ids].astype("int64")})
+        for ids in (np.arange(24), np.arange(24, 36))
+    ]
+    inputs = keras.Input((12,))
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(keras.layers.Identity()(inputs)))
+    found = solved.solve(model, "head", *rows, counts=True)
+    regression = LogisticRegression(C=found.strength, max_iter=5000).fit(numbers[:24], labels[:24])
+    chances = keras.ops.softmax(model.predict(numbers[24:], verbose=0)).numpy()
+    assert found.strength in solved.OF_COUNTS
+    np.testing.assert_allclose(chances, regression.predict_proba(numbers[24:]), atol=2e-3)
