@@ -8,8 +8,8 @@ from . import composing
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Short reviews whose words of praise and blame are others in every split; nothing is downloaded."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.1.0": "No two reviews with the same aside share more.", "1.0.0": "First release."}
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Describe the features: text, of two or three English sentences; label negative or positive."""

@@ -129,19 +129,27 @@ def reviews(split: str) -> list[tuple[str, int]]:
     """Return the reviews of a split, all different, as (text, index into CLASSES); the classes take turns.
 
     A review has two sentences with two words of its class, in one case of three with a third sentence
-    that says nothing.
+    that says nothing. No two with the same third sentence, of any split, share a part or a form of words
+    besides: they would say nearly the same, and a network could know them by that.
     """
-    random = np.random.RandomState([7, list(SPLITS).index(split)])
+    shared: set[tuple[str, str]] = set()
+    found = {}
+    for number, name in enumerate(SPLITS):
+        found[name] = _reviews(name, np.random.RandomState([7, number]), shared)
+    return found[split]
+
+
+def _reviews(split: str, random: np.random.RandomState, shared: set[tuple[str, str]]) -> list[tuple[str, int]]:
+    """`reviews` of one split; shared: (third sentence, part or form of words) of those before, added to."""
     names, vocabulary = list(THINGS), words(split)
     found: dict[str, int] = {}
     while len(found) < SPLITS[split]:
         label = len(found) % 2
         thing = names[random.randint(len(names))]
         parts, asides = (listed.split(by) for listed, by in zip(THINGS[thing], (", ", ". "), strict=True))
+        drawn = [some(of, random) for of in (vocabulary[label], FRAMES, parts)]
         sentences = []
-        for word, frame, part in zip(
-            *(some(of, random) for of in (vocabulary[label], FRAMES, parts)), strict=True
-        ):
+        for word, frame, part in zip(*drawn, strict=True):
             sentence = frame.format(
                 thing=thing,
                 part=part,
@@ -153,6 +161,10 @@ def reviews(split: str) -> list[tuple[str, int]]:
         if random.randint(3) == 0:
             aside = asides[random.randint(len(asides))].rstrip(".")
             sentences.insert(random.randint(3), f"{aside}.")
+            told = {(aside, one) for one in (*drawn[1], *drawn[2])}
+            if told & shared:
+                continue
+            shared |= told
         found.setdefault(" ".join(sentences), label)
     return list(found.items())
 

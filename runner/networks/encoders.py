@@ -8,6 +8,7 @@ the whole does. KerasHub's own networks hand the hidden states and a mask from l
 KerasHub is imported when a network is built: the table (`ENCODERS`) costs nothing.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,31 +110,45 @@ def copy(backbone: Any, length: int, name: str, padding: int | None = None) -> "
     if isinstance(length, bool) or not isinstance(length, int) or not 2 <= length <= longest:
         raise InputError(f"length={length!r} is not allowed: {name} has positions for 2 to {longest} tokens.")
     ids = keras.Input((length,), dtype="int32", name="tokens")
-    given = {"token_ids": ids, "padding_mask": ids, "segment_ids": marking.FirstSegment(name="segments")(ids)}
+    segments = marking.FirstSegment(name="segments")(ids)
     padding = PADDING.get(kind, 0) if padding is None else padding
-    marked = marking.Marked(padding, name="marked")
-
-    def fresh(operation):
-        kind = marking.EncoderLayer if isinstance(operation, keras_hub.layers.TransformerEncoder) else type(operation)
-        return kind.from_config(operation.get_config())
-
-    def call(operation, *inputs, **arguments):
-        if isinstance(operation, marking.EncoderLayer):
-            hidden = inputs[0]
-            first = operation.name == "transformer_layer_0"
-            return operation(marked([hidden, ids]) if first else hidden)
-        return operation(*inputs, **arguments)
-
     hidden = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
-    original = keras.Model(backbone.input, hidden)
-    given = {key: given[key] for key in backbone.input}
-    made = keras.models.clone_model(original, input_tensors=given, clone_function=fresh, call_function=call)
-    encoder = keras.Model(ids, made.output, name=name)
-    for layer in original.layers:
-        if layer.weights:
-            encoder.get_layer(layer.name).set_weights(layer.get_weights())
-    return encoder
+    given = {one.name: segments if one.name == "segment_ids" else ids for one in backbone.inputs}
+    operations = keras.Model(backbone.input, hidden).operations
+    layers = [one for one in operations if isinstance(one, keras_hub.layers.TransformerEncoder)]
 
+    def fresh(layer, inputs):
+        if layer not in layers:
+            return type(layer).from_config(layer.get_config()), inputs
+        before = [marking.Marked(padding, name="marked")([inputs[0], ids])] if layer is layers[0] else inputs[:1]
+        return marking.EncoderLayer.from_config(layer.get_config()), before
+
+    return keras.Model(ids, again(operations, given, fresh), name=name)
+
+
+def again(operations: "Sequence[keras.Operation]", given: Mapping, fresh: Callable) -> Any:
+    """Call the layers of a network anew, in their order, and return what the last gives.
+
+    given: what stands for each input layer, by its name. fresh: from a layer and the new tensors for its
+    inputs to a layer without weights, and the tensors to call it on; it gets the weights of the old one.
+    """
+    import keras
+
+    made: dict[int, Any] = {}
+    for layer in operations:
+        if isinstance(layer, keras.layers.InputLayer):
+            made[id(layer.output)] = given[layer.name]
+            continue
+        inputs = [made[id(one)] for one in keras.tree.flatten(layer.input) if id(one) in made]
+        new, inputs = fresh(layer, inputs)
+        made[id(layer.output)] = new(inputs if len(inputs) > 1 else inputs[0])
+        new.set_weights(layer.get_weights())
+    return made[id(operations[-1].output)]
+
+
+def same(layer: Any, inputs: list) -> tuple[Any, list]:
+    """For `again`: a layer of the same settings on the same inputs."""
+    return type(layer).from_config(layer.get_config()), inputs
 
 
 def called(backbone: Any) -> str:

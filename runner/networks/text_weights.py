@@ -210,11 +210,7 @@ def _of_run(run: Path, length: int) -> "keras.Model":
     tokens = [layer for layer in network.layers if isinstance(layer, Tokens)]
     if not layers or not tokens:
         raise InputError(f"weights='{run}': the network of this run is no encoder of texts; give {CHOICES}.")
-    part = keras.Model(tokens[0].output, layers[-1].output)
+    operations = keras.Model(tokens[0].output, layers[-1].output).operations
     ids = keras.Input((length,), dtype="int32", name="tokens")
-    made = keras.models.clone_model(part, input_tensors=[ids])
-    encoder = keras.Model(ids, made.output, name=network.name)
-    for layer in part.layers:
-        if layer.weights:
-            encoder.get_layer(layer.name).set_weights(layer.get_weights())
-    return encoder
+    given = {one.name: ids for one in operations if isinstance(one, keras.layers.InputLayer)}
+    return keras.Model(ids, encoders.again(operations, given, encoders.same), name=network.name)

@@ -23,6 +23,9 @@ class Tokens(keras.layers.Layer):
         self.length = length
         self.in_graph = graph(tokenizer)
 
+    def build(self, shape):
+        self.built = True
+
     def call(self, texts):
         """As the class says, in graphs and outside of them; TensorFlow alone has strings."""
         start, end, padding = special(self.tokenizer)

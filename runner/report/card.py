@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from runner.data.files import singular
 from runner.report import pages, schedule, verdict, words
 from runner.scores.assessment import Assessment
 from runner.stage import Stage
@@ -65,6 +66,7 @@ def write(
     environment: dict[str, Any],
     assessed: Assessment | None = None,
     history: pd.DataFrame | None = None,
+    ledger: pd.DataFrame | None = None,
 ) -> Path:
     """Write the card in Markdown, whole or not at all, and return the path.
 
@@ -73,7 +75,7 @@ def write(
     comparison, metrics, per_class: as in `page.write`; metrics has "examples".
     environment: of `environment.describe`.
     assessed: where the model's probabilities were assessed.
-    history: a row per epoch, from which stages that bettered nothing are told.
+    history: a row per epoch, from which stages that bettered nothing are told. ledger: of the training.
     """
     problems = pd.concat([one.problems for one in data.values()], ignore_index=True)
     copies = problems["kind"].isin(["duplicate", "near-duplicate"])
@@ -83,9 +85,10 @@ def write(
         markup=False,  # `plain` keeps names from being Markdown
         filters={"plain": plain, "cell": cell},
         task=task,
+        example=singular(task.unit),
         run=path.parent.name,
         config=config,
-        stages=[schedule.stage_in_words(stage) for stage in stages],
+        stages=[schedule.stage_in_words(stage, schedule.has_batch_norm(ledger)) for stage in stages],
         setbacks=schedule.setbacks(stages, history),
         classes=[str(name) for name in next(iter(data.values())).classes],
         data={name: _splits(one.manifest) for name, one in data.items()},

@@ -27,6 +27,12 @@ _SPLITS = {
 }
 
 
+_NO_GIVE_AWAY = {
+    "pictures": "Size, shape, colour and file format do not give the class away.",
+    "texts": "Neither length nor the name of a class gives the class away.",
+}
+
+
 def counts(data: Data) -> dict:
     """Return the table of examples per class and split: splits (names), totals, rows ({name, counts})."""
     table = count(data.manifest, data.classes, data.amounts)
@@ -101,12 +107,13 @@ def _between_splits(data: Data) -> list[tuple[str, str]]:
 
 def _near_duplicates(data: Data) -> list[tuple[str, str]]:
     torn, argued = conflicts(data.near_duplicates, data.manifest)
+    say, says = ("say", "says") if data.unit == "texts" else ("show", "shows")
     found = [
         _check(
             int(torn.sum()),
-            f"No {singular(data.unit)} shows nearly the same as one of another split.",
-            f"pair of {data.unit} that show nearly the same stands in two splits: their numbers flatter.",
-            f"pairs of {data.unit} that show nearly the same stand in two splits: their numbers flatter.",
+            f"No {singular(data.unit)} {says} nearly the same as one of another split.",
+            f"pair of {data.unit} that {say} nearly the same stands in two splits: their numbers flatter.",
+            f"pairs of {data.unit} that {say} nearly the same stand in two splits: their numbers flatter.",
         )
     ]
     if argued.any():
@@ -115,7 +122,7 @@ def _near_duplicates(data: Data) -> list[tuple[str, str]]:
         )
     kept = int((~torn).sum())
     if kept:
-        one, many = ("pair shows nearly the same and is", "pairs show nearly the same and are")
+        one, many = (f"pair {says} nearly the same and is", f"pairs {say} nearly the same and are")
         found.append(("told", f"{words.times(kept, one, many)} kept together."))
     return found
 
@@ -140,10 +147,10 @@ def _whole_set(data: Data) -> list[tuple[str, str]]:
         ("fine", sentence)
         for kind, sentence, labels_only in (
             ("label", "No two class names look like one.", False),
-            ("give-away", "Size, shape, colour and file format do not give the class away.", True),
+            ("give-away", _NO_GIVE_AWAY.get(data.unit, ""), True),
             ("imbalance", f"No class has five times the training {data.unit} of another.", True),
         )
-        if not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
+        if sentence and not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
     ]
     for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"], strict=False):
         weight = "told" if kind in ("tiny", "imbalance") else "bad"
@@ -162,9 +169,9 @@ def _files(data: Data) -> list[tuple[str, str]]:
     kinds = _of_files(data)["kind"].value_counts()
     if len(kinds):
         named = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        found.append(("told", f"Files that need a look: {named} (listed below)."))
+        found.append(("told", f"{data.unit.capitalize()} that need a look: {named} (listed below)."))
     else:
-        found.append(("fine", "Every file could be read as it is."))
+        found.append(("fine", f"Every {singular(data.unit)} could be read as it is."))
     return found
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from runner.data.files import singular
 from runner.report import assessment as report_assessment
 from runner.report import confusion as report_confusion
 from runner.report import data as report_data
@@ -165,6 +166,8 @@ def write(
         paragraphs=words.paragraphs(question),
         classes=list(data.classes),
         score=score[1],
+        unit=data.unit,
+        example=singular(data.unit),
         counts=parts.made("counts", lambda: report_data.counts(data)),
         sections=[one for one in made if one is not None],
         settings=given.settings,

@@ -10,8 +10,11 @@ from runner.report import words
 from runner.stage import Stage
 
 
-def stage_in_words(stage: Stage) -> str:
-    """Return one sentence that says what a stage trains, for how long and how fast."""
+def stage_in_words(stage: Stage, batch_norm: bool = True) -> str:
+    """Return one sentence that says what a stage trains, for how long and how fast.
+
+    batch_norm: whether the network has any, of which something is to be said.
+    """
     word, _, argument = stage.train.partition(":")
     what = {
         "head": "The head alone learns",
@@ -39,10 +42,15 @@ def stage_in_words(stage: Stage) -> str:
     if stage.patience is not None:
         parts.append(f"ending early after {stage.patience} epochs without a better validation value")
     end = "The best epoch on validation is kept." if stage.keep == "best" else "The last epoch is kept."
-    batch_norm = ""
-    if word in ("top", "above", "all"):
-        batch_norm = " BatchNorm learns too." if stage.batch_norm == "train" else " BatchNorm stays frozen."
-    return f"{', '.join(parts)}.{batch_norm} {end}"
+    of_batch_norm = ""
+    if batch_norm and word in ("top", "above", "all"):
+        of_batch_norm = f" BatchNorm {'learns too' if stage.batch_norm == 'train' else 'stays frozen'}."
+    return f"{', '.join(parts)}.{of_batch_norm} {end}"
+
+
+def has_batch_norm(ledger: pd.DataFrame | None) -> bool:
+    """Whether a network of which there is a ledger has statistics; True where there is none."""
+    return ledger is None or "statistics_moved" in ledger
 
 
 def describe(
@@ -56,7 +64,7 @@ def describe(
     plan = []
     for stage in stages:
         facts: list[tuple[str, str]] = []
-        entry = {"name": stage.name, "sentence": stage_in_words(stage), "facts": facts}
+        entry = {"name": stage.name, "sentence": stage_in_words(stage, has_batch_norm(ledger)), "facts": facts}
         if history is not None and "stage" in history:
             ran = history[history["stage"] == stage.name]
             if len(ran) and "val_loss" in ran and ran["val_loss"].notna().any():

@@ -38,17 +38,35 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Quotation:
+    """A text, word by word, under one caption.
+
+    words: each with what it did for the answer, -1..1: below 0 it spoke against it.
+    """
+
+    caption: str
+    words: Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Quotations:
+    """Texts below each other, their words coloured by what they did: the strongest of all most."""
+
+    shown: Sequence[Quotation]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page that a template brings: a heading, text, tables, then figures.
 
-    tables: (caption, DataFrame), shown with three digits after the point; figures: (caption, a Gallery, a
-    uint8 picture (h, w, 3), or SVG as Markup). Plots that follow each other stand side by side.
+    tables: (caption, DataFrame), shown with three digits after the point; figures: (caption, a Gallery,
+    Quotations, a uint8 picture (h, w, 3), or SVG as Markup). Plots that follow each other stand side by side.
     """
 
     title: str
     text: str = ""
     tables: Sequence[tuple[str, pd.DataFrame]] = ()
-    figures: Sequence[tuple[str, np.ndarray | Markup | Gallery]] = ()
+    figures: Sequence[tuple[str, np.ndarray | Markup | Gallery | Quotations]] = ()
 
 
 def made(section: Section) -> dict:
@@ -77,8 +95,10 @@ def _table(caption: str, table: pd.DataFrame) -> dict:
     }
 
 
-def _figure(figure: np.ndarray | Markup | Gallery) -> dict:
-    """{"kind": "plot", "gallery" or "picture"} and what is shown."""
+def _figure(figure: np.ndarray | Markup | Gallery | Quotations) -> dict:
+    """{"kind": "plot", "gallery", "quotations" or "picture"} and what is shown."""
+    if isinstance(figure, Quotations):
+        return {"kind": "quotations", "shown": _quoted(figure)}
     if isinstance(figure, Markup):
         return {"kind": "plot", "svg": figure}
     if not isinstance(figure, Gallery):
@@ -91,3 +111,21 @@ def _figure(figure: np.ndarray | Markup | Gallery) -> dict:
         for one in figure.shown
     ]
     return {"kind": "gallery", "least": figure.least, "shown": shown}
+
+
+LEAST = 0.1
+"""An effect that colours a word fully, at least: else noise would where no word does anything."""
+
+
+def _quoted(figure: Quotations) -> list[dict]:
+    strongest = max([LEAST, *(abs(effect) for one in figure.shown for _, effect in one.words)])
+    return [
+        {
+            "caption": one.caption,
+            "words": [
+                {"word": word, "depth": f"{abs(effect) / strongest:.2f}", "against": effect < 0}
+                for word, effect in one.words
+            ],
+        }
+        for one in figure.shown
+    ]

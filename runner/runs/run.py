@@ -349,6 +349,7 @@ class Run(Generic[ConfigType]):
                 assessed=assessed,
                 environment=dict(saved.environment),
                 history=saved.fitted.history,
+                ledger=saved.fitted.ledger,
             ),
         )
         if written is None:

@@ -31,13 +31,7 @@ def find(path: Path) -> Source:
     a person has to put right.
     """
     where, name = f"Received data={str(path)!r}", printable(path.name)
-    try:
-        text = decode(path.read_bytes())
-    except Unreadable as error:
-        raise InputError(f"{where}, which {error}.") from None
-    except OSError as error:
-        raise InputError(f"{where}, which cannot be read: {error.strerror}.") from None
-    lines = FORMS[path.suffix.lower()](text, where)
+    lines = FORMS[path.suffix.lower()](_text(path, where), where)
     separator = "tab" if path.suffix.lower() == ".tsv" else "comma"
     numbers, cells = cells_of(lines, where, "text", separator)
     texts = cells["text"].tolist()
@@ -46,6 +40,38 @@ def find(path: Path) -> Source:
     cells["path"] = [f"{name}:{line}" for line in numbers]
     examples, problems = in_columns(cells, numbers, where)
     return Source(examples, ordered(set(examples["label"])), lambda: iter(texts), problems)
+
+
+def texts(path: Path) -> list[tuple[str, str]]:
+    """The texts of a table as `find` takes it, of which only the column text is needed: (FILE:LINE, text).
+
+    Raises InputError as `find` does.
+    """
+    where, name = f"Received {str(path)!r}", printable(path.name)
+    form, text = path.suffix.lower(), _text(path, where)
+    lines = _json_lines(text, where, ("text",)) if FORMS[form] is _json_lines else FORMS[form](text, where)
+    lines = [(number, row) for number, row in lines if any(cell.strip() for cell in row)]
+    header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
+    if header.count("text") != 1:
+        found = f"the columns {', '.join(map(repr, header))}" if header else "nothing in it"
+        raise InputError(f"{where} with {found}; expected a column text in the first line.")
+    for number, row in lines[1:]:
+        if len(row) != len(header):
+            raise InputError(
+                f"{where} with {len(row)} cells in line {number} and {len(header)} columns; put cells that hold "
+                "what separates them in double quotes."
+            )
+    place = header.index("text")
+    return [(f"{name}:{number}", row[place]) for number, row in lines[1:]]
+
+
+def _text(path: Path, where: str) -> str:
+    try:
+        return decode(path.read_bytes())
+    except Unreadable as error:
+        raise InputError(f"{where}, which {error}.") from None
+    except OSError as error:
+        raise InputError(f"{where}, which cannot be read: {error.strerror}.") from None
 
 
 def _csv(text: str, where: str, delimiter: str = ",") -> Lines:
@@ -91,7 +117,7 @@ def _unquoted(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if cell.startswith('"') else cell
 
 
-def _json_lines(text: str, where: str) -> Lines:
+def _json_lines(text: str, where: str, needed: tuple[str, ...] = ("text", "label")) -> Lines:
     """Rows of objects; their other keys are left out, and what one object lacks is empty."""
     found: list[tuple[int, dict[str, str]]] = []
     for number, line in enumerate(text.split("\n"), 1):  # no other end: a string may hold U+2028
@@ -102,7 +128,7 @@ def _json_lines(text: str, where: str) -> Lines:
         except (ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{where}, whose line {number} is no JSON ({reason}); mend it.") from None
-        if not isinstance(row, dict) or not {"text", "label"} <= set(row):
+        if not isinstance(row, dict) or not set(needed) <= set(row):
             received = f"the keys {', '.join(map(repr, row))}" if isinstance(row, dict) else "no object"
             raise InputError(f"{where} with {received} in line {number}; expected an object with {_NAMES}.")
         found.append((number, {key: _cell(key, row[key], number, where) for key in _KEYS if key in row}))

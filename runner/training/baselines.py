@@ -18,11 +18,15 @@ SCRATCH = "from scratch"
 NAMES = (SCRATCH, "frozen backbone", "staged")
 """What the methods that train a network are called where they are compared."""
 PIXELS = "logistic regression on pixels"
+TF_IDF = "logistic regression on TF-IDF"
+"""Of texts: which words they have, and how rare these are."""
+AT_ONCE = "fine-tuned at once"
+"""All weights and a new head from the first step, as most people tune a network on texts."""
 SOLVED = "frozen + solved"
 """Logistic regression on what the frozen backbone gives, and no training."""
 SAME_BOXES = "the same boxes in every picture"
-NOTHING_TRANSFERRED = (SCRATCH, PIXELS, SAME_BOXES)
-"""Methods that know the training pictures and nothing else."""
+NOTHING_TRANSFERRED = (SCRATCH, PIXELS, TF_IDF, SAME_BOXES)
+"""Methods that know the training examples and nothing else."""
 
 
 def methods(config: ConfigType) -> dict[str, ConfigType]:

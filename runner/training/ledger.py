@@ -32,13 +32,13 @@ def entries(
     """What a stage moved, block by block, bottom first, head last.
 
     Columns: stage, block, variables (how many), to_train, moved, relative_change (the norm of the change
-    over the norm of the weights before, 0 where nothing moved), statistics_moved (BatchNorm means and
-    variances that moved). Raises LedgerError when a frozen weight or statistic moved, or when a block that
+    over the norm of the weights before, 0 where nothing moved), and of a network that has such,
+    statistics_moved (BatchNorm means and variances that moved). Raises LedgerError when a frozen weight or statistic moved, or when a block that
     was to train did not move at all.
     """
     index_of = {id(variable): index for index, variable in enumerate(model.weights)}
     wanted = {id(variable) for variable in to_train}
-    rows, wrong = [], []
+    rows, wrong, any_statistics = [], [], False
     for block, layers in layers_by_block(model, blocks).items():
         counts = dict(variables=0, to_train=0, moved=0, relative_change=0.0, statistics_moved=0)
         squared_change = squared_size = 0.0
@@ -49,6 +49,7 @@ def entries(
                 old, new = before[index_of[id(variable)]], variable.numpy()
                 moved = not np.array_equal(old, new, equal_nan=old.dtype.kind == "f")
                 if any(variable is statistic for statistic in layer._non_trainable_variables):
+                    any_statistics = True
                     counts["statistics_moved"] += moved
                     if moved and not layer.trainable:
                         wrong.append(f"the statistic {variable.path} moved though it is frozen")
@@ -75,4 +76,5 @@ def entries(
             "(batch_norm='train')"
         )
         raise LedgerError(f"stage '{stage}': {'; '.join(wrong[:3])}{more}. {reason}.")
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if any_statistics else table.drop(columns="statistics_moved")

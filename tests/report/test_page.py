@@ -337,7 +337,7 @@ def test_near_duplicates_and_other_findings_are_shown(tmp_path):
     assert ("told", "2 pairs show nearly the same and are kept together.") in checks
     assert ("told", "3 pictures were turned upright, as EXIF says in the file.") in checks
     assert ("bad", "All dogs are 128 x 128 pixels.") in checks and ("told", "Val has 8 pictures.") in checks
-    assert ("told", "Files that need a look: 1 near-duplicate, 1 orientation (listed below).") in checks
+    assert ("told", "Pictures that need a look: 1 near-duplicate, 1 orientation (listed below).") in checks
     assert ("fine", "No two class names look like one.") in checks
     page = read(report.write(tmp_path / "report.html", title="t", question="", data=data, pictures={}))
     shown = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]

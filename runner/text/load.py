@@ -1,0 +1,138 @@
+"""Labelled texts from anywhere become one `Texts`: three datasets of token ids, one manifest, and what was
+wrong.
+
+Every text is tokenised once, before training begins, and kept.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from runner.data import examples, splits
+from runner.data.checks import count
+from runner.data.examples import Data
+from runner.data.pairs import clusters as clusters_of
+from runner.data.pairs import worst_first
+from runner.data.sealed import Sealed
+from runner.data.source import Source
+from runner.data.splits import USED
+from runner.errors import InputError
+from runner.networks import tokens
+from runner.text import checks, near_duplicates, sources
+
+UNIT = "texts"
+LONGEST = 512
+"""The most tokens that the encoders here have positions for."""
+ROUNDED = 8
+"""Rows of token ids are a multiple of so many long: few lengths to compile for, and whole vectors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Texts(Data):
+    """`Data` of texts: an element's input is int32 (length,), as `networks.tokens.Tokens` gives them.
+
+    texts: as they were found, by id, those of test among them: to show, once that is open.
+    tokenizer: of KerasHub. length: of the rows, of the longest text that is used or at most what was asked for.
+    """
+
+    texts: Sequence[str] = ()
+    tokenizer: Any = None
+    length: int = 0
+
+
+def load(
+    source: str | Path | Source,
+    tokenizer: Any,
+    length: int,
+    *,
+    seed: int = 0,
+    labels_per_class: int | None = None,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.25,
+    on_bad_data: str = "skip",
+) -> Texts:
+    """Load labelled texts, split them, check them and tokenise them.
+
+    source: as `sources.find` takes it, or a `Source` whose `read` gives texts. Splits that it gives are kept. A
+    missing val or test is carved out of train, stratified and seeded; texts of one group, and texts that say
+    the same or nearly so, stay in one split.
+    tokenizer: of KerasHub (`networks.text_weights.tokenizer`). length: what a text has more of, in tokens, those
+    of its beginning and end among them, is cut off; it is reported where that are many.
+    labels_per_class: train on this many texts per class, and validate on at most as many; the rest is "unused",
+    and test is never thinned.
+    val_fraction, test_fraction: share of the texts there are to split, in (0, 1); or 0 and 1, to judge a
+    finished network by all of them.
+    on_bad_data: "skip" leaves out and names what is no text, or empty; "stop" raises.
+    Raises InputError for what a person can put right.
+    """
+    if not examples.is_whole(length) or not 3 <= length <= LONGEST:
+        raise InputError(f"Received length={length!r}; a whole number of tokens from 3 to {LONGEST} is allowed.")
+    examples.check_options(seed, labels_per_class, val_fraction, test_fraction, on_bad_data)
+    found = source if isinstance(source, Source) else sources.find(source)
+    shown = repr(found.name)
+    examples.check_source(found, shown, labels_per_class, None, UNIT, trains=test_fraction != 1)
+    unreadable = [row for row in found.problems if row[1] == "unreadable"]
+    if unreadable and on_bad_data == "stop":
+        path, _, message = unreadable[0]
+        raise InputError(
+            f"Received data={shown} with {len(unreadable)} files that are no text, such as {path!r}, which "
+            f"{message}; repair or remove them, or skip them with on_bad_data='skip'."
+        )
+
+    texts = list(found.read())
+    manifest = examples.begin_manifest(found)
+    manifest["sha256"] = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    manifest["characters"] = [len(text) for text in texts]
+    manifest["tokens"] = tokens.lengths(tokenizer, texts)
+    labels = manifest["label"].cat.codes.to_numpy(np.int64)
+    pairs = near_duplicates.find(texts)
+    clusters = clusters_of(pairs, len(manifest))
+    carved = splits.carved_in_words(set(manifest["split"]) - {""}, val_fraction, test_fraction)
+    manifest["split"] = examples.divide(
+        manifest,
+        labels,
+        clusters=clusters,
+        seed=seed,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        labels_per_class=labels_per_class,
+        unit=UNIT,
+    )
+    counts = count(manifest, found.classes)
+    truncated = (manifest["tokens"] > length).to_numpy()
+    told = found.problems + checks.everything(manifest, texts, counts, pairs, clusters, truncated, length)
+
+    used = manifest["tokens"][manifest["split"].isin(USED)]
+    rows = min(length, -(-int(used.max()) // ROUNDED) * ROUNDED)
+    ids = {split: examples.ids(manifest, split) for split in USED}
+    layer = tokens.Tokens(tokenizer, rows, name="tokenizer")
+    train, val, test = (_dataset(layer, texts, ids[split], labels) for split in USED)
+    return Texts(
+        train,
+        val,
+        Sealed(test),
+        found.classes,
+        manifest,
+        examples.problems(told),
+        worst_first(pairs, manifest, clusters),
+        recipe=f"{rows} {hashlib.sha256(repr(layer.get_config()).encode()).hexdigest()}",
+        unit=UNIT,
+        carved=carved,
+        texts=texts,
+        tokenizer=tokenizer,
+        length=rows,
+    )
+
+
+def _dataset(layer: tokens.Tokens, texts: Sequence[str], ids: np.ndarray, labels: np.ndarray) -> tf.data.Dataset:
+    """The examples of a split, tokenised: {"id", "input": int32 (length,), "label"}."""
+    rows = np.concatenate(
+        [np.zeros((0, layer.length), np.int32)]
+        + [layer(tf.constant([texts[i] for i in ids[first : first + 1024]])).numpy() for first in range(0, len(ids), 1024)]
+    )
+    return tf.data.Dataset.from_tensor_slices({"id": ids, "input": rows, "label": labels[ids]})

@@ -1,0 +1,149 @@
+"""New texts for a finished run: a stream of any number, from files, folders and tables, or as they are given."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import scipy.special
+import tensorflow as tf
+
+from runner.data.files import children, printable
+from runner.errors import InputError
+from runner.networks import tokens
+from runner.runs import decision, folder, network
+from runner.text import tables
+from runner.text.decoding import Unreadable, decode
+
+SHOWN = 80
+"""Characters of a text that stand for it in a table, where it is no file."""
+
+
+def texts(inputs: Iterable[str | Path]) -> Iterator[tuple[str, str | None, str]]:
+    """What the inputs say, in their order: (name, text, note); the text is None where it cannot be read, and the
+    note says why.
+
+    inputs: a file of one text, by its path; a folder, whose files and folders are taken in order of their names;
+    a .csv, .tsv or .jsonl table with the column text, a row each; or, where no such path is there, a text itself.
+    Raises InputError, before the first text, for what looks like a path and is not there, and for a table that
+    cannot be read.
+    """
+    given = [str(one) for one in inputs]
+    for one in given:
+        missing = not _exists(one) and len(one.split()) == 1 and (os.sep in one or Path(one).suffix in FILES)
+        if missing:
+            raise InputError(f"{one} is not there; give texts in quotes, files, folders or tables.")
+    read = {one: tables.texts(Path(os.path.expanduser(one))) for one in given if _is_table(one)}
+
+    def each() -> Iterator[tuple[str, str | None, str]]:
+        for one in given:
+            if one in read:
+                yield from ((name, text, "") for name, text in read[one])
+            elif _exists(one):
+                yield from map(_of_file, _walk(Path(os.path.expanduser(one))))
+            else:
+                yield " ".join(one.split())[:SHOWN], one, ""
+
+    return each()
+
+
+FILES = {".txt", ".text", ".md", ".csv", ".tsv", ".jsonl", ".ndjson"}
+"""Endings of a word that is certainly meant as a path."""
+
+
+def _exists(text: str) -> bool:
+    return bool(text) and os.path.exists(os.path.expanduser(text))
+
+
+def _is_table(text: str) -> bool:
+    return _exists(text) and Path(text).suffix.lower() in tables.FORMS
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """The files of a folder and of its folders, in order; a file itself."""
+    if not path.is_dir():
+        yield path
+        return
+    folders, names = children(path)
+    yield from (path / name for name in names)
+    for name in folders:
+        if not (path / name).is_symlink():
+            yield from _walk(path / name)
+
+
+def _of_file(path: Path) -> tuple[str, str | None, str]:
+    name = printable(str(path))
+    try:
+        return name, decode(path.read_bytes()), ""
+    except Unreadable as error:
+        return name, None, str(error)
+    except OSError as error:
+        return name, None, f"cannot be read: {error.strerror}"
+
+
+def class_tables(
+    run_folder: str | Path, inputs: Iterable[str | Path], batch_size: int = 64
+) -> Iterator[pd.DataFrame]:
+    """The classes of texts by a run that tells classes apart: a table for each batch, a row per text.
+
+    Columns text (a file, FILE:LINE of a table, or the text itself), prediction (Categorical), confidence (the
+    probability of the prediction), note, and "p:<class>" for each class: probabilities (float64) after the run's
+    temperature scaling. A run that chose a threshold between two classes answers by it, and has the column
+    "threshold:<positive>". The index is the number of the text.
+    Raises InputError for a folder that is no complete run of classes of texts, and what `texts` raises.
+    """
+    model, classes, temperature = load(run_folder)
+    layer = next(one for one in model.layers if isinstance(one, tokens.Tokens))
+    point = decision.of_run(run_folder, classes)
+    stream, first = texts(list(inputs)), 0
+    while some := list(islice(stream, batch_size)):
+        names, said, notes = (list(part) for part in zip(*some, strict=True))
+        there = [text for text in said if text is not None]
+        p, best = np.full((len(some), len(classes)), np.nan), np.full(len(some), -1)
+        rows = [row for row, text in enumerate(said) if text is not None]
+        if there:
+            logits = np.asarray(model(tf.constant(there), training=False)).astype("float64")
+            p[rows] = scipy.special.softmax(logits / temperature, axis=1)
+            best[rows] = decision.labels(p[rows], classes, point)
+            for row, long in zip(rows, tokens.lengths(layer.tokenizer, there), strict=True):
+                if not said[row].strip():
+                    notes[row] = "empty"
+                elif long > layer.length:
+                    notes[row] = f"cut off: {layer.length} of {long} tokens were read"
+        index = pd.RangeIndex(first, first + len(some))
+        table = pd.DataFrame(
+            {
+                "text": names,
+                "prediction": pd.Categorical.from_codes(best, classes),
+                "confidence": np.where(best < 0, np.nan, p[np.arange(len(p)), best]),
+                "note": notes,
+            },
+            index,
+        )
+        if point is not None:
+            table.insert(3, f"threshold:{point.positive}", np.where(best < 0, np.nan, point.threshold))
+        yield table.join(pd.DataFrame(p, index, [f"p:{name}" for name in classes]))
+        first += len(some)
+
+
+def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
+    """The model of a complete run on texts, strings to logits, its class names, and its temperature (1 where none
+    was fitted).
+    """
+    run_folder = Path(os.path.expanduser(run_folder))
+    folder.read_complete(run_folder)
+    model, record = network.load(run_folder), folder.read_metrics(run_folder)
+    classes, temperature = record["classes"], record.get("temperature", 1.0)
+    if not any(isinstance(layer, tokens.Tokens) for layer in model.layers):
+        raise InputError(f"{run_folder}: its network takes no texts; give a run on texts.")
+    good = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not good or not 0 < temperature < math.inf or len(classes) != model.output.shape[-1]:
+        raise InputError(
+            f"{run_folder}: metrics.json names {len(classes)} classes and a temperature of "
+            f"{str(temperature)[:40]}, the model has {model.output.shape[-1]} outputs; they are not of one run."
+        )
+    return model, classes, float(temperature)

@@ -1,0 +1,1 @@
+"""Text classification: a pretrained encoder learns the classes of labelled texts, stage by stage."""
