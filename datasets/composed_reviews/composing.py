@@ -139,7 +139,9 @@ def reviews(split: str) -> list[tuple[str, int]]:
     return found[split]
 
 
-def _reviews(split: str, random: np.random.RandomState, shared: set[tuple[str, str]]) -> list[tuple[str, int]]:
+def _reviews(
+    split: str, random: np.random.RandomState, shared: set[tuple[str, str]]
+) -> list[tuple[str, int]]:
     """`reviews` of one split; shared: (third sentence, part or form of words) of those before, added to."""
     names, vocabulary = list(THINGS), words(split)
     found: dict[str, int] = {}

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from runner.data.examples import Data
+from runner.data.lengths import Lengths
 from runner.devices import input_service
 from runner.devices.multi_worker import Share
 from runner.errors import InputError
@@ -145,6 +146,9 @@ class SplitBatches(Batches):
         weights: how much each row of the manifest counts, float32 (rows,) (`data.weights`): becomes "weight".
             Not with `target`, which makes those of its own.
         dataset: in the place of the split's own.
+        lengths: inputs have different ones: batches are of neighbours in length, and as long as their
+        longest.
+            Not with `views` or `target`.
     """
 
     def __init__(
@@ -161,12 +165,16 @@ class SplitBatches(Batches):
         drop_remainder: bool = False,
         weights: np.ndarray | None = None,
         dataset: tf.data.Dataset | None = None,
+        lengths: Lengths | None = None,
     ):
         self.data, self.split, self.batch_size = data, split, batch_size
         self.shuffle, self.seed, self.views, self.target = shuffle, seed, views, target
         self.whole_batches, self.drop_remainder, self.weights = whole_batches, drop_remainder, weights
         if weights is not None and target is not None:
             raise InputError('weights go with labels; with a target give them as the "weight" that it makes.')
+        if lengths is not None and (views or target):
+            raise InputError("inputs of different lengths have no views and no target here; leave one out.")
+        self.lengths = lengths
         self.examples = getattr(data, split) if dataset is None else dataset
         self.count = int(self.examples.cardinality())
         self._files, self._decode = getattr(self.examples, "undecoded", (self.examples, None))
@@ -183,6 +191,10 @@ class SplitBatches(Batches):
             each = (spec.shape.num_elements() or 2**18) * spec.dtype.size
             buffer = min(self.count, max(1000, SHUFFLE_BYTES // each))
             files = files.shuffle(buffer, seed=self.seed, reshuffle_each_iteration=True)
+        if self.lengths:
+            seed = self.seed if self.shuffle else None
+            options: dict[str, Any] = {"drop_remainder": self.drop_remainder, "seed": seed}
+            return self.lengths.batch(files, self.batch_size, lambda pool: pool["id"], **options)
         return files.batch(self.batch_size, drop_remainder=self.drop_remainder)
 
     def _made(
@@ -206,7 +218,7 @@ class SplitBatches(Batches):
             batch = self._decode(batch) if self._decode else batch
             if self.target:
                 return self.target(view(batch))
-            batch = self.label(batch)
+            batch = self.label(self.lengths.trim(batch) if self.lengths else batch)
             if "weight" not in batch or self.views is None or not self.views.mixes:
                 return view(batch)
             # What is mixed is the loss of each label, which its weight is a factor of.
@@ -226,6 +238,8 @@ class SplitBatches(Batches):
 
         if start is None:
             ordered = order()
+            if self.lengths:  # sorting forgets how many there are
+                ordered = ordered.apply(tf.data.experimental.assert_cardinality(self.steps))
         else:
             # A dataset that shuffles moves on with each iterator made of it, and Keras makes one more under a
             # strategy. Made inside a function it begins anew with each: step n is the same batch for whoever

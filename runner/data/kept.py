@@ -15,6 +15,9 @@ def batches(array: np.ndarray, split: SplitBatches) -> Batches:
     views, count = array.shape[:2]
     ids, labels, size = split.ids, split.labels(), split.batch_size
     # tf.data hands half-precision numbers of NumPy's to Python as bits only.
+    # What was pooled is of one length; what is still a row of states is cut as the inputs are.
+    rows_of_states = array.ndim > 3 and split.lengths is not None and array.shape[2] == split.lengths.rows
+    lengths = split.lengths if rows_of_states else None
     bits = array.view(f"u{array.dtype.itemsize}")
     dtype = tf.as_dtype(array.dtype)
 
@@ -25,13 +28,24 @@ def batches(array: np.ndarray, split: SplitBatches) -> Batches:
         view = (epochs + rows) % views
         found = tf.numpy_function(taken, [view, rows], tf.as_dtype(bits.dtype), stateful=False)
         found = tf.bitcast(tf.ensure_shape(found, (None, *array.shape[2:])), dtype)
-        return split.label({"id": tf.gather(ids, rows), "input": found, "label": tf.gather(labels, rows)})
+        batch = {"id": tf.gather(ids, rows), "input": found, "label": tf.gather(labels, rows)}
+        return split.label(lengths.trim(batch) if lengths else batch)
 
     def make(start: int | None, share: Share | None) -> tf.data.Dataset:
         def order() -> tf.data.Dataset:
             rows = tf.data.Dataset.range(count)
             rows = rows.shuffle(count, seed=split.seed) if split.shuffle else rows
-            ordered = rows.batch(size, drop_remainder=split.drop_remainder)
+            if lengths:
+                seed = split.seed if split.shuffle else None
+                ordered = lengths.batch(
+                    rows,
+                    size,
+                    lambda pool: tf.gather(ids, pool),
+                    drop_remainder=split.drop_remainder,
+                    seed=seed,
+                )
+            else:
+                ordered = rows.batch(size, drop_remainder=split.drop_remainder)
             return ordered if start is None else ordered.repeat().skip(start)
 
         # Made inside a function, so that each iterator begins with the same batch (see `SplitBatches`).

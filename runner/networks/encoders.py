@@ -36,7 +36,9 @@ class Encoder:
 
     def arguments(self) -> dict[str, Any]:
         """For the class, beside the size of the vocabulary."""
-        sizes = {name: value for name, value in vars(self).items() if name not in ("backbone", "embedding_dim")}
+        sizes = {
+            name: value for name, value in vars(self).items() if name not in ("backbone", "embedding_dim")
+        }
         return sizes | ({} if self.embedding_dim is None else {"embedding_dim": self.embedding_dim})
 
 
@@ -88,11 +90,11 @@ def copy(backbone: Any, length: int, name: str, padding: int | None = None) -> "
     """A KerasHub encoder as one flat graph, with its weights and with layers of its own.
 
     backbone: of the classes in `ENCODERS`, such as `keras_hub.models.Backbone.from_preset` gives. length: of
-    the rows of token ids, up to which the network has positions. padding: the id that stands for nothing; None
-    takes that of the network's own tokenizer.
+    the longest row of token ids, for which the network must have positions. padding: the id that stands for
+    nothing; None takes that of the network's own tokenizer.
 
-    Returns a model int32 (batch, length) -> hidden states (batch, length, width) in the compute dtype, input
-    name "tokens"; what stands for `padding` has hidden states of 0. Its
+    Returns a model int32 (batch, any length) -> hidden states (batch, length, width) in the compute dtype,
+    input name "tokens"; what stands for `padding` has hidden states of 0. Its
     layers bear the names that KerasHub gave them, in every build the same.
     Raises InputError for another class, and for a length that the network has no positions for.
     """
@@ -104,12 +106,12 @@ def copy(backbone: Any, length: int, name: str, padding: int | None = None) -> "
     kind = type(backbone).__name__
     if kind not in {encoder.backbone for encoder in ENCODERS.values()}:
         raise InputError(
-            f"{kind} is no encoder that is known here; give a network of BERT, DistilBERT, RoBERTa or ELECTRA."
+            f"{kind} is no encoder that is known here; give one of BERT, DistilBERT, RoBERTa or ELECTRA."
         )
     longest = int(backbone.max_sequence_length)
     if isinstance(length, bool) or not isinstance(length, int) or not 2 <= length <= longest:
         raise InputError(f"length={length!r} is not allowed: {name} has positions for 2 to {longest} tokens.")
-    ids = keras.Input((length,), dtype="int32", name="tokens")
+    ids = keras.Input((None,), dtype="int32", name="tokens")
     segments = marking.FirstSegment(name="segments")(ids)
     padding = PADDING.get(kind, 0) if padding is None else padding
     hidden = backbone.output["sequence_output"] if isinstance(backbone.output, dict) else backbone.output
@@ -120,7 +122,9 @@ def copy(backbone: Any, length: int, name: str, padding: int | None = None) -> "
     def fresh(layer, inputs):
         if layer not in layers:
             return type(layer).from_config(layer.get_config()), inputs
-        before = [marking.Marked(padding, name="marked")([inputs[0], ids])] if layer is layers[0] else inputs[:1]
+        before = (
+            [marking.Marked(padding, name="marked")([inputs[0], ids])] if layer is layers[0] else inputs[:1]
+        )
         return marking.EncoderLayer.from_config(layer.get_config()), before
 
     return keras.Model(ids, again(operations, given, fresh), name=name)
@@ -180,7 +184,7 @@ def blocks(encoder: "keras.Model") -> tuple[Block, ...]:
             below.append(layer)
     if not found:
         raise InputError(
-            f"The model '{encoder.name}' has no layers of an encoder; give one that was built by encoders.build."
+            f"The model '{encoder.name}' has no layers of an encoder; give one that encoders.build made."
         )
     return tuple(found)
 

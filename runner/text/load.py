@@ -37,7 +37,8 @@ class Texts(Data):
     """`Data` of texts: an element's input is int32 (length,), as `networks.tokens.Tokens` gives them.
 
     texts: as they were found, by id, those of test among them: to show, once that is open.
-    tokenizer: of KerasHub. length: of the rows, of the longest text that is used or at most what was asked for.
+    tokenizer: of KerasHub. length: of the rows, of the longest text that is used or at most what was asked
+    for.
     """
 
     texts: Sequence[str] = ()
@@ -58,20 +59,22 @@ def load(
 ) -> Texts:
     """Load labelled texts, split them, check them and tokenise them.
 
-    source: as `sources.find` takes it, or a `Source` whose `read` gives texts. Splits that it gives are kept. A
-    missing val or test is carved out of train, stratified and seeded; texts of one group, and texts that say
-    the same or nearly so, stay in one split.
-    tokenizer: of KerasHub (`networks.text_weights.tokenizer`). length: what a text has more of, in tokens, those
-    of its beginning and end among them, is cut off; it is reported where that are many.
-    labels_per_class: train on this many texts per class, and validate on at most as many; the rest is "unused",
-    and test is never thinned.
+    source: as `sources.find` takes it, or a `Source` whose `read` gives texts. Splits that it gives are kept.
+    A missing val or test is carved out of train, stratified and seeded; texts of one group, and texts that
+    say the same or nearly so, stay in one split.
+    tokenizer: of KerasHub (`networks.text_weights.tokenizer`). length: what a text has more of, in tokens,
+    those of its beginning and end among them, is cut off; it is reported where that are many.
+    labels_per_class: train on this many texts per class, and validate on at most as many; the rest is
+    "unused", and test is never thinned.
     val_fraction, test_fraction: share of the texts there are to split, in (0, 1); or 0 and 1, to judge a
     finished network by all of them.
     on_bad_data: "skip" leaves out and names what is no text, or empty; "stop" raises.
     Raises InputError for what a person can put right.
     """
     if not examples.is_whole(length) or not 3 <= length <= LONGEST:
-        raise InputError(f"Received length={length!r}; a whole number of tokens from 3 to {LONGEST} is allowed.")
+        raise InputError(
+            f"Received length={length!r}; a whole number of tokens from 3 to {LONGEST} is allowed."
+        )
     examples.check_options(seed, labels_per_class, val_fraction, test_fraction, on_bad_data)
     found = source if isinstance(source, Source) else sources.find(source)
     shown = repr(found.name)
@@ -84,7 +87,7 @@ def load(
             f"{message}; repair or remove them, or skip them with on_bad_data='skip'."
         )
 
-    texts = list(found.read())
+    texts = [one if isinstance(one, str) else one.decode() for one in found.read()]
     manifest = examples.begin_manifest(found)
     manifest["sha256"] = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     manifest["characters"] = [len(text) for text in texts]
@@ -129,10 +132,15 @@ def load(
     )
 
 
-def _dataset(layer: tokens.Tokens, texts: Sequence[str], ids: np.ndarray, labels: np.ndarray) -> tf.data.Dataset:
+def _dataset(
+    layer: tokens.Tokens, texts: Sequence[str], ids: np.ndarray, labels: np.ndarray
+) -> tf.data.Dataset:
     """The examples of a split, tokenised: {"id", "input": int32 (length,), "label"}."""
     rows = np.concatenate(
         [np.zeros((0, layer.length), np.int32)]
-        + [layer(tf.constant([texts[i] for i in ids[first : first + 1024]])).numpy() for first in range(0, len(ids), 1024)]
+        + [
+            layer(tf.constant([texts[i] for i in ids[first : first + 1024]])).numpy()
+            for first in range(0, len(ids), 1024)
+        ]
     )
     return tf.data.Dataset.from_tensor_slices({"id": ids, "input": rows, "label": labels[ids]})

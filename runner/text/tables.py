@@ -58,8 +58,8 @@ def texts(path: Path) -> list[tuple[str, str]]:
     for number, row in lines[1:]:
         if len(row) != len(header):
             raise InputError(
-                f"{where} with {len(row)} cells in line {number} and {len(header)} columns; put cells that hold "
-                "what separates them in double quotes."
+                f"{where} with {len(row)} cells in line {number} and {len(header)} columns; put cells that "
+                "hold what separates them in double quotes."
             )
     place = header.index("text")
     return [(f"{name}:{number}", row[place]) for number, row in lines[1:]]

@@ -1,4 +1,6 @@
-"""New texts for a finished run: a stream of any number, from files, folders and tables, or as they are given."""
+"""New texts for a finished run: a stream of any number, from files, folders and tables, or as they are
+given.
+"""
 
 import math
 import os
@@ -24,13 +26,14 @@ SHOWN = 80
 
 
 def texts(inputs: Iterable[str | Path]) -> Iterator[tuple[str, str | None, str]]:
-    """What the inputs say, in their order: (name, text, note); the text is None where it cannot be read, and the
-    note says why.
+    """What the inputs say, in their order: (name, text, note); the text is None where it cannot be read, and
+    the note says why.
 
-    inputs: a file of one text, by its path; a folder, whose files and folders are taken in order of their names;
-    a .csv, .tsv or .jsonl table with the column text, a row each; or, where no such path is there, a text itself.
-    Raises InputError, before the first text, for what looks like a path and is not there, and for a table that
-    cannot be read.
+    inputs: a file of one text, by its path; a folder, whose files and folders are taken in order of their
+    names; a .csv, .tsv or .jsonl table with the column text, a row each; or, where no such path is there, a
+    text itself.
+    Raises InputError, before the first text, for what looks like a path and is not there, and for a table
+    that cannot be read.
     """
     given = [str(one) for one in inputs]
     for one in given:
@@ -91,9 +94,9 @@ def class_tables(
     """The classes of texts by a run that tells classes apart: a table for each batch, a row per text.
 
     Columns text (a file, FILE:LINE of a table, or the text itself), prediction (Categorical), confidence (the
-    probability of the prediction), note, and "p:<class>" for each class: probabilities (float64) after the run's
-    temperature scaling. A run that chose a threshold between two classes answers by it, and has the column
-    "threshold:<positive>". The index is the number of the text.
+    probability of the prediction), note, and "p:<class>" for each class: probabilities (float64) after the
+    run's temperature scaling. A run that chose a threshold between two classes answers by it, and has the
+    column "threshold:<positive>". The index is the number of the text.
     Raises InputError for a folder that is no complete run of classes of texts, and what `texts` raises.
     """
     model, classes, temperature = load(run_folder)
@@ -131,8 +134,8 @@ def class_tables(
 
 
 def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
-    """The model of a complete run on texts, strings to logits, its class names, and its temperature (1 where none
-    was fitted).
+    """The model of a complete run on texts, strings to logits, its class names, and its temperature (1 where
+    none was fitted).
     """
     run_folder = Path(os.path.expanduser(run_folder))
     folder.read_complete(run_folder)
@@ -144,6 +147,7 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
     if not good or not 0 < temperature < math.inf or len(classes) != model.output.shape[-1]:
         raise InputError(
             f"{run_folder}: metrics.json names {len(classes)} classes and a temperature of "
-            f"{str(temperature)[:40]}, the model has {model.output.shape[-1]} outputs; they are not of one run."
+            f"{str(temperature)[:40]}, the model has {model.output.shape[-1]} outputs; they are not of one "
+            "run."
         )
     return model, classes, float(temperature)

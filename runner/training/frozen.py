@@ -263,7 +263,7 @@ class FrozenPrefix:
                 array[int(step) // steps, rows] = compute(batch["input"])
                 self.between_batches()
 
-        shape = (views, len(ids), *level.tensor.shape[1:])
+        shape = (views, len(ids), *level.shape(batches))
         if workers > 1:
             return _keep_together(key, shape, level.dtype, fill, strategy, self.budgets)
         return cache.keep(key, shape, level.dtype, fill, **self.budgets)
@@ -319,6 +319,13 @@ class _Level:
             first = next(iter(batches.examples.batch(2)))["input"]
             weights.append(keras.ops.convert_to_numpy(below(first, training=False)))
         return cache.fingerprint(below.to_json(), *weights)
+
+    def shape(self, batches: SplitBatches) -> tuple[int, ...]:
+        """Of the activations of one example; inputs that a network takes in any length all have that of their
+        rows here.
+        """
+        given = (1, *batches.examples.element_spec["input"].shape)
+        return keras.Model(self.network.input, self.tensor).compute_output_shape(given)[1:]
 
     def function(
         self, start: keras.KerasTensor, fold: bool, dtype: tf.DType | None = None

@@ -33,8 +33,8 @@ def entries(
 
     Columns: stage, block, variables (how many), to_train, moved, relative_change (the norm of the change
     over the norm of the weights before, 0 where nothing moved), and of a network that has such,
-    statistics_moved (BatchNorm means and variances that moved). Raises LedgerError when a frozen weight or statistic moved, or when a block that
-    was to train did not move at all.
+    statistics_moved (BatchNorm means and variances that moved). Raises LedgerError when a frozen weight or
+    statistic moved, or when a block that was to train did not move at all.
     """
     index_of = {id(variable): index for index, variable in enumerate(model.weights)}
     wanted = {id(variable) for variable in to_train}

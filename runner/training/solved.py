@@ -123,15 +123,17 @@ def _sparse(below: keras.Model, split: tf.data.Dataset) -> tuple[sparse.csr_matr
     """The same, with features whose zeros are never all in memory."""
     parts = list(inference.batches({"below": inference.forward(below)}, split))
     known = {name: np.concatenate([one[name] for one, _ in parts]) for name in parts[0][0]}
-    return sparse.vstack([sparse.csr_matrix(one["below"], dtype="float64") for _, one in parts]).tocsr(), known
+    return sparse.vstack(
+        [sparse.csr_matrix(one["below"], dtype="float64") for _, one in parts]
+    ).tocsr(), known
 
 
 def _scale(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and spread of each feature; infinite, so that it weighs nothing, for one that says nothing.
 
-    That is one that is always the same but for rounding, or below DEAD. Standardised it would get a weight of 1
-    over its spread (1e30 and more for three units of MiniLM-L6, whose scales have decayed to nothing), and with
-    the first step of a tuning the logits would follow it.
+    That is one that is always the same but for rounding, or below DEAD. Standardised it would get a weight of
+    1 over its spread (1e30 and more for three units of MiniLM-L6, whose scales have decayed to nothing), and
+    with the first step of a tuning the logits would follow it.
     """
     spread = features.std(0)
     moving = spread[spread > 0]

@@ -21,8 +21,8 @@ class Config:
     folder per class).
     """
     labels_per_class: int | Literal["all", "auto"] | None = "auto"
-    """Train on this few labelled texts per class and validate on as many at most; all (or None) uses all. auto
-    uses all of your own data, and 20 of a data set from datasets/, to show what transfer does with few.
+    """Train on this few labelled texts per class and validate on as many at most; all (or None) uses all.
+    auto uses all of your own data, and 20 of a data set from datasets/, to show what transfer does with few.
     """
     val_fraction: float = 0.15
     """Share of the training texts set aside for validation, where the data has no validation split."""
@@ -36,8 +36,8 @@ class Config:
     backbone: str = "MiniLM-L6"
     """An encoder of runner/networks/encoders.py, or auto for the one that the weights are of."""
     weights: str = "minilm"
-    """minilm, none, a folder in Hugging Face's or KerasHub's form, the folder of an earlier run, or a KerasHub
-    preset.
+    """minilm, none, a folder in Hugging Face's or KerasHub's form, the folder of an earlier run, or a
+    KerasHub preset.
     """
     pooling: Literal["mean", "first"] = "mean"
     """What stands for a text: the mean of its tokens, as MiniLM was trained, or the first ([CLS] of BERT)."""
@@ -72,11 +72,13 @@ class Config:
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
 
     baselines: bool = True
-    """Also train from scratch, with a frozen encoder, and all at once on the same texts, to compare, and say what
-    logistic regression on counted words gives.
+    """Also train from scratch, with a frozen encoder, and all at once on the same texts, to compare, and say
+    what logistic regression on counted words gives.
     """
     scratch_backbone: str = "BERT-tiny"
-    """The encoder that is trained from scratch: a small one, for a large one learns nothing from few texts."""
+    """The encoder that is trained from scratch: a small one, for a large one learns nothing from few
+    texts.
+    """
     scratch_lengths: tuple[int, ...] = (1, 5)
     """Train from scratch for so many times the epochs of all stages; the one that is best on validation is
     compared.
@@ -85,7 +87,9 @@ class Config:
     """Peak learning rate of the training from scratch, which has its own best value."""
 
     positive: str = ""
-    """Of two classes the one to find, such as `spam`; "" takes the second. More classes have no such thing."""
+    """Of two classes the one to find, such as `spam`; "" takes the second. More classes have no such
+    thing.
+    """
     operating_point: Literal["youden", "f1"] = "youden"
     """What the threshold between two classes makes highest on validation: sensitivity + specificity, or F1.
     """

@@ -14,7 +14,7 @@ from .config import Config
 def build(config: Config, data: Texts) -> tuple[keras.Model, tuple[Block, ...]]:
     """The classifier of tokenised texts and its encoder's blocks, bottom first.
 
-    int32 token ids (batch, data.length) in, float32 logits (batch, classes) out. The graph is flat: the
+    int32 token ids (batch, up to data.length) in, float32 logits (batch, classes) out. The graph is flat: the
     encoder's layers are the model's layers. `of_texts` makes one that takes the texts themselves.
     """
     encoder = text_weights.build(config.backbone, config.weights, data.length, data.tokenizer)
@@ -26,7 +26,9 @@ def build(config: Config, data: Texts) -> tuple[keras.Model, tuple[Block, ...]]:
 
 
 def of_texts(network: keras.Model, config: Config, data: Texts) -> keras.Model:
-    """The same network for texts as they are: strings (batch,) in, of which `config.length` tokens are read."""
+    """The same network for texts as they are: strings (batch,) in, of which `config.length` tokens are
+    read.
+    """
     text = keras.Input((), dtype="string", name="text")
     ids = Tokens(data.tokenizer, config.length, name="tokenizer")(text)
     logits = encoders.again(network.operations, {network.input.name: ids}, encoders.same)
@@ -34,10 +36,12 @@ def of_texts(network: keras.Model, config: Config, data: Texts) -> keras.Model:
 
 
 def build_rival(data: Texts) -> keras.Model:
-    """Logistic regression on TF-IDF, whose head is still to be solved: token ids as `build` takes them to logits.
+    """Logistic regression on TF-IDF, whose head is still to be solved: token ids as `build` takes them to
+    logits.
 
-    A text is the counts of its tokens, each times log((1 + n) / (1 + d)) + 1 for a token in d of n training texts
-    (Spärck Jones 1972, smoothed as scikit-learn does), and of length 1. Tokens of no training text count nothing.
+    A text is the counts of its tokens, each times log((1 + n) / (1 + d)) + 1 for a token in d of n training
+    texts (Spärck Jones 1972, smoothed as scikit-learn does), and of length 1. Tokens of no training text
+    count nothing.
     """
     rows = np.stack([one["input"] for one in data.train.as_numpy_iterator()])
     there, found = np.unique(np.concatenate([np.unique(row) for row in rows]), return_counts=True)

@@ -112,11 +112,11 @@ def card(config: Config, examples: Texts) -> cards.Task:
         what="A classifier of texts into",
         prepared=f"of a text the first {config.length} tokens are read"
         + weighed(config, examples).replace(" In", "; in").rstrip("."),
-        takes="texts: strings (batch,) in UTF-8; `import keras_hub` and the modules `runner.networks.marking` and "
+        takes="texts: strings (batch,) in UTF-8; imports of `runner.networks.marking` and "
         "`runner.networks.tokens` come before `keras.models.load_model`",
         gives=f"float32 logits (batch, {len(examples.classes)})",
-        meant="Meant for texts like those it was trained on, in their language. It answers one of its classes for "
-        "any text at all, also for one that is about none of them.",
+        meant="Meant for texts like those it was trained on, in their language. It answers one of its "
+        "classes for any text at all, also for one that is about none of them.",
         score=("accuracy", "accuracy"),
         columns={"precision": "precision", "recall": "recall", "F1": "f1", "texts": "support"},
         commands=(

@@ -30,7 +30,10 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def table(tmp_path):
     """Two classes a child can tell apart: 16 texts on animals and 16 on tools."""
-    things = {"animal": ("cat dog horse cow", "eats sleeps"), "tool": ("hammer saw drill file", "cuts breaks")}
+    things = {
+        "animal": ("cat dog horse cow", "eats sleeps"),
+        "tool": ("hammer saw drill file", "cuts breaks"),
+    }
     lines = ["text,label"]
     for name, (words, verbs) in things.items():
         lines += [

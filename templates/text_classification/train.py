@@ -19,14 +19,12 @@ if __name__ == "__main__":
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import pandas as pd
 import tensorflow as tf
 
 from runner.data import weights as example_weights
-from runner.data.batches import SplitBatches
 from runner.data.examples import compared_groups
 from runner.data.source import amount
 from runner.devices import strategy
@@ -34,6 +32,7 @@ from runner.errors import InputError, suggest
 from runner.networks import inference, text_weights
 from runner.runs import run as runs
 from runner.scores import assessment, classification, intervals, paired
+from runner.text.batches import batches
 from runner.text.load import Texts
 from runner.text.load import load as load_texts
 from runner.text_runs import predict as new_texts
@@ -86,10 +85,10 @@ def fit(
         solved.solve(network, "head", examples.train, examples.val, weights)
     fitted = fit_stages(
         network,
-        SplitBatches(
+        batches(
             examples, "train", config.batch_size, shuffle=True, seed=config.machine.seed, weights=weights
         ),
-        SplitBatches(examples, "val", config.batch_size, weights=weights),
+        batches(examples, "val", config.batch_size, weights=weights),
         config.stages,
         blocks,
         monitor=config.monitor,
@@ -110,7 +109,9 @@ def fit_rival(config: Config, examples: Texts) -> tuple[keras.Model, Fit]:
 
 
 def methods(config: Config) -> dict[str, Config]:
-    """`baselines.methods`, where a small encoder starts from scratch, and all weights at once with a new head."""
+    """`baselines.methods`, where a small encoder starts from scratch, and all weights at once with a new
+    head.
+    """
     arms = baselines.methods(config)
     if not config.baselines:
         return arms
@@ -142,8 +143,9 @@ def predict(
 ) -> Iterator[pd.DataFrame]:
     """The classes of texts by a complete run: tables as they come.
 
-    inputs: files and folders of texts, tables with a column text, or texts themselves. Columns text, prediction,
-    confidence, note, p:<class>; see `runner.text_runs.predict.class_tables`. Nothing is drawn into `folder`.
+    inputs: files and folders of texts, tables with a column text, or texts themselves. Columns text,
+    prediction, confidence, note, p:<class>; see `runner.text_runs.predict.class_tables`. Nothing is drawn
+    into `folder`.
     """
     return new_texts.class_tables(run, inputs, batch_size)
 

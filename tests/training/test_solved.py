@@ -97,7 +97,9 @@ def test_a_start_that_nothing_betters_is_handed_on(small_model, small_data):
 
 
 def test_a_feature_that_hardly_moves_gets_no_weight(small_model, small_data):
-    """Standardised it would get 1 over its spread, and the first step of a tuning would follow it anywhere."""
+    """Standardised it would get 1 over its spread, and the first step of a tuning would follow it
+    anywhere.
+    """
     model, _ = small_model()
     pooled = model.get_layer("pool").output
     dead = keras.layers.Dense(3, use_bias=False, name="nearly_dead")(pooled)
@@ -114,7 +116,9 @@ def test_counts_are_solved_as_they_are(small_data):
     """Sparse rows, not standardised: scikit-learn's own answer on the same rows."""
     numbers, labels = np.eye(12, dtype="float32")[np.arange(36) % 12], np.arange(36) % 12 % 3
     rows = [
-        tf.data.Dataset.from_tensor_slices({"id": ids, "input": numbers[ids], "label": labels[ids].astype("int64")})
+        tf.data.Dataset.from_tensor_slices(
+            {"id": ids, "input": numbers[ids], "label": labels[ids].astype("int64")}
+        )
         for ids in (np.arange(24), np.arange(24, 36))
     ]
     inputs = keras.Input((12,))
