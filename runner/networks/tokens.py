@@ -22,10 +22,10 @@ class Tokens(keras.layers.Layer):
         self.length = length
         self.in_graph = graph(tokenizer)
 
-    def build(self, shape):
+    def build(self, shape: Any) -> None:
         self.built = True
 
-    def call(self, texts):
+    def call(self, texts: Any) -> Any:
         """As the class says, in graphs and outside of them; TensorFlow alone has strings."""
         start, end, padding = special(self.tokenizer)
         found = self.in_graph(texts)[:, : self.length - 2]
@@ -34,7 +34,7 @@ class Tokens(keras.layers.Layer):
         whole = tf.concat([ends[0], found, ends[1]], axis=1)
         return tf.cast(whole.to_tensor(padding, shape=[None, self.length]), "int32")
 
-    def compute_output_spec(self, texts):
+    def compute_output_spec(self, texts: Any) -> keras.KerasTensor:
         return keras.KerasTensor((*texts.shape[:1], self.length), dtype="int32")
 
     def get_config(self) -> dict:
