@@ -134,11 +134,18 @@ def export(options: argparse.Namespace) -> int:
     from runner import quiet
     from runner.runs import folder
 
-    folder.read_complete(options.run)  # a wrong folder is answered before TensorFlow's seconds
+    # A wrong folder is answered before TensorFlow's seconds.
+    of_pictures = "image_size" in folder.read_complete(options.run)
     quiet.import_tensorflow()
-    from runner.picture_runs import export
+    if of_pictures:
+        from runner.picture_runs import export
 
-    for path, difference in export.run(options.run, options.format, options.output).items():
+        found = export.run(options.run, options.format, options.output)
+    else:
+        from runner.text_runs import export as export_of_texts
+
+        found = export_of_texts.run(options.run, options.format, options.output)
+    for path, difference in found.items():
         print(f"{path}: logits differ from predict's by at most {difference:.1e} of the largest")
     return 0
 
@@ -147,7 +154,11 @@ def shift(options: argparse.Namespace) -> int:
     from runner import quiet
     from runner.runs import folder
 
-    folder.read_complete(options.run)
+    if "image_size" not in folder.read_complete(options.run):
+        raise InputError(
+            f"shift {options.run}: this run is not on pictures, whose features are what is compared; label "
+            "some of the new data and `evaluate` the run on it."
+        )
     quiet.import_tensorflow()
     from runner.picture_runs import shift
 
@@ -244,7 +255,7 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         "inputs",
         metavar="INPUTS",
         nargs="+",
-        help="what the template takes: picture files, and folders of any depth",
+        help="what the template takes: picture files, texts in files, tables or quotes, folders of any depth",
     )
     make.add_argument("--output", default="predictions.csv", help="the file to write (default: %(default)s)")
     make.add_argument("--batch-size", type=int, default=64, help="inputs per step (default: %(default)s)")
@@ -285,13 +296,14 @@ def parser(repository: Path = REPOSITORY) -> Parser:
     )
     make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
     make.set_defaults(call=shift)
+    of_kind = "picture_runs" if (Path(__file__).parent / "picture_runs").is_dir() else "text_runs"
     make = add(
         "export",
-        "picture_runs",
+        of_kind,
         parents=[run],
         help="write the model of a run as SavedModel, LiteRT or ONNX",
-        description="Write the model of a run for raw pictures of any size, compare it with `predict`, and "
-        "say beside it in decision.json what makes a class of its logits.",
+        description="Write the model of a run for raw pictures of any size or for texts, compare it with "
+        "`predict`, and say beside it in decision.json what makes a class of its logits.",
     )
     make.add_argument(
         "--format",

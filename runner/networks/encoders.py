@@ -130,23 +130,24 @@ def copy(backbone: Any, length: int, name: str, padding: int | None = None) -> "
     return keras.Model(ids, again(operations, given, fresh), name=name)
 
 
-def again(operations: "Sequence[keras.Operation]", given: Mapping, fresh: Callable) -> Any:
+def again(operations: "Sequence[keras.Operation]", given: Mapping[str, Any], fresh: Callable) -> Any:
     """Call the layers of a network anew, in their order, and return what the last gives.
 
-    given: what stands for each input layer, by its name. fresh: from a layer and the new tensors for its
-    inputs to a layer without weights, and the tensors to call it on; it gets the weights of the old one.
+    given: what stands for the output of layers, by their names; what these were made of is left out. fresh:
+    from a layer and the new tensors for its inputs to a layer without weights, and the tensors to call it on;
+    it gets the weights of the old one.
     """
     import keras
 
     made: dict[int, Any] = {}
     for layer in operations:
-        if isinstance(layer, keras.layers.InputLayer):
+        inputs = [made.get(id(one)) for one in keras.tree.flatten(layer.input)]
+        if layer.name in given:
             made[id(layer.output)] = given[layer.name]
-            continue
-        inputs = [made[id(one)] for one in keras.tree.flatten(layer.input) if id(one) in made]
-        new, inputs = fresh(layer, inputs)
-        made[id(layer.output)] = new(inputs if len(inputs) > 1 else inputs[0])
-        new.set_weights(layer.get_weights())
+        elif any(one is not None for one in inputs):
+            new, inputs = fresh(layer, [one for one in inputs if one is not None])
+            made[id(layer.output)] = new(inputs if len(inputs) > 1 else inputs[0])
+            new.set_weights(layer.get_weights())
     return made[id(operations[-1].output)]
 
 

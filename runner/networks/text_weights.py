@@ -189,7 +189,8 @@ def _network(run: Path) -> "keras.Model":
     """The network of a run on texts."""
     import keras
 
-    from runner.networks import pretrained
+    # marking, tokens: whose layers are found by their names.
+    from runner.networks import marking, pretrained, tokens  # noqa: F401
 
     quiet.settle_keras()
     path = run / "model.keras"
@@ -220,7 +221,7 @@ def _of_run(run: Path, length: int) -> "keras.Model":
         raise InputError(
             f"length={length!r} is not allowed: the network of {run} has positions for {longest} tokens."
         )
-    operations = keras.Model(tokens[0].output, layers[-1].output).operations
+    up_to = network.operations.index(layers[-1]) + 1
     ids = keras.Input((None,), dtype="int32", name="tokens")
-    given = {one.name: ids for one in operations if isinstance(one, keras.layers.InputLayer)}
-    return keras.Model(ids, encoders.again(operations, given, encoders.same), name=network.name)
+    hidden = encoders.again(network.operations[:up_to], {tokens[0].name: ids}, encoders.same)
+    return keras.Model(ids, hidden, name=network.name)

@@ -8,11 +8,7 @@ pictures of several sizes and compares the logits with those of pictures that ar
 before it is given a name. Beside the files stands what makes a class of logits (`runs.decision`).
 """
 
-import logging
 import os
-import shutil
-import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,15 +22,10 @@ from runner.errors import InputError
 from runner.pictures import any_size, square
 from runner.pictures.load import LARGEST
 from runner.runs import decision, folder, network
+from runner.runs import formats as exported_formats
 
-TOLERANCE = 1e-4
-"""How far an exported logit may lie from that of `predict`, as a share of the largest (at least 1): about a
-hundred times what float32 gives for sums in another order."""
-ONNX_OPSET = 18
 SIZES = ((64, 64), (97, 131), (480, 320), (33, 200))
 """Height and width of the pictures that an exported file is compared on."""
-NAMES = {"savedmodel": "savedmodel", "litert": "model.tflite", "onnx": "model.onnx"}
-"""What the file or folder of each format is called."""
 
 
 def run(
@@ -43,7 +34,7 @@ def run(
     """Export the model of a run; return for each file or folder written its largest relative difference.
 
     run_folder: of a complete run.
-    formats: names from NAMES.
+    formats: names from `runs.formats.NAMES`.
     output: folder for the results, by default `run_folder`/export; an earlier export of the same format in it
         is replaced once the new one is whole and agrees.
 
@@ -56,32 +47,16 @@ def run(
     that the format cannot express, and where a file gives other logits: nothing is kept of it then.
     """
     run_folder = Path(os.path.expanduser(run_folder))
-    unknown = [name for name in formats if name not in NAMES]
-    if unknown or not formats:
-        raise InputError(f"--format {' '.join(unknown) or '(none)'}: give some of {', '.join(NAMES)}.")
-    if "onnx" in formats:
-        _check_onnx()
+    exported_formats.check(formats)
     model, config = load(run_folder)
     output = atomic.place(output, "--output") if output else run_folder / "export"
-    beside = decision.record(run_folder, config, model.output.shape[1:])
+    prepared = {name: config[name] for name in ("image_size", "resize")}
+    beside = decision.record(run_folder, model.output.shape[1:], prepared)
     portable, inner = any_size.portable(model, config["image_size"], config["resize"])
     pictures = _probes(model.input.shape[3])
     wanted = [_expected(inner, one, config) for one in pictures]
-    output.mkdir(parents=True, exist_ok=True)
-    differences = {}
-    for name in formats:
-        # Written beside its place and moved: an export that does not agree never has the name.
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=output) as scratch:
-            written, path = Path(scratch) / NAMES[name], output / NAMES[name]
-            with warnings.catch_warnings():  # of TensorFlow and NumPy about each other's old names
-                warnings.simplefilter("ignore")
-                WRITERS[name](portable, written)
-                differences[path] = _difference(name, READERS[name](written, pictures), wanted)
-            if path.is_dir():
-                shutil.rmtree(path)
-            written.replace(path)
-    atomic.write_json(output / decision.NAME, beside)
-    return differences
+    taken = tf.TensorSpec((None, None, None, portable.input.shape[3]), tf.uint8, name="image")
+    return exported_formats.export(portable, taken, pictures, wanted, formats, output, beside)
 
 
 def load(run_folder: Path) -> tuple[keras.Model, dict]:
@@ -134,121 +109,3 @@ def _expected(inner: keras.Model, pictures: np.ndarray, config: dict) -> np.ndar
     rgb = [Image.fromarray(np.repeat(one, 3 // one.shape[2], axis=2)) for one in pictures]
     resized = np.stack([square.resize(one, config["image_size"], config["resize"]) for one in rgb])
     return np.asarray(inner(resized[..., : pictures.shape[3]], training=False))
-
-
-def _difference(name: str, given: list[np.ndarray], wanted: list[np.ndarray]) -> float:
-    """The largest difference as a share of the largest logit, or InputError above TOLERANCE."""
-    scale = max(1.0, max(float(np.abs(one).max()) for one in wanted))
-    difference = max(float(np.abs(a - b).max()) for a, b in zip(given, wanted, strict=True)) / scale
-    if not difference <= TOLERANCE:
-        raise InputError(
-            f"the {name} export gives logits that differ from predict's by {difference:.2g} of the largest "
-            f"(at most {TOLERANCE:.2g} is expected); it was not kept. The packages of this environment may "
-            "not fit together: try other versions of them, or another format."
-        )
-    return difference
-
-
-def _serve(portable: keras.Model):
-    """The forward pass as one concrete function, picture uint8 (batch, height, width, channels) in."""
-    taken = tf.TensorSpec((None, None, None, portable.input.shape[3]), tf.uint8, name="image")
-    logits = tf.function(lambda image: {"logits": portable(image, training=False)}, input_signature=[taken])
-    return logits.get_concrete_function()
-
-
-def _write_savedmodel(portable: keras.Model, path: Path) -> None:
-    portable.export(str(path), format="tf_saved_model", verbose=False)
-
-
-def _write_litert(portable: keras.Model, path: Path) -> None:
-    # Not `model.export`, which falls back on TensorFlow's own kernels; devices don't have those. And by way
-    # of a SavedModel: what TensorFlow 2.21 converts from the function itself computes NaN.
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        _write_savedmodel(portable, Path(scratch))
-        converter = tf.lite.TFLiteConverter.from_saved_model(scratch)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        try:
-            path.write_bytes(converter.convert())
-        except Exception as error:  # the converter's own error class is not public
-            raise _cannot_express("litert", error) from error
-
-
-def _write_onnx(portable: keras.Model, path: Path) -> None:
-    # Not `model.export`, whose ONNX files lack constants that were captured (ResNet50's channel means).
-    import tf2onnx
-    from keras.src.export.tf2onnx_lib import patch_tf2onnx  # Keras' cure for tf2onnx 1.17 under NumPy 2
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    patch_tf2onnx()
-    frozen = convert_variables_to_constants_v2(_serve(portable))
-    taken, given = frozen.inputs[0].name, frozen.outputs[0].name
-    # One logs the traceback of each optional rewriting that does not apply, the other that it is called.
-    logs = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow")]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.CRITICAL)
-    try:
-        tf2onnx.convert.from_graph_def(
-            frozen.graph.as_graph_def(),
-            input_names=[taken],
-            output_names=[given],
-            tensors_to_rename={taken: "image", given: "logits"},
-            opset=ONNX_OPSET,
-            output_path=str(path),
-        )
-        import onnxruntime
-
-        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # what it does not know it writes as it is; reading that back fails
-        raise _cannot_express("onnx", error) from error
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
-
-
-def _cannot_express(name: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200]
-    return InputError(
-        f"--format {name} cannot express this network ({reason}); give another of {', '.join(NAMES)}."
-    )
-
-
-def _check_onnx() -> None:
-    try:
-        import onnxruntime  # noqa: F401 - to see that it is there before minutes of work
-        import tf2onnx  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"--format onnx needs the package {error.name}: run `pip install tf2onnx onnxruntime` first."
-        ) from None
-
-
-def _read_savedmodel(path: Path, pictures: list[np.ndarray]) -> list[np.ndarray]:
-    served = tf.saved_model.load(str(path))
-    return [served.serve(tf.constant(one)).numpy() for one in pictures]
-
-
-def _read_litert(path: Path, pictures: list[np.ndarray]) -> list[np.ndarray]:
-    interpreter = tf.lite.Interpreter(str(path))
-    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
-    logits = []
-    for one in pictures:
-        interpreter.resize_tensor_input(taken["index"], one.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(taken["index"], one)
-        interpreter.invoke()
-        logits.append(interpreter.get_tensor(given["index"]))
-    return logits
-
-
-def _read_onnx(path: Path, pictures: list[np.ndarray]) -> list[np.ndarray]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return [session.run(None, {name: one})[0] for one in pictures]
-
-
-WRITERS = {"savedmodel": _write_savedmodel, "litert": _write_litert, "onnx": _write_onnx}
-READERS = {"savedmodel": _read_savedmodel, "litert": _read_litert, "onnx": _read_onnx}
-"""How each format is written, and run again outside Keras."""

@@ -6,7 +6,7 @@ that another program decides as `predict` does.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,14 +57,17 @@ def labels(probabilities: np.ndarray, classes: Sequence[str], point: Threshold |
     return np.where(probabilities[:, positive] >= point.threshold, positive, 1 - positive)
 
 
-def record(run_folder: Path | str, config: dict[str, Any], output: Sequence[int | None]) -> dict[str, Any]:
+def record(
+    run_folder: Path | str, output: Sequence[int | None], prepared: Mapping[str, Any]
+) -> dict[str, Any]:
     """What stands in NAME beside the exported files of a run: plain JSON types.
 
     classes: names, in the order of the last axis of the output. temperature: what logits are divided by
     before the softmax, 1 where none was fitted. positive, threshold: of `Threshold`, null where none was
-    chosen. image_size, resize: what the file itself makes of a picture before the network.
+    chosen. Then `prepared`, and the decision in words.
 
-    config: of the run; output: the shape of its network's output, without the batch.
+    output: the shape of the network's output, without the batch. prepared: what becomes of an input before
+    the network, such as image_size and resize; plain JSON types.
     """
     metrics = folder.read_metrics(Path(run_folder).expanduser())
     classes, temperature = metrics["classes"], metrics.get("temperature", 1.0)
@@ -78,8 +81,7 @@ def record(run_folder: Path | str, config: dict[str, Any], output: Sequence[int 
         "temperature": float(temperature),
         "positive": None if point is None else point.positive,
         "threshold": None if point is None else point.threshold,
-        "image_size": config["image_size"],
-        "resize": config["resize"],
+        **prepared,
         "decision": _DECISIONS.get(len(output), "the template's train.predict makes boxes of the output"),
     }
 

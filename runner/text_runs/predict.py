@@ -16,10 +16,12 @@ import tensorflow as tf
 
 from runner.data.files import children, printable
 from runner.errors import InputError
-from runner.networks import tokens
+from runner.networks import marking, tokens
 from runner.runs import decision, folder, network
 from runner.text import tables
 from runner.text.decoding import Unreadable, decode
+
+assert marking  # its layers, and those of `tokens`, are found by their names when a network is loaded
 
 SHOWN = 80
 """Characters of a text that stand for it in a table, where it is no file."""

@@ -18,7 +18,7 @@ from runner.networks import backbones
 from runner.picture_runs import export
 from runner.picture_runs import predict as new_pictures
 from runner.pictures import any_size, square
-from runner.runs import decision
+from runner.runs import decision, formats
 from runner.runs import predict as command
 from tests.pictures.test_any_size import SIZE, photos
 
@@ -86,10 +86,10 @@ def call(one):
 )
 def test_every_format_agrees_in_a_process_without_this_project(run, tmp_path, kind, tolerance):
     path = run / "model.keras"
-    wanted = "predict" if kind in export.NAMES else "logits"
-    if kind in export.NAMES:
+    wanted = "predict" if kind in formats.NAMES else "logits"
+    if kind in formats.NAMES:
         ((path, difference),) = export.run(run, [kind], tmp_path / "out").items()
-        assert path == tmp_path / "out" / export.NAMES[kind] and difference < tolerance
+        assert path == tmp_path / "out" / formats.NAMES[kind] and difference < tolerance
         # Nothing half-made beside it.
         assert {one.name for one in path.parent.iterdir()} == {path.name, decision.NAME}
     code = f"""
@@ -156,7 +156,7 @@ def test_predict_follows_the_threshold_that_the_run_chose(two_classes):
     assert "; ill from 20.0 % on)" in command.in_words(table.head(1))
 
 
-@pytest.mark.parametrize("kind", export.NAMES)
+@pytest.mark.parametrize("kind", formats.NAMES)
 def test_what_lies_beside_an_export_makes_the_labels_of_predict(two_classes, tmp_path, kind):
     """From the file and the record alone, on pictures as they are: the same probabilities and labels."""
     folder, photos = two_classes
@@ -165,7 +165,7 @@ def test_what_lies_beside_an_export_makes_the_labels_of_predict(two_classes, tmp
     assert record["classes"] == ["ill", "well"] and (record["positive"], record["threshold"]) == ("ill", 0.2)
     files = sorted(photos.iterdir())
     pictures = [np.asarray(Image.open(file))[None] for file in files]
-    logits = np.concatenate(export.READERS[kind](path, pictures))
+    logits = np.concatenate(formats.READERS[kind](path, pictures))
     p = scipy.special.softmax(logits / record["temperature"], axis=1)
     positive = record["classes"].index(record["positive"])
     found = np.where(p[:, positive] >= record["threshold"], positive, 1 - positive)
@@ -212,8 +212,8 @@ def test_a_run_in_half_precision_is_exported_in_float32(tmp_path, policy):
     any_size.build(trained).save(tmp_path / "model.keras")
     (tmp_path / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
     (tmp_path / "metrics.json").write_text("{}")
-    assert max(export.run(tmp_path, ["savedmodel"]).values()) < export.TOLERANCE
-    served = export.READERS["savedmodel"](tmp_path / "export" / "savedmodel", photos())
+    assert max(export.run(tmp_path, ["savedmodel"]).values()) < formats.TOLERANCE
+    served = formats.READERS["savedmodel"](tmp_path / "export" / "savedmodel", photos())
     own = [trained.predict(photos()[0], verbose=0)]
     assert np.abs(served[0] - own[0]).max() < 0.1 * np.abs(own[0]).max()
 
@@ -222,7 +222,7 @@ def test_an_export_that_disagrees_is_not_kept(run, tmp_path, monkeypatch):
     kept = tmp_path / "savedmodel"
     kept.mkdir()
     (kept / "old").write_text("the export before")
-    monkeypatch.setattr(export, "TOLERANCE", 1e-12)  # what float32 cannot hold
+    monkeypatch.setattr(formats, "TOLERANCE", 1e-12)  # what float32 cannot hold
     with pytest.raises(InputError, match="differ from predict"):
         export.run(run, ["savedmodel"], tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["savedmodel"]
@@ -230,14 +230,14 @@ def test_an_export_that_disagrees_is_not_kept(run, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_exported_is_said_in_one_line(run, tmp_path, monkeypatch):
-    for folder, formats, words in (
+    for folder, given, words in (
         (run, ["tflite"], "savedmodel, litert, onnx"),
         (run, [], "savedmodel, litert, onnx"),
         (tmp_path / "nowhere", ["onnx"], "give one that a template's training made"),
         (tmp_path, ["onnx"], "no folder of a run"),
     ):
         with pytest.raises(InputError, match=words):
-            export.run(folder, formats)
+            export.run(folder, given)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="not complete"):
         export.run(tmp_path)
