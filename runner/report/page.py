@@ -153,7 +153,7 @@ def write(
                 assessment and metrics and report_assessment.groups(assessment, metrics["accuracy"])
             ),
             "attention": lambda: report_assessment.attention(given.predictions, given.overlays, pictures),
-            "mistakes": lambda: _mistake_pictures(_given(given.predictions), pictures),
+            "mistakes": lambda: _mistake_pictures(_given(given.predictions), pictures) if pictures else None,
             "environment": lambda: _environment(given.environment),
         }
     )

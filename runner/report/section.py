@@ -41,7 +41,7 @@ class Gallery:
 class Quotation:
     """A text, word by word, under one caption.
 
-    words: each with what it did for the answer, -1..1: below 0 it spoke against it.
+    words: each with what it did for the answer, in nats of its log-odds: below 0 it spoke against it.
     """
 
     caption: str
@@ -113,7 +113,7 @@ def _figure(figure: np.ndarray | Markup | Gallery | Quotations) -> dict:
     return {"kind": "gallery", "least": figure.least, "shown": shown}
 
 
-LEAST = 0.1
+LEAST = 0.5
 """An effect that colours a word fully, at least: else noise would where no word does anything."""
 
 

@@ -99,7 +99,8 @@ def answers(config: Config, examples: Texts, predictions: pd.DataFrame, network:
     ]
     return Section(
         "Answers, word by word",
-        "Test texts. A word is the stronger coloured the less sure the network is of its answer without it; "
+        "Test texts. A word is the stronger coloured the less sure the network is of its answer without it "
+        "(in the log-odds of the answer); "
         "underlined words spoke against the answer.",
         figures=[(caption, one) for caption, one in figures if one.shown],
     )
