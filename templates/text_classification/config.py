@@ -103,5 +103,10 @@ class Config:
             self,
             ("data", bool(self.data.strip()), "the name or path of a data set"),
             ("length", 3 <= self.length <= 512, "3 to 512 tokens"),
+            (
+                "stages",
+                all(None not in (stage.learning_rate, stage.backbone_rate) for stage in self.stages),
+                "a learning_rate and a backbone_rate for each (1e-4 and 1 suit the weights of encoders)",
+            ),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
         )

@@ -101,6 +101,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path, table, baselines):
 def test_mistakes_are_found_before_anything_is_written(tmp_path, table):
     with pytest.raises(InputError, match="length=2"):
         small_config(tmp_path, table, length=2)
+    with pytest.raises(InputError, match="a learning_rate and a backbone_rate for each"):
+        small_config(tmp_path, table, stages=(Stage("all", train="all", learning_rate=None),))
     with pytest.raises(InputError, match="this backbone has 3 blocks"):
         train.main(small_config(tmp_path, table, stages=(Stage("top", train="top:99"),)))
     with pytest.raises(InputError, match="Unknown encoder 'BERT-huge'"):
