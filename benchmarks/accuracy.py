@@ -1,18 +1,21 @@
-"""Test accuracy of the image template's methods over several seeds and numbers of labels.
+"""Test accuracy of a classifying template's methods over several seeds and numbers of labels.
 
     python -m benchmarks.accuracy --labels 5 10 20 50 --seeds 5
+    python -m benchmarks.accuracy --template text_classification --labels 20 --seeds 3
     python -m benchmarks.accuracy --labels all --seeds 3 --data FOLDER --backbone MobileNetV2-0.35 --weights
     FILE ...
 
 What it doesn't know itself it hands to the template's flags. A seed decides the split (where the data has
 none), the few labels, the first weights, the order and the augmentation; within a seed all methods see the
-same pictures. Every run is a row of the CSV file named by --out, in which an interrupted call finds what it
+same examples. Every run is a row of the CSV file named by --out, in which an interrupted call finds what it
 has done already.
 """
 
 import argparse
+import importlib
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 
@@ -21,17 +24,22 @@ from runner.errors import InputError
 from runner.networks import inference
 from runner.scores import classification
 from runner.training import baselines
-from templates.image_classification import train
-from templates.image_classification.config import Config
+from templates.image_classification import train as image_classification
+
+RIVALS = {"image_classification": baselines.PIXELS, "text_classification": baselines.TF_IDF}
+"""Of each template that tells classes apart, what it is compared with that needs no network."""
 
 
-def one_seed(config: Config, methods: list[str]) -> list[dict]:
-    """Train some methods of one Config, then read the test split once for all of them."""
+def one_seed(config, methods: list[str], train: ModuleType = image_classification) -> list[dict]:
+    """Train some methods of one Config, then read the test split once for all of them.
+
+    train: the module of the template.
+    """
     examples = train.load(config)
     networks, fits = {}, {}
-    if baselines.PIXELS in methods:
-        networks[baselines.PIXELS], fits[baselines.PIXELS] = train.fit_rival(config, examples)
-    for name, arm in baselines.methods(config).items():
+    for rival in set(RIVALS.values()) & set(methods):
+        networks[rival], fits[rival] = train.fit_rival(config, examples)
+    for name, arm in getattr(train, "methods", baselines.methods)(config).items():
         if baselines.called(name) not in methods:
             continue
         networks[name], fits[name] = train.fit(
@@ -53,7 +61,7 @@ def one_seed(config: Config, methods: list[str]) -> list[dict]:
             "seed": config.machine.seed,
             "method": name,
             "accuracy": float((table["label"] == table["prediction"]).mean()),
-            "test_pictures": len(table),
+            "test_examples": len(table),
             "seconds": round(seconds[name], 1),
             "recipe": baselines.recipe(chosen_on) if name == baselines.SCRATCH else "",
         }
@@ -94,13 +102,15 @@ def main() -> None:
         "--labels", nargs="+", default=["5", "10", "20", "50"], help="labels per class, or all"
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument(
-        "--methods", nargs="+", default=[baselines.PIXELS, *baselines.NAMES], help="which to train"
-    )
+    parser.add_argument("--template", choices=list(RIVALS), default="image_classification")
+    parser.add_argument("--methods", nargs="+", help="which to train (default: all)")
     parser.add_argument("--out", default="runs/benchmarks/accuracy.csv")
     arguments, rest = parser.parse_known_args()
-    base = flags.parse(Config, rest)
-    known = (baselines.PIXELS, *baselines.NAMES)
+    train = importlib.import_module(f"templates.{arguments.template}.train")
+    base = flags.parse(train.Config, rest)
+    arms = map(baselines.called, getattr(train, "methods", baselines.methods)(base))
+    known = list(dict.fromkeys([RIVALS[arguments.template], *arms]))
+    arguments.methods = arguments.methods or known
     unknown = [name for name in arguments.methods if name not in known]
     if unknown:
         raise InputError(f"--methods {unknown[0]!r} is not one of {', '.join(known)}.")
@@ -112,7 +122,8 @@ def main() -> None:
                 continue
             started = time.perf_counter()
             few = None if labels == "all" else int(labels)
-            rows += one_seed(fields.replace(base, labels_per_class=few, seed=seed), arguments.methods)
+            config = fields.replace(base, labels_per_class=few, seed=seed)
+            rows += one_seed(config, arguments.methods, train)
             atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
     table = pd.DataFrame(rows)
@@ -125,7 +136,7 @@ def main() -> None:
     )
     print(
         f"\n{summary(table)}\n\nMean ± standard deviation of test accuracy over {arguments.seeds} seeds, "
-        f"{table['test_pictures'].iloc[0]} test pictures; median seconds of a training: {seconds}; "
+        f"{table['test_examples'].iloc[0]} in the test; median seconds of a training: {seconds}; "
         f"{found['cores']} cores of {found['processor']}, TensorFlow {found['tensorflow']}, "
         f"Keras {found['keras']}."
     )
