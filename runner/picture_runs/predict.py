@@ -5,7 +5,6 @@ a class. Pictures are decoded and resized as in training; a file that is no pict
 reason.
 """
 
-import math
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -168,21 +167,8 @@ def class_tables(
     for batch in stream(inputs, config, batch_size):
         p = np.full((len(batch.paths), len(classes)), np.nan)
         p[batch.readable] = probabilities(model, batch.pictures, temperature)
-        best = np.full(len(batch.paths), -1)
-        best[batch.readable] = decision.labels(p[batch.readable], classes, point)
-        table = pd.DataFrame(
-            {
-                "path": batch.paths,
-                "prediction": pd.Categorical.from_codes(best, classes),
-                "confidence": np.where(best < 0, np.nan, p[np.arange(len(p)), best]),
-                "note": batch.notes,
-            },
-            batch.index,
-        )
-        if point is not None:
-            threshold = np.where(best < 0, np.nan, point.threshold)
-            table.insert(3, f"threshold:{point.positive}", threshold)
-        yield table.join(pd.DataFrame(p, batch.index, [f"p:{name}" for name in classes]))
+        given = {"path": batch.paths, "note": batch.notes}
+        yield decision.table(pd.DataFrame(given, batch.index), p, classes, point)
 
 
 def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
@@ -194,26 +180,7 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
             f"{run_folder}: its network gives {model.output.shape[1:]} for a picture and not a class; the "
             "template that trained it has a function for new pictures (its README names it)."
         )
-    classes, temperature = classes_of(run_folder)
-    if len(classes) != model.output.shape[-1] or not (0 < temperature < math.inf):
-        raise InputError(
-            f"{run_folder}: metrics.json names {len(classes)} classes and a temperature of {temperature}, "
-            f"the model has {model.output.shape[-1]} outputs; they are not of one run."
-        )
-    return model, classes, temperature
-
-
-def classes_of(run_folder: str | Path) -> tuple[list[str], float]:
-    """The class names in the metrics.json of a run, and its temperature (1 where it has none)."""
-    run_folder = Path(os.path.expanduser(run_folder))
-    record = folder.read_metrics(run_folder)
-    temperature = record.get("temperature", 1.0)
-    if not record["classes"] or isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
-        raise InputError(
-            f"{run_folder / 'metrics.json'} is damaged ({len(record['classes'])} classes, temperature "
-            f"{str(temperature)[:40]}); give another run."
-        )
-    return record["classes"], float(temperature)
+    return model, *decision.classes_of(run_folder, model.output.shape[-1])
 
 
 def most_of(run_folder: str | Path) -> int:

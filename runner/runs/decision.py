@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from runner.errors import InputError
 from runner.runs import folder
@@ -103,3 +104,49 @@ def moved(
     p = np.stack([1 - confidences, confidences], axis=1)
     p[predictions == 0] = p[predictions == 0, ::-1]
     return labels(p, classes, point)
+
+
+def classes_of(run_folder: str | Path, outputs: int | None = None) -> tuple[list[str], float]:
+    """The class names in the metrics.json of a run, and its temperature (1 where it has none).
+
+    outputs: how many the network has, where each is a class. Raises InputError for a record that is damaged,
+    or of another network.
+    """
+    run_folder = Path(run_folder).expanduser()
+    record = folder.read_metrics(run_folder)
+    classes, temperature = record["classes"], record.get("temperature", 1.0)
+    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not classes or not number:
+        raise InputError(
+            f"{run_folder / 'metrics.json'} is damaged ({len(classes)} classes, temperature "
+            f"{str(temperature)[:40]}); give another run."
+        )
+    if outputs is not None and (len(classes) != outputs or not 0 < temperature < math.inf):
+        raise InputError(
+            f"{run_folder}: metrics.json names {len(classes)} classes and a temperature of {temperature}, "
+            f"the model has {outputs} outputs; they are not of one run."
+        )
+    return classes, float(temperature)
+
+
+def table(
+    given: pd.DataFrame, probabilities: np.ndarray, classes: Sequence[str], point: Threshold | None
+) -> pd.DataFrame:
+    """The answers to inputs, a row each: what is known of the input first, then prediction (Categorical),
+    confidence (the probability of the prediction), with a threshold "threshold:<positive>", note, and
+    "p:<class>" for each class.
+
+    given: a column that names the input, and note. probabilities: float64 (inputs, classes), NaN for an input
+    that could not be read, which gets no answer.
+    """
+    read = ~np.isnan(probabilities).any(axis=1)
+    best = np.full(len(given), -1)
+    best[read] = labels(probabilities[read], classes, point)
+    confidence = np.where(read, probabilities[np.arange(len(given)), best], np.nan)
+    answers = given.drop(columns="note").assign(
+        prediction=pd.Categorical.from_codes(best, list(classes)), confidence=confidence
+    )
+    if point is not None:
+        answers[f"threshold:{point.positive}"] = np.where(read, point.threshold, np.nan)
+    columns = [f"p:{name}" for name in classes]
+    return answers.assign(note=given["note"]).join(pd.DataFrame(probabilities, given.index, columns))

@@ -2,7 +2,6 @@
 given.
 """
 
-import math
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -108,30 +107,18 @@ def class_tables(
     while some := list(islice(stream, batch_size)):
         names, said, notes = (list(part) for part in zip(*some, strict=True))
         there = [text for text in said if text is not None]
-        p, best = np.full((len(some), len(classes)), np.nan), np.full(len(some), -1)
+        p = np.full((len(some), len(classes)), np.nan)
         rows = [row for row, text in enumerate(said) if text is not None]
         if there:
             logits = np.asarray(model(tf.constant(there), training=False)).astype("float64")
             p[rows] = scipy.special.softmax(logits / temperature, axis=1)
-            best[rows] = decision.labels(p[rows], classes, point)
             for row, long in zip(rows, tokens.lengths(layer.tokenizer, there), strict=True):
                 if not said[row].strip():
                     notes[row] = "empty"
                 elif long > layer.length:
                     notes[row] = f"cut off: {layer.length} of {long} tokens were read"
         index = pd.RangeIndex(first, first + len(some))
-        table = pd.DataFrame(
-            {
-                "text": names,
-                "prediction": pd.Categorical.from_codes(best, classes),
-                "confidence": np.where(best < 0, np.nan, p[np.arange(len(p)), best]),
-                "note": notes,
-            },
-            index,
-        )
-        if point is not None:
-            table.insert(3, f"threshold:{point.positive}", np.where(best < 0, np.nan, point.threshold))
-        yield table.join(pd.DataFrame(p, index, [f"p:{name}" for name in classes]))
+        yield decision.table(pd.DataFrame({"text": names, "note": notes}, index), p, classes, point)
         first += len(some)
 
 
@@ -141,15 +128,7 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
     """
     run_folder = Path(os.path.expanduser(run_folder))
     folder.read_complete(run_folder)
-    model, record = network.load(run_folder), folder.read_metrics(run_folder)
-    classes, temperature = record["classes"], record.get("temperature", 1.0)
+    model = network.load(run_folder)
     if not any(isinstance(layer, tokens.Tokens) for layer in model.layers):
         raise InputError(f"{run_folder}: its network takes no texts; give a run on texts.")
-    good = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    if not good or not 0 < temperature < math.inf or len(classes) != model.output.shape[-1]:
-        raise InputError(
-            f"{run_folder}: metrics.json names {len(classes)} classes and a temperature of "
-            f"{str(temperature)[:40]}, the model has {model.output.shape[-1]} outputs; they are not of one "
-            "run."
-        )
-    return model, classes, float(temperature)
+    return model, *decision.classes_of(run_folder, model.output.shape[-1])

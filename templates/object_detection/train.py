@@ -33,6 +33,7 @@ from runner.picture_runs import predict as new_pictures
 from runner.pictures import any_size, boxes
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
+from runner.runs import decision
 from runner.runs import run as runs
 from runner.scores import detection
 from runner.training import baselines, rates
@@ -138,7 +139,7 @@ def predict(
     Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
     """
     network, config = export.load(Path(run))
-    classes, _ = new_pictures.classes_of(run)
+    classes, _ = decision.classes_of(run)
     known = {name: config[name] for name in ("shown_score", "overlap") if name in config}
     kept = fields.from_dict(known, Config, str(run))  # checked as those of a training are
     least = kept.shown_score if least_score is None else least_score

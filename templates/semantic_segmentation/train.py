@@ -34,6 +34,7 @@ from runner.picture_runs import predict as new_pictures
 from runner.pictures import any_size, masks
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
+from runner.runs import decision
 from runner.runs import run as runs
 from runner.scores import segmentation
 from runner.training import baselines, rates
@@ -133,7 +134,7 @@ def predict(
     Raises InputError for a folder that is no complete run, a path that is not there, and no file at all.
     """
     network, config = export.load(Path(run))
-    classes, _ = new_pictures.classes_of(run)
+    classes, _ = decision.classes_of(run)
     for batch in new_pictures.stream(inputs, config, batch_size, shown=folder is not None):
         logits = network.predict_on_batch(batch.pictures) if len(batch.pictures) else ()
         found = [one.argmax(axis=-1).astype(np.uint8) for one in np.asarray(logits)]
