@@ -98,7 +98,8 @@ def minilm() -> Path:
     found = importlib.util.find_spec(MINILM_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise InputError(
-            f"weights='minilm' comes with a package that is not installed; run `{INSTALL}`, or give other weights."
+            f"weights='minilm' comes with a package that is not installed; run `{INSTALL}`, or give other "
+            "weights."
         )
     folder = Path(next(iter(found.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
