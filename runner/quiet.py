@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 
 from runner.errors import InputError
@@ -39,6 +40,8 @@ def import_tensorflow() -> None:
             for line in notes:
                 if not NOTES.match(line):
                     sys.stderr.write(line.decode(errors="replace"))
+    # KerasHub imports a bar for downloads that, in a notebook without ipywidgets, asks for them.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     settle_keras()
 
 

@@ -4,11 +4,13 @@ import json
 import sys
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from runner.networks import encoders, marking, tokens
 from runner.pictures import any_size
 from runner.stage import check_stages
 from tests.test_docs import PAGES, REPOSITORY, blocks
@@ -78,6 +80,25 @@ def test_a_run_answers_as_the_page_says(tmp_path, monkeypatch, page, template, o
     left = run(page, 0)
     table = left["found" if "found" in left else "table"]
     assert set(columns) <= set(table.columns) and set(table["path"]) == {name} and len(table)
+
+
+def test_a_network_of_texts_is_loaded_as_the_page_says(tmp_path, monkeypatch):
+    """With a vocabulary of a few words, in a run folder of that name."""
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] what an a book soup . !".split()
+    tokenizer = keras_hub.tokenizers.BertTokenizer(words, lowercase=True)
+    text = keras.Input((), dtype="string", name="text")
+    encoder = encoders.build("BERT-tiny", len(words), 16)
+    ids = tokens.Tokens(tokenizer, 16)(text)
+    hidden = encoders.again(encoder.operations, {"tokens": ids}, encoders.same)
+    answer = keras.layers.Dense(2)(marking.MeanOfTokens()(hidden))
+    folder = tmp_path / "runs" / "text_classification" / "mine"
+    folder.mkdir(parents=True)
+    saved = keras.Model(text, answer)
+    saved.save(folder / "model.keras")
+    monkeypatch.chdir(tmp_path)
+    left = run("templates/text_classification/README.md", 0)
+    texts = tf.constant(["What an exquisite soup!", "A tedious book."])
+    np.testing.assert_allclose(left["logits"], saved(texts), atol=1e-6)
 
 
 def test_the_loop_of_a_template_is_as_contributing_shows_it():
@@ -156,6 +177,7 @@ def test_every_block_is_run_here():
         "docs/use.md": 1,
         "templates/object_detection/README.md": 1,
         "templates/semantic_segmentation/README.md": 1,
+        "templates/text_classification/README.md": 1,
     }
     there = {page: len(blocks(page, "python")) for page in PAGES}
     assert {page: count for page, count in there.items() if count} == run_above

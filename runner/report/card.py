@@ -51,6 +51,8 @@ class Task:
     limits: Sequence[str] = ()
     """Limits of this task, beside those of all."""
     unit: str = "pictures"
+    loads: str = "It is plain Keras and loads without this project."
+    """What model.keras needs to be loaded."""
 
 
 def write(

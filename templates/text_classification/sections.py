@@ -113,8 +113,7 @@ def card(config: Config, examples: Texts) -> cards.Task:
         what="A classifier of texts into",
         prepared=f"of a text the first {config.length} tokens are read"
         + weighed(config, examples).replace(" In", "; in").rstrip("."),
-        takes="texts: strings (batch,) in UTF-8; imports of `runner.networks.marking` and "
-        "`runner.networks.tokens` come before `keras.models.load_model`",
+        takes="texts: strings (batch,) in UTF-8,",
         gives=f"float32 logits (batch, {len(examples.classes)})",
         meant="Meant for texts like those it was trained on, in their language. It answers one of its "
         "classes for any text at all, also for one that is about none of them.",
@@ -126,4 +125,6 @@ def card(config: Config, examples: Texts) -> cards.Task:
         ),
         numbers={"Macro F1": "macro_f1"},
         unit="texts",
+        loads="It has layers of this project: import `runner.networks.marking` and `runner.networks.tokens` "
+        "before `keras.models.load_model`.",
     )
