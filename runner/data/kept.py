@@ -15,9 +15,9 @@ def batches(array: np.ndarray, split: SplitBatches) -> Batches:
     views, count = array.shape[:2]
     ids, labels, size = split.ids, split.labels(), split.batch_size
     # tf.data hands half-precision numbers of NumPy's to Python as bits only.
-    # What was pooled is of one length; what is still a row of states is cut as the inputs are.
-    rows_of_states = array.ndim > 3 and split.lengths is not None and array.shape[2] == split.lengths.rows
-    lengths = split.lengths if rows_of_states else None
+    # What was pooled is of one length, and in the same batches; a row of states is cut as the inputs are.
+    lengths = split.lengths
+    trims = array.ndim > 3 and lengths is not None and array.shape[2] == lengths.rows
     bits = array.view(f"u{array.dtype.itemsize}")
     dtype = tf.as_dtype(array.dtype)
 
@@ -29,7 +29,7 @@ def batches(array: np.ndarray, split: SplitBatches) -> Batches:
         found = tf.numpy_function(taken, [view, rows], tf.as_dtype(bits.dtype), stateful=False)
         found = tf.bitcast(tf.ensure_shape(found, (None, *array.shape[2:])), dtype)
         batch = {"id": tf.gather(ids, rows), "input": found, "label": tf.gather(labels, rows)}
-        return split.label(lengths.trim(batch) if lengths else batch)
+        return split.label(lengths.trim(batch) if lengths and trims else batch)
 
     def make(start: int | None, share: Share | None) -> tf.data.Dataset:
         def order() -> tf.data.Dataset:

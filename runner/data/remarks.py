@@ -42,7 +42,8 @@ def in_words(problems: pd.DataFrame, place: str) -> list[str]:
             counted.append(f"{kinds.sum()} {name} ({named})")
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"data: {count}: {'; '.join(counted)}; read them in {place}"]
-    whole = problems[problems["path"].fillna("") == ""].assign(severity=of)
+    # Before rows are chosen: of none pandas would make as many as `of` has.
+    whole = problems.assign(severity=of)[problems["path"].fillna("") == ""]
     whole = whole.loc[whole["severity"].map(list(SEVERITIES).index).sort_values(kind="stable").index]
     for row in whole.head(SAID).to_dict("records"):
         domain = f"{row['domain']}, " if row.get("domain") else ""

@@ -60,6 +60,8 @@ arXiv:1810.04805; Turc et al. 2019, arXiv:1908.08962), MiniLM (Wang et al. 2020,
 arXiv:2003.10555)."""
 PADDING = {"RobertaBackbone": 1}
 """The token id that stands for nothing, where it is not 0."""
+VOCABULARY = {"ElectraBackbone": "vocab_size"}
+"""What a class calls the size of its vocabulary, where it is not vocabulary_size."""
 
 
 def find(name: str) -> tuple[str, Encoder]:
@@ -82,7 +84,7 @@ def build(name: str, vocabulary_size: int, length: int, padding: int | None = No
 
     quiet.settle_keras()
     full_name, encoder = find(name)
-    sizes = encoder.arguments() | {"vocabulary_size": vocabulary_size}
+    sizes = encoder.arguments() | {VOCABULARY.get(encoder.backbone, "vocabulary_size"): vocabulary_size}
     return copy(getattr(keras_hub.models, encoder.backbone)(**sizes), length, full_name, padding)
 
 
@@ -154,6 +156,11 @@ def again(operations: "Sequence[keras.Operation]", given: Mapping[str, Any], fre
 def same(layer: Any, inputs: list) -> tuple[Any, list]:
     """For `again`: a layer of the same settings on the same inputs."""
     return type(layer).from_config(layer.get_config()), inputs
+
+
+def vocabulary_size(backbone: Any) -> int:
+    """How many tokens a KerasHub backbone of the classes in `ENCODERS` knows."""
+    return int(getattr(backbone, VOCABULARY.get(type(backbone).__name__, "vocabulary_size")))
 
 
 def called(backbone: Any) -> str:

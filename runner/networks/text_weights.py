@@ -1,5 +1,6 @@
 """Weights for a text encoder and the tokenizer that goes with them: what the word in a Config means."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -53,11 +54,10 @@ def resolve(weights: str | Path) -> Source:
         return Source("none", str(minilm()))
     if text.startswith(REMOTE):
         return Source("preset", text)
-    path = Path(os.path.expanduser(text))
-    try:
+    path, there = Path(text), False
+    with contextlib.suppress(OSError, ValueError):  # no name on any system
+        path = Path(os.path.expanduser(text))
         there = bool(text) and path.exists()
-    except (OSError, ValueError):
-        there = False
     if there and path.is_dir():
         if (path / "model.keras").is_file():
             return Source("run", str(path))
@@ -132,12 +132,13 @@ def build(name: str, weights: str | Path, length: int, tokenizer: Any) -> "keras
         made = _of_run(Path(source.place), length)
     else:
         backbone = _preset(source.place, "Backbone")
-        if backbone.vocabulary_size < size:
-            raise InputError(
-                f"weights='{weights}' know {backbone.vocabulary_size:,} tokens, and the vocabulary has "
-                f"{size:,}: they do not go together."
-            )
         made = encoders.copy(backbone, length, encoders.called(backbone), padding)
+        known = encoders.vocabulary_size(backbone)
+        if known < size:
+            raise InputError(
+                f"weights='{weights}' know {known:,} tokens, and the vocabulary has {size:,}: they do not go "
+                "together."
+            )
     if wanted and wanted != made.name:
         raise InputError(
             f"weights='{weights}' are of {made.name}, not {name}: give backbone 'auto', or others."
@@ -184,7 +185,7 @@ def _accents_go(place: str) -> bool:
         settings = json.loads((Path(place) / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return True
-    return settings.get("strip_accents") is not False
+    return not isinstance(settings, dict) or settings.get("strip_accents") is not False
 
 
 def _network(run: Path) -> "keras.Model":

@@ -1,6 +1,10 @@
 """Texts to rows of token ids, as a layer: the tokenizer is a part of the network that is saved."""
 
+import functools
+import hashlib
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,7 +23,7 @@ class Tokens(keras.layers.Layer):
     def __init__(self, tokenizer: Any, length: int, **options: Any):
         super().__init__(**options)
         self.tokenizer = tokenizer
-        self.length = length
+        self.length = int(length)
         self.in_graph = graph(tokenizer)
 
     def build(self, shape: Any) -> None:
@@ -47,15 +51,53 @@ class Tokens(keras.layers.Layer):
         return cls(tokenizer, **config)
 
 
+CLEANED = (
+    "control characters and U+FFFD (Unicode's C, but for tab and line ends) are left out, and each space "
+    "(Unicode's Z) is a plain one"
+)
+"""What BERT's own code does with a text before all else, and `cleaned` here."""
+
+
+@functools.lru_cache(maxsize=8)  # tracing takes a fifth of a second
 def graph(tokenizer: Any) -> Callable[[tf.Tensor], tf.RaggedTensor]:
     """A KerasHub tokenizer as a compiled function, strings (texts,) to ids: outside of graphs it works in
-    Python, text by text, and returns lists.
+    Python, text by text, and returns lists. Texts for word pieces are `cleaned`.
     """
+    clean = cleaned if of_words(tokenizer) else tf.identity
     return tf.function(
-        lambda texts: tokenizer.tokenize(texts),
+        lambda texts: tokenizer.tokenize(clean(texts)),
         input_signature=[tf.TensorSpec([None], tf.string)],
         autograph=False,
     )
+
+
+def cleaned(texts: tf.Tensor) -> tf.Tensor:
+    """Strings of which what CLEANED says is done.
+
+    KerasHub knows the spaces of ASCII alone: two words with a no-break space between them would be one, and
+    unknown.
+    """
+    seen = tf.strings.regex_replace(texts, r"[^\P{C}\t\n\r]|\x{FFFD}", "")
+    return tf.strings.regex_replace(seen, r"\p{Z}", " ")
+
+
+def of_words(tokenizer: Any) -> bool:
+    """Whether a KerasHub tokenizer is a list of words and pieces of words, as BERT's is."""
+    return hasattr(tokenizer, "suffix_indicator")
+
+
+def digest(tokenizer: Any) -> str:
+    """SHA-256 of all that decides which ids a KerasHub tokenizer gives: its settings, and its vocabulary,
+    which they lack.
+    """
+    # Its name is numbered where another was made before.
+    settings = {name: value for name, value in tokenizer.get_config().items() if name != "name"}
+    found = hashlib.sha256(repr(settings).encode())
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_assets(folder)
+        for path in sorted(Path(folder).iterdir()):
+            found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def special(tokenizer: Any) -> tuple[int, int, int]:

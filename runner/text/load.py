@@ -111,7 +111,7 @@ def load(
     told = found.problems + checks.everything(manifest, texts, counts, pairs, clusters, truncated, length)
 
     used = manifest["tokens"][manifest["split"].isin(USED)]
-    rows = min(length, -(-int(used.max()) // ROUNDED) * ROUNDED)
+    rows = min(int(length), -(-int(used.max()) // ROUNDED) * ROUNDED)
     ids = {split: examples.ids(manifest, split) for split in USED}
     layer = tokens.Tokens(tokenizer, rows, name="tokenizer")
     train, val, test = (_dataset(layer, texts, ids[split], labels) for split in USED)
@@ -123,7 +123,7 @@ def load(
         manifest,
         examples.problems(told),
         worst_first(pairs, manifest, clusters),
-        recipe=f"{rows} {hashlib.sha256(repr(layer.get_config()).encode()).hexdigest()}",
+        recipe=f"{rows} {tokens.digest(tokenizer)}",
         unit=UNIT,
         carved=carved,
         texts=texts,

@@ -50,7 +50,8 @@ def texts(path: Path) -> list[tuple[str, str]]:
     where, name = f"Received {str(path)!r}", printable(path.name)
     form, text = path.suffix.lower(), _text(path, where)
     lines = _json_lines(text, where, ("text",)) if FORMS[form] is _json_lines else FORMS[form](text, where)
-    lines = [(number, row) for number, row in lines if any(cell.strip() for cell in row)]
+    if FORMS[form] is not _json_lines:  # there a line without anything is no row
+        lines = [(number, row) for number, row in lines if any(cell.strip() for cell in row)]
     header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
     if header.count("text") != 1:
         found = f"the columns {', '.join(map(repr, header))}" if header else "nothing in it"

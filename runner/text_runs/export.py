@@ -68,8 +68,10 @@ def run(
     return found
 
 
-def of_ids(network: keras.Model, length: int) -> keras.Model:
-    """The network of a run for token ids, int32 (batch, length), in the place of texts."""
+def of_ids(network: keras.Model, length: int | None) -> keras.Model:
+    """The network of a run for token ids, int32 (batch, length), in the place of texts; length None takes
+    any.
+    """
     ids = keras.Input((length,), dtype="int32", name="tokens")
     layer = next(one for one in network.layers if isinstance(one, tokens.Tokens))
     logits = encoders.again(network.operations, {layer.name: ids}, encoders.same)
@@ -84,6 +86,7 @@ def how(layer: tokens.Tokens) -> dict[str, Any]:
         "length": layer.length,
         "tokenizer": type(layer.tokenizer).__name__,
         **{name: getattr(layer.tokenizer, name) for name in settings if hasattr(layer.tokenizer, name)},
+        **({"before": tokens.CLEANED} if tokens.of_words(layer.tokenizer) else {}),
         "start": start,
         "end": end,
         "padding": padding,
@@ -92,7 +95,7 @@ def how(layer: tokens.Tokens) -> dict[str, Any]:
 
 def words(tokenizer: Any) -> list[str]:
     """The vocabulary in the order of its ids; InputError for a tokenizer that is more than its words."""
-    if not hasattr(tokenizer, "suffix_indicator"):
+    if not tokens.of_words(tokenizer):
         raise InputError(
             f"--format litert and onnx take token ids, and {type(tokenizer).__name__} cuts texts by more "
             "than a list of words: give savedmodel, which holds the tokenizer."

@@ -4,7 +4,7 @@ given.
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import keras
@@ -33,38 +33,60 @@ def texts(inputs: Iterable[str | Path]) -> Iterator[tuple[str, str | None, str]]
     inputs: a file of one text, by its path; a folder, whose files and folders are taken in order of their
     names; a .csv, .tsv or .jsonl table with the column text, a row each; or, where no such path is there, a
     text itself.
-    Raises InputError, before the first text, for what looks like a path and is not there, and for a table
-    that cannot be read.
+    Raises InputError, before the first text, for what looks like a path and is not there, for a table that
+    cannot be read, and where there is no text at all.
     """
     given = [str(one) for one in inputs]
-    for one in given:
-        missing = not _exists(one) and len(one.split()) == 1 and (os.sep in one or Path(one).suffix in FILES)
-        if missing:
-            raise InputError(f"{one} is not there; give texts in quotes, files, folders or tables.")
-    read = {one: tables.texts(Path(os.path.expanduser(one))) for one in given if _is_table(one)}
+    places = {one: _place(one) for one in given}
+    for one, place in places.items():
+        like_a_path = os.sep in one or Path(one).suffix.lower() in FILES
+        if place is None and len(one.split()) == 1 and like_a_path:
+            raise InputError(f"{_written(one)} is not there; give texts in quotes, files, folders or tables.")
+    read = {one: tables.texts(place) for one, place in places.items() if place and _is_table(place)}
 
     def each() -> Iterator[tuple[str, str | None, str]]:
         for one in given:
             if one in read:
                 yield from ((name, text, "") for name, text in read[one])
-            elif _exists(one):
-                yield from map(_of_file, _walk(Path(os.path.expanduser(one))))
+            elif (place := places[one]) is not None:
+                yield from map(_of_file, _walk(place))
+            elif _written(one) != one:  # bytes of a command line, or half of a surrogate pair
+                yield _shown(_written(one)), None, "is no UTF-8; give texts in UTF-8"
             else:
-                yield " ".join(one.split())[:SHOWN], one, ""
+                yield _shown(one), one, ""
 
-    return each()
+    stream = each()
+    first = next(stream, None)
+    if first is None:
+        shown = ", ".join(map(_written, given)) or "nothing"
+        raise InputError(f"{shown}: no text there; give texts in quotes, files, folders or tables.")
+    return chain([first], stream)
 
 
 FILES = {".txt", ".text", ".md", ".csv", ".tsv", ".jsonl", ".ndjson"}
 """Endings of a word that is certainly meant as a path."""
 
 
-def _exists(text: str) -> bool:
-    return bool(text) and os.path.exists(os.path.expanduser(text))
+def _place(text: str) -> Path | None:
+    """The path that a text is, where there is such a file or folder."""
+    try:
+        path = Path(os.path.expanduser(text))
+        return path if text and path.exists() else None
+    except (OSError, ValueError):  # too long, or no name on any system
+        return None
 
 
-def _is_table(text: str) -> bool:
-    return _exists(text) and Path(text).suffix.lower() in tables.FORMS
+def _is_table(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in tables.FORMS
+
+
+def _written(text: str) -> str:
+    """A text that can be written as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shown(text: str) -> str:
+    return " ".join(text.split())[:SHOWN]
 
 
 def _walk(path: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from runner.networks import encoders, marking, text_weights
 from runner.networks.backbones import Block
 from runner.networks.tokens import Tokens, special
 from runner.text.load import Texts
+from runner.text_runs import export
 
 from .config import Config
 
@@ -33,6 +34,12 @@ def of_texts(network: keras.Model, config: Config, data: Texts) -> keras.Model:
     ids = Tokens(data.tokenizer, config.length, name="tokenizer")(text)
     logits = encoders.again(network.operations, {network.input.name: ids}, encoders.same)
     return keras.Model(text, logits, name=network.name)
+
+
+def of_ids(network: keras.Model) -> keras.Model:
+    """The network of a finished run for texts that are tokenised already; any other as it is."""
+    takes_texts = any(isinstance(layer, Tokens) for layer in network.layers)
+    return export.of_ids(network, None) if takes_texts else network
 
 
 def build_rival(data: Texts) -> keras.Model:

@@ -14,7 +14,7 @@ from runner import fields
 from runner.errors import InputError
 from runner.machine import Machine
 from runner.networks import tokens
-from runner.runs import folder
+from runner.runs import evaluate, folder
 from runner.stage import Stage
 
 from . import sections, train
@@ -96,6 +96,11 @@ def test_a_run_leaves_everything_it_promises(tmp_path, table, baselines):
     assert len(answers) == 33 and answers["text"].iloc[-1] == "The goat eats well"
     assert answers["text"].iloc[0] == "texts.csv:2" and answers["note"].eq("").all()
     assert answers[["p:animal", "p:tool"]].sum(axis=1).to_numpy() == pytest.approx(1)
+
+    # It judges labelled texts as it answers them.
+    judged = evaluate.run(train, Config, run, str(table), tmp_path / "judged")
+    right = answers["prediction"][:-1].to_numpy() == pd.read_csv(table)["label"].to_numpy()
+    assert judged.metrics["accuracy"] == right.mean() and len(judged.seen) == 32 - len(tested)
 
 
 def test_mistakes_are_found_before_anything_is_written(tmp_path, table):

@@ -126,6 +126,7 @@ def judge(
     config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
     """What each network answers on a split, which is read once; see `classification.tables`."""
+    networks = {name: model.of_ids(network) for name, network in networks.items()}
     return classification.tables(*inference.outputs(networks, split), classes)
 
 

@@ -201,6 +201,11 @@ def test_the_terminal_says_how_many_problems_of_which_severity_and_where():
         "  serious: 22 pairs stand in two splits",
         "  for your information: few",
     ]
+    of_files = remarks.in_words(told[told["path"] != ""], "x")
+    assert of_files == [
+        "data: 3 problems: 1 serious (1 near-duplicate); 1 to look at (1 unreadable); 1 for your "
+        "information (1 converted); read them in x"
+    ]
     two = pd.concat([told.assign(domain="target")] * 7, ignore_index=True)
     lines = remarks.in_words(two, "x")
     assert lines[1].startswith("  target, serious: 22") and lines[-1] == "  and 2 more on the whole set"

@@ -16,6 +16,8 @@ import pytest
 import tensorflow as tf
 
 from runner.augment import views as augment
+from runner.data.batches import SplitBatches
+from runner.data.lengths import Lengths
 from runner.devices.strategy import choose
 from runner.errors import InputError
 from runner.networks import backbones
@@ -687,3 +689,112 @@ def test_other_weights_pictures_or_views_are_another_file(network, examples, cac
     before = files()[1]
     model.get_layer("block1_conv").bias.assign_add(np.ones(6))
     assert files()[1] == before + 2
+
+
+# ---------------------------------------------------------------- encoders of texts
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """Builds (network, blocks): two transformer layers without dropout on 12 token ids, and a head."""
+    keras_hub = pytest.importorskip("keras_hub")
+    from runner.networks import encoders, marking
+
+    sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 24, "dropout": 0.0}
+    keras.utils.set_random_seed(7)
+    backbone = keras_hub.models.BertBackbone(vocabulary_size=40, max_sequence_length=16, **sizes)
+    backbone.set_weights([one + np.random.normal(0, 0.05, one.shape) for one in backbone.get_weights()])
+
+    def build():
+        keras.utils.set_random_seed(7)
+        network = encoders.copy(backbone, 12, "small")
+        pooled = marking.MeanOfTokens(name="pool", dtype="float32")(network.output)
+        logits = keras.layers.Dense(4, name="head")(pooled)
+        return keras.Model(network.input, logits, name="small"), encoders.blocks(network)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def sentences(examples):
+    """The `examples` with rows of token ids in the place of pictures: each class has words of its own."""
+    random = np.random.default_rng(0)
+    labels = examples.manifest["label"].cat.codes.to_numpy()
+    ids = random.integers(4, 12, (52, 12)) + 7 * labels[:, None]
+    ids = np.where(np.arange(12) < random.integers(2, 13, (52, 1)), ids, 0).astype("int32")
+
+    def part(dataset):
+        rows = np.array([int(one["id"]) for one in dataset.as_numpy_iterator()])
+        given = {"id": rows, "input": ids[rows], "label": labels[rows].astype("int64")}
+        return tf.data.Dataset.from_tensor_slices(given)
+
+    more = {"recipe": "words", "unit": "texts", "ids": ids, "lengths": Lengths((ids > 0).sum(axis=1), 12)}
+    return SimpleNamespace(
+        **vars(examples) | {name: part(getattr(examples, name)) for name in ("train", "val")} | more
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "layer", "variables"),
+    [
+        ("head", "pool", 2),
+        ("top:1", "transformer_layer_0", 18),
+        ("above:transformer_layer_0", "transformer_layer_0", 18),
+        ("above:embeddings", "marked", 34),
+        ("all", None, 39),
+        ("bias", None, 19),
+    ],
+)
+def test_an_encoder_is_cut_between_its_layers_to_the_bit(encoder, sentences, train, layer, variables):
+    model, blocks = encoder()
+    divided = frozen.cut(model, blocks, Stage("one", train=train))
+    assert len(model.trainable_variables) == variables
+    if layer is None:
+        assert divided is None
+        return
+    assert divided.layer == layer and divided.below.output is model.get_layer(layer).output
+    whole = np.asarray(model(sentences.ids, training=False))
+    between = divided.below(sentences.ids, training=False)
+    assert np.array_equal(divided.above(between, training=False), whole) and whole.std() > 0.1
+    trained = {id(variable) for variable in model.trainable_variables}
+    assert not trained & {id(variable) for variable in divided.below.weights}
+    assert trained == {id(variable) for variable in divided.above.trainable_variables}
+
+
+def test_stages_of_an_encoder_move_what_they_say_with_and_without_keeping(encoder, sentences, capsys):
+    """Batches are no longer than their longest text, kept or not."""
+    stages = (
+        Stage("head", epochs=2, learning_rate=0.02),
+        Stage("top", train="top:1", epochs=2, learning_rate=3e-3),
+    )
+    ended, ledgers = [], []
+    for keep in (False, True):
+        model, blocks = compiled(encoder)
+        before = {layer.name: layer.get_weights() for layer in model.layers}
+        lengths = sentences.lengths
+        train = SplitBatches(sentences, "train", 10, shuffle=True, seed=3, lengths=lengths)
+        fitted = fit_stages(
+            model,
+            train,
+            SplitBatches(sentences, "val", 12, lengths=lengths),
+            stages,
+            blocks,
+            frozen=frozen.FrozenPrefix() if keep else None,
+        )
+        for layer in model.layers:
+            moved = [
+                not np.array_equal(*both)
+                for both in zip(before[layer.name], layer.get_weights(), strict=True)
+            ]
+            assert all(moved) == any(moved) == (layer.name in ("transformer_layer_1", "head")) or not moved
+        assert capsys.readouterr().out.count("computed once") == 2 * keep
+        ended.append(model.get_weights())
+        ledgers.append(fitted.ledger.set_index(["stage", "block"])["moved"])
+    assert ledgers[0]["head"].to_dict() == {
+        "embeddings": 0,
+        "transformer_layer_0": 0,
+        "transformer_layer_1": 0,
+        "head": 2,
+    }
+    assert ledgers[1].equals(ledgers[0]) and ledgers[0]["top", "transformer_layer_1"] == 16
+    assert max(np.abs(one - other).max() for one, other in zip(*ended, strict=True)) < 1e-5
