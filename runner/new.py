@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runner.errors import InputError, suggest
-from runner.networks import backbones
+from runner.networks import backbones, encoders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = ("runner", "datasets", "checkpoints", "runs", "templates", "tests")
@@ -128,7 +128,7 @@ def check(project: str, application: str, backbone: str, repository: Path = REPO
             + suggest(application, applications(repository))
         )
     if backbone:
-        backbones.find(backbone)
+        (encoders if "text" in wings(application, repository) else backbones).find(backbone)
 
 
 def resolve_data(data: str, folder: str | Path, repository: Path = REPOSITORY) -> str:

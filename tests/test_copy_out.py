@@ -101,7 +101,9 @@ def wings_of_a_copy(application, repository) -> set[str]:
 def test_the_wings_are_those_that_the_template_imports(application):
     wings = new.wings(application)
     assert set(wings) == wings_of_a_copy(application, REPOSITORY)
-    assert "pictures" in wings and "picture_runs" in wings  # so far all templates are of pictures
+    kind, other = ("text", "picture") if application.startswith("text") else ("picture", "text")
+    assert f"{kind}_runs" in wings and f"{other}_runs" not in wings
+    assert ("pictures" in wings) == (kind == "picture") and ("text" in wings) == (kind == "text")
 
 
 def test_the_project_has_exactly_these_files(project, repository):

@@ -84,7 +84,8 @@ def run(
     before = pairing.read_csv(run_folder / "manifest.csv", dtype=str, keep_default_na=False)
     if not {"split", "sha256"} <= set(before.columns):
         raise InputError(f"{run_folder / 'manifest.csv'} has no split and sha256; give another run.")
-    examples, known = load(template, config, data, classes)
+    # What goes with weights, such as a tokenizer, is the run's own, wherever it began.
+    examples, known = load(template, dataclasses.replace(config, weights=str(run_folder)), data, classes)
     model = network.load(run_folder)
     test = examples.test.open(None, f"judge the run {run_folder} on it")
     judged = template.judge(config, {"": model}, test, classes)[""]
