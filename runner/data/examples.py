@@ -200,8 +200,8 @@ def check_source(
         )
     if found.target is not None and labels_per_class is not None:
         raise InputError(
-            f"Received labels_per_class={labels_per_class} for {unit} with boxes or a mask each; give "
-            "train_examples instead."
+            f"Received labels_per_class={labels_per_class} for {unit} with {found.counted or 'masks'} and no "
+            "single label; give train_examples instead."
         )
 
 

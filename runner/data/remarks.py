@@ -4,8 +4,8 @@ import pandas as pd
 
 SEVERITIES = {
     "serious": ("duplicate", "near-duplicate", "label", "give-away", "missing"),
-    "to look at": ("unreadable", "blank", "orientation", "boxes", "mask", "truncated", "unlabelled", "seen"),
-    "for your information": ("converted", "tiny", "imbalance"),
+    "to look at": ("unreadable", "blank", "orientation", "box", "mask", "truncated", "unlabelled", "seen"),
+    "for your information": ("converted", "tiny", "imbalance", "no entity"),
 }
 """Kinds of problems: what makes the numbers say too much or too little, what may be one, and what is just so.
 A kind that none names is to be looked at."""

@@ -25,11 +25,11 @@ COLUMNS = "path,label[,split][,group][,subgroup][,weight]"
 
 
 class Target(NamedTuple):
-    """What one example is to be trained on where that is no single label: boxes, a mask.
+    """What one example is to be trained on where that is no single label: boxes, a mask, entities.
 
     arrays: of the same names, shapes and dtypes for all examples; they stand beside "input" in an
     element of `examples.Data`.
-    amounts: int64 (classes,): how many boxes, or pixels, of each class.
+    amounts: int64 (classes,): how many boxes, pixels or entities of each class.
     problems: (kind, message) of what is odd about it, such as boxes without area.
     """
 
@@ -55,9 +55,10 @@ class Source:
     (`runner.text.sources`); as often as called.
     problems: rows (path, kind, message) for what was left out already.
     target: None where each example has one label, which is "" for none. Else it gives an example's `Target`,
-    from its row and what the kind of example needs (of pictures: width and height upright in pixels,
-    image_size and resize); it is called in several threads, and raises what the reader of that kind takes
-    for unusable (`images.Unreadable`). Every label is "" then, and classes are those of boxes or masks.
+    from its row and what the kind of example needs (of texts nothing; of pictures width and height upright
+    in pixels, image_size and resize); it is called in several threads, and raises what the reader of that
+    kind takes for unusable (`images.Unreadable`). Every label is "" then, and classes are those of boxes,
+    masks or entities.
     counted: what the amounts of targets count, in a word for the terminal ("boxes"); "" for nothing to tell.
     remarks: once every target was asked for, what is odd about them as a whole, as rows like `problems`;
     raises InputError for what nobody can mean.

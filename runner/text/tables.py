@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def find(path: Path) -> Source:
     a person has to put right.
     """
     where, name = f"Received data={str(path)!r}", printable(path.name)
-    lines = FORMS[path.suffix.lower()](_text(path, where), where)
+    lines = FORMS[path.suffix.lower()](read(path, where), where)
     separator = "tab" if path.suffix.lower() == ".tsv" else "comma"
     numbers, cells = cells_of(lines, where, "text", separator)
     texts = cells["text"].tolist()
@@ -48,7 +48,7 @@ def texts(path: Path) -> list[tuple[str, str]]:
     Raises InputError as `find` does.
     """
     where, name = f"Received {str(path)!r}", printable(path.name)
-    form, text = path.suffix.lower(), _text(path, where)
+    form, text = path.suffix.lower(), read(path, where)
     lines = _json_lines(text, where, ("text",)) if FORMS[form] is _json_lines else FORMS[form](text, where)
     if FORMS[form] is not _json_lines:  # there a line without anything is no row
         lines = [(number, row) for number, row in lines if any(cell.strip() for cell in row)]
@@ -66,7 +66,8 @@ def texts(path: Path) -> list[tuple[str, str]]:
     return [(f"{name}:{number}", row[place]) for number, row in lines[1:]]
 
 
-def _text(path: Path, where: str) -> str:
+def read(path: Path, where: str) -> str:
+    """Return the text of a file; where: how a message begins. Raises InputError for what is no text."""
     try:
         return decode(path.read_bytes())
     except Unreadable as error:
@@ -121,6 +122,21 @@ def _unquoted(cell: str) -> str:
 def _json_lines(text: str, where: str, needed: tuple[str, ...] = ("text", "label")) -> Lines:
     """Rows of objects; their other keys are left out, and what one object lacks is empty."""
     found: list[tuple[int, dict[str, str]]] = []
+    for number, row in objects(text, where, needed, _NAMES):
+        found.append((number, {key: as_cell(key, row[key], number, where) for key in _KEYS if key in row}))
+    names = [key for key in _KEYS if any(key in row for _, row in found)]
+    rows = [(number, [row.get(key, "") for key in names]) for number, row in found]
+    return [(0, names), *rows] if rows else []
+
+
+def objects(
+    text: str, where: str, needed: Sequence[str], expected: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, object) of JSON Lines, without empty lines.
+
+    where: how a message begins; needed: keys that each must have; expected: the keys, in words. Raises
+    InputError for a line that is no JSON, no object, or has a key twice or lacks one.
+    """
     for number, line in enumerate(text.split("\n"), 1):  # no other end: a string may hold U+2028
         if not line.strip():
             continue
@@ -131,11 +147,8 @@ def _json_lines(text: str, where: str, needed: tuple[str, ...] = ("text", "label
             raise InputError(f"{where}, whose line {number} is no JSON ({reason}); mend it.") from None
         if not isinstance(row, dict) or not set(needed) <= set(row):
             received = f"the keys {', '.join(map(repr, row))}" if isinstance(row, dict) else "no object"
-            raise InputError(f"{where} with {received} in line {number}; expected an object with {_NAMES}.")
-        found.append((number, {key: _cell(key, row[key], number, where) for key in _KEYS if key in row}))
-    names = [key for key in _KEYS if any(key in row for _, row in found)]
-    rows = [(number, [row.get(key, "") for key in names]) for number, row in found]
-    return [(0, names), *rows] if rows else []
+            raise InputError(f"{where} with {received} in line {number}; expected an object with {expected}.")
+        yield number, row
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -146,26 +159,29 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _cell(key: str, value: Any, number: int, where: str) -> str:
-    """A value as a cell; None is an empty one."""
+def as_cell(key: str, value: Any, number: int, where: str) -> str:
+    """A value of an object, in line `number`, as a cell; None is an empty one. Raises InputError for a value
+    that `key` cannot have; where: how a message begins.
+    """
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is None and key != "text":
         return ""
     if not isinstance(value, str) and (key == "text" or not whole) and (key != "weight" or _odd(value)):
         kinds = {"text": "a string", "weight": "a number"}.get(key, "a string or a whole number")
-        raise InputError(f"{where} with {key} {_short(value)} in line {number}; give {kinds}.")
-    cell = str(value)
+        raise InputError(f"{where} with {key} {short(value)} in line {number}; give {kinds}.")
+    written = str(value)
     for wrong, what in (("\0", "a NUL character"), ("[\ud800-\udfff]", "half of a surrogate pair")):
-        if re.search(wrong, cell):
+        if re.search(wrong, written):
             raise InputError(f"{where} with {what} in the {key} of line {number}; take it out.")
-    return cell
+    return written
 
 
 def _odd(value: Any) -> bool:
     return isinstance(value, bool) or not isinstance(value, int | float)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value of JSON as it is written, or the beginning of it."""
     shown = json.dumps(value)
     return shown if len(shown) <= 40 else shown[:40] + " ..."
 
