@@ -1,0 +1,83 @@
+"""A network of texts as others run it: with its tokenizer, or on token ids with what makes them beside it."""
+
+import json
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from runner.errors import InputError
+from runner.networks import encoders, marking, tokens
+from runner.text_runs import export
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "short", "one", ".", "##s", "two"]
+SAID = ["a short one.", "", "two " * 20, "twos\u00a0a unknown"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small encoder with a head, for texts of at most 8 tokens."""
+    sizes = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 8}
+    backbone = keras_hub.models.BertBackbone(vocabulary_size=len(WORDS), max_sequence_length=16, **sizes)
+    encoder = encoders.copy(backbone, 8, "small")
+    text = keras.Input((), dtype="string", name="text")
+    ids = tokens.Tokens(keras_hub.models.BertTokenizer(WORDS, lowercase=True), 8, name="tokenizer")(text)
+    hidden = encoders.again(encoder.operations, {encoder.input.name: ids}, encoders.same)
+    return keras.Model(text, keras.layers.Dense(2, name="head")(marking.MeanOfTokens(name="pool")(hidden)))
+
+
+@pytest.mark.parametrize("length", [8, None])
+def test_on_token_ids_it_answers_as_on_texts(network, length):
+    ids = network.get_layer("tokenizer")(tf.constant(SAID))
+    of_ids = export.of_ids(network, length)
+    assert of_ids.input.shape == (None, length) and of_ids.input.dtype == "int32"
+    assert np.array_equal(of_ids(ids), network(tf.constant(SAID)))
+
+
+def test_what_stands_beside_is_enough_to_make_the_ids(network):
+    """Here without KerasHub: cleaned, in lower case, split at spaces, the longest pieces first."""
+    layer = network.get_layer("tokenizer")
+    said, words = json.loads(json.dumps(export.how(layer))), export.words(layer.tokenizer)
+    assert said["tokenizer"] == "BertTokenizer" and said["before"] == tokens.CLEANED
+    number = {word: place for place, word in enumerate(words)}
+
+    def pieces(word: str) -> list[int]:
+        found, begin = [], 0
+        while begin < len(word):
+            mark = said["suffix_indicator"] * (begin > 0)
+            ends = [end for end in range(len(word), begin, -1) if mark + word[begin:end] in number]
+            if not ends:
+                return [number[said["oov_token"]]]
+            found.append(number[mark + word[begin : ends[0]]])
+            begin = ends[0]
+        return found
+
+    for text, expected in zip(SAID, layer(tf.constant(SAID)).numpy().tolist(), strict=True):
+        plain = text.replace("\u00a0", " ").replace(".", " . ")
+        ids = [one for word in plain.lower().split() for one in pieces(word)][: said["length"] - 2]
+        row = [said["start"], *ids, said["end"]]
+        assert row + [said["padding"]] * (said["length"] - len(row)) == expected
+
+
+def test_byte_pairs_are_more_than_a_list_of_words():
+    pairs = keras_hub.models.RobertaTokenizer(
+        {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "a": 5, "aa": 6}, ["a a"]
+    )
+    with pytest.raises(InputError, match="RobertaTokenizer cuts texts by more than a list of words"):
+        export.words(pairs)
+    assert "before" not in export.how(tokens.Tokens(pairs, 8))
+
+
+@pytest.mark.slow
+def test_a_run_is_exported_with_and_without_its_tokenizer(network, tmp_path):
+    network.save(tmp_path / "model.keras")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "metrics.json").write_text(json.dumps({"classes": ["x", "y"], "temperature": 2.0}))
+    found = export.run(tmp_path, ["savedmodel", "litert"])
+    assert len(found) == 2 and max(found.values()) < 1e-4
+    place = tmp_path / "export"
+    assert (place / export.VOCABULARY).read_text().splitlines() == WORDS
+    beside = json.loads((place / "decision.json").read_text())
+    assert beside["classes"] == ["x", "y"] and beside["temperature"] == 2 and beside["length"] == 8
