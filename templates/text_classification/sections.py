@@ -122,6 +122,7 @@ def card(config: Config, examples: Texts) -> cards.Task:
         commands=(
             "predict RUN TEXTS_FILES_OR_TABLES --output predictions.csv",
             "evaluate RUN LABELLED_TEXTS",
+            "export RUN --format savedmodel litert onnx",
         ),
         numbers={"Macro F1": "macro_f1"},
         unit="texts",
