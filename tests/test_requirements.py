@@ -17,7 +17,7 @@ REQUIREMENTS = REPOSITORY / "requirements"
 # Imported where they happen to be there, or asked for by a message when they are wanted.
 OPTIONAL = {"IPython", "onnxruntime", "pillow_heif", "tf2onnx", "pytest"}
 # Imported by a library that does not declare it, or by which it is wanted for what is done with it here.
-UNDECLARED = {"importlib_resources", "tensorflow_text"}
+UNDECLARED = {"importlib_resources", "safetensors", "tensorflow_text"}
 
 
 def listed(path: Path, included: bool = True) -> list[str]:
