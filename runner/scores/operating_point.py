@@ -4,6 +4,8 @@ Everything here reads the prediction tables of `classification.tables`. The scor
 probability of the positive class, the column "p:<positive>"; it counts as positive from the threshold on.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import sklearn.metrics
@@ -12,6 +14,16 @@ from runner.errors import InputError, suggest
 from runner.scores import classification, intervals
 
 CRITERIA = ("youden", "f1")
+
+
+def check_positive(positive: str, classes: Sequence[str]) -> None:
+    """Raise InputError unless the class to find is one of two; "" leaves it open."""
+    if positive and (len(classes) != 2 or positive not in classes):
+        raise InputError(
+            f"positive={positive!r}: the data has {len(classes)} classes ({', '.join(classes[:5])}"
+            f"{', ...' if len(classes) > 5 else ''}); give one of two, or leave it out."
+            + suggest(positive, classes)
+        )
 
 
 def curves(predictions: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:

@@ -28,14 +28,13 @@ from runner.data import weights as example_weights
 from runner.data.examples import Data, compared_groups
 from runner.data.source import amount
 from runner.devices import strategy
-from runner.errors import InputError, suggest
 from runner.networks import inference
 from runner.picture_runs import predict as new_pictures
 from runner.pictures import any_size, gradcam, reference
 from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
-from runner.scores import assessment, classification, intervals, paired
+from runner.scores import assessment, classification, intervals, operating_point, paired
 from runner.training import baselines, rates, solved
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
@@ -56,13 +55,7 @@ def load(config: Config) -> Data:
         on_bad_data=config.on_bad_data,
         resize=config.resize,
     )
-    classes = examples.classes
-    if config.positive and (len(classes) != 2 or config.positive not in classes):
-        raise InputError(
-            f"positive={config.positive!r}: the data has {len(classes)} classes ({', '.join(classes[:5])}"
-            f"{', ...' if len(classes) > 5 else ''}); give one of two, or leave it out."
-            + suggest(config.positive, classes)
-        )
+    operating_point.check_positive(config.positive, examples.classes)
     return examples
 
 

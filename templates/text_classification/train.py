@@ -28,10 +28,9 @@ from runner.data import weights as example_weights
 from runner.data.examples import compared_groups
 from runner.data.source import amount
 from runner.devices import strategy
-from runner.errors import InputError, suggest
 from runner.networks import inference, text_weights
 from runner.runs import run as runs
-from runner.scores import assessment, classification, intervals, paired
+from runner.scores import assessment, classification, intervals, operating_point, paired
 from runner.text.batches import batches
 from runner.text.load import Texts
 from runner.text.load import load as load_texts
@@ -56,13 +55,7 @@ def load(config: Config) -> Texts:
         test_fraction=config.test_fraction,
         on_bad_data=config.on_bad_data,
     )
-    classes = examples.classes
-    if config.positive and (len(classes) != 2 or config.positive not in classes):
-        raise InputError(
-            f"positive={config.positive!r}: the data has {len(classes)} classes ({', '.join(classes[:5])}"
-            f"{', ...' if len(classes) > 5 else ''}); give one of two, or leave it out."
-            + suggest(config.positive, classes)
-        )
+    operating_point.check_positive(config.positive, examples.classes)
     return examples
 
 

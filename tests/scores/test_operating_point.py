@@ -187,3 +187,14 @@ def test_the_plots_mark_the_chosen_point_on_the_curve():
         assert np.abs(points - [across, up]).sum(axis=1).min() < 1e-9
     unmarked = figures.roc_curve(roc, point | {"specificity": None}).axes[0]
     assert len(unmarked.lines) == 2 and not unmarked.texts
+
+
+def test_the_class_to_find_is_one_of_two():
+    operating_point.check_positive("", ("a", "b", "c"))
+    operating_point.check_positive("spam", ("ham", "spam"))
+    for positive, classes, words in (
+        ("a", ("a", "b", "c"), "the data has 3 classes"),
+        ("spm", ("ham", "spam"), "Did you mean 'spam'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            operating_point.check_positive(positive, classes)
