@@ -1,0 +1,1 @@
+"""The composed_notes dataset: short texts with animals, cities, food and persons, others in every split."""
