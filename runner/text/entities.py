@@ -1,4 +1,5 @@
-"""Where texts with entities come from: tagged tokens in columns, or JSON Lines with spans of characters.
+"""Where texts with entities come from: tagged tokens in columns, JSON Lines with spans of characters, a
+dataset of this repository, or TFDS.
 
 Each becomes one `Entities`, a `Source` with a row per text whose `target` brings its spans:
 
@@ -21,8 +22,8 @@ import pandas as pd
 
 from runner.data import files
 from runner.data.files import Row, children, printable
-from runner.data.source import Source, Target, in_one_form, in_splits, neighbours, ordered
-from runner.errors import InputError, suggest
+from runner.data.source import Source, Target, datasets, in_one_form, in_splits, nearest, ordered
+from runner.errors import InputError
 from runner.scores.entities import Span
 from runner.text import conll, entity_checks, tables
 
@@ -32,8 +33,8 @@ COLUMNS = set(".conll .bio .iob .iob2 .bioes .tsv .txt .annotated .train .dev .t
 OBJECTS = {".jsonl", ".ndjson"}
 FORMS = (
     "a file with a token and its tag a line (.conll, .bio, .tsv, .txt), a .jsonl file with text and "
-    "entities, a folder with train, val (dev) and test files of these forms, or these files with commas "
-    "between them"
+    "entities, a folder with train, val (dev) and test files of these forms, these files with commas between "
+    "them, a name from datasets/ such as composed_notes, or tfds:NAME"
 )
 KEYS = 'text and entities (or spans), such as {"text": "In Rome", "entities": [[3, 7, "place"]]}'
 SPLIT_WORDS = files.SPLIT_WORDS | {"development": "val", "testa": "val", "testb": "test"}
@@ -49,7 +50,8 @@ class Entities(Source):
     spans: of each row, sorted, without overlaps and without white space at their ends. `target(row)` gives
     the same as the arrays "spans" int64 (most, 2) and "types" int64 (most,), indices into classes, both -1
     in rows without an entity, where `most` is the most that one text has; amounts count entities by type.
-    words: of each row int64 (n, 2), where its tokens begin and end; of JSON Lines, which has none, (0, 2).
+    words: of each row int64 (n, 2), where its tokens begin and end; (0, 2) of JSON Lines and TFDS, which have
+    none.
     problems name the texts that stand in two splits, so that `data.checks.copies` has nothing to add.
     """
 
@@ -72,7 +74,8 @@ class Text(NamedTuple):
 def find(source: str | Path | Sequence[str | Path]) -> Entities:
     """Find out what `source` names and list its texts with their entities: a row each, in a fixed order.
 
-    source: a file, a folder, or several files, as a list or in one string with commas between. A file with an
+    source: a file, a folder, several files, as a list or in one string with commas between, or a name from
+    datasets/ or `tfds:NAME[/config][:version]` (`entity_sets.find`), whose splits are kept. A file with an
     ending of COLUMNS is read by `conll.read`: a row per sentence, whose text is its tokens joined by one
     space; where lines mark documents, DOCUMENTS or more in all files, the document is the group. JSON Lines
     has an object per text with text, entities or spans (a list of [start, end, label] or {"start", "end",
@@ -80,15 +83,18 @@ def find(source: str | Path | Sequence[str | Path]) -> Entities:
     says the split: train, dev or val, test (wnut17train.conll, emerging.test.annotated); a folder with one
     file needs none.
 
-    In `Source.examples` a path is FILE:LINE, the line where the text begins. What was done and what is odd
-    stands in `problems`: the kinds of `entity_checks`, and "missing" for files that are left out.
+    In `Source.examples` a path is FILE:LINE, the line where the text begins, or NAME/SPLIT[NUMBER] of a
+    dataset. What was done and what is odd stands in `problems`: the kinds of `entity_checks`, and "missing"
+    for files that are left out.
 
     Raises InputError, in one line, for what a person can put right: bytes that are no text, an empty file, a
-    line of other columns, tags of no scheme, spans that are none, leave their text or overlap, a type that
-    train lacks where splits are given, and texts without a single entity.
+    line of other columns, features of another kind, tags of no scheme, spans that are none, leave their text
+    or overlap, a type that train lacks where splits are given, and texts without a single entity.
     """
     shown = source if isinstance(source, str | Path) else ",".join(map(str, source))
     name = str(shown).strip()
+    if name.startswith("tfds:") or name in datasets():
+        return _source(_of_set(name), [], name)
     given, problems = _files(source if isinstance(source, str | Path) else list(source), name)
     found: list[Text] = []
     for path, split in given:
@@ -126,7 +132,7 @@ def _files(source: str | Path | list[str | Path], name: str) -> tuple[list[tuple
     for path in paths:
         if not name or not os.path.isfile(path):
             what = "a folder among files" if name and os.path.isdir(path) else "which is not there"
-            hint = suggest(str(path), neighbours(path))
+            hint = nearest(str(path))
             this = "" if len(paths) == 1 else f" with {str(path)!r}"
             raise InputError(f"{where}{this}, {what}; give {FORMS}.{hint}")
         if path.suffix.lower() not in COLUMNS | OBJECTS:
@@ -182,7 +188,7 @@ def _each_once(paths: list[Path], where: str) -> list[tuple[Path, str]]:
     return [(by_split[split], split) for split in ("train", "val", "test") if split in by_split]
 
 
-# ---------------------------------------------------------------- the two forms
+# ---------------------------------------------------------------- the forms
 
 
 def _columns(path: Path, split: str) -> tuple[list[Text], list[Row]]:
@@ -258,6 +264,11 @@ def _span(written: Any, text: str, where: str, number: int) -> Span:
     start, end, label = values
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in (start, end)):
         raise InputError(f"{shown}; start and end are whole numbers, counted in characters from 0.")
+    return _checked(start, end, tables.as_cell("label", label, number, where), text, shown)
+
+
+def _checked(start: int, end: int, label: str, text: str, shown: str) -> Span:
+    """A span that lies in its text and has a label; shown: how a message begins."""
     if start >= end:
         raise InputError(f"{shown}; the end is exclusive: start < end.")
     if start < 0 or end > len(text):
@@ -265,10 +276,24 @@ def _span(written: Any, text: str, where: str, number: int) -> Span:
             f"{shown}, which leaves its text of {len(text)} characters; count characters (code points, not "
             "bytes) from 0, the end exclusive."
         )
-    label = tables.as_cell("label", label, number, where).strip()
-    if not label:
+    if not label.strip():
         raise InputError(f"{shown}, whose label is empty; fill it in, or take the span out.")
-    return start, end, label
+    return start, end, label.strip()
+
+
+def _of_set(source: str) -> list[Text]:
+    """The texts of a dataset of this repository or of TFDS."""
+    from runner.text import entity_sets  # not at the top: TFDS is heavy, and files do without it
+
+    nothing = np.zeros((0, 2), np.int64)
+    texts = []
+    for path, text, split, group, marked in entity_sets.find(source):
+        spans = []
+        for span in marked:
+            shown = f"Received data={source!r} with the span {tables.short(list(span))} in {path!r}"
+            spans.append(_checked(*span, text, shown))
+        texts.append(Text(path, text, split, group, "", nothing, spans))
+    return texts
 
 
 # ---------------------------------------------------------------- a source

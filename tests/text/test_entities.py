@@ -492,3 +492,119 @@ def test_a_source_is_divided_as_any_other_with_targets(tmp_path):
     assert sizes.sum() == 120 and abs(sizes["test"] - 30) <= 3 and abs(sizes["val"] - 18) <= 3
     for split in sizes.index:  # also of the rare type, of which there are six
         assert amounts[manifest["split"] == split].sum(axis=0).all()
+
+
+# ---------------------------------------------------------------- TFDS
+
+BUILDER = """
+import numpy as np
+import tensorflow_datasets as tfds
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        entity = {"start": np.int32, "end": np.int64, KIND}
+        features = {"sentence": tfds.features.Text(), "spans": tfds.features.Sequence(entity)}
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({**features, MORE}))
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in SPLITS}
+
+    def _generate_examples(self, split):
+        for number, example in enumerate(EXAMPLES):
+            yield number, example
+"""
+NAMED = '"type": tfds.features.ClassLabel(names=["city", "person"])'
+ROME = {"sentence": " In Rome 😀 Ann ", "spans": [{"start": 11, "end": 14, "type": 1}]}
+ROME["spans"].append({"start": 4, "end": 8, "type": 0})
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch):
+    """Writes datasets/NAME with the same examples in each split; TFDS prepares it below tmp_path."""
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr("runner.data.source.ROOT", tmp_path)
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "prepared"))
+
+    def build(name, *examples, kind=NAMED, more="", splits=("train",)):
+        write(tmp_path / "datasets" / name / "__init__.py", "")
+        code = BUILDER.replace("KIND", kind).replace("MORE", more).replace("SPLITS", repr(splits))
+        code = code.replace("EXAMPLES", repr(examples))
+        write(tmp_path / "datasets" / name / f"{name}_dataset_builder.py", code)
+        return name
+
+    return build
+
+
+def test_a_data_set_that_comes_along(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    found = entities.find(" composed_notes ")
+    assert found.name == "composed_notes" and found.counted == "entities"
+    assert found.classes == ("animal", "city", "food", "person")
+    assert found.examples["split"].value_counts().to_dict() == {"train": 400, "test": 400, "val": 200}
+    assert set(found.examples["group"]) == set(found.examples["label"]) == {""}
+    assert found.examples["path"].tolist()[:2] == ["composed_notes/train[0]", "composed_notes/train[1]"]
+    forms = {one for text in marked(found) for one in text}
+    assert {("otters", "animal"), ("New York", "city"), ("olive oil", "food"), ("Ivan", "person")} <= forms
+    assert [words.shape for words in found.words] == [(0, 2)] * 1000
+    assert {kind for _, kind, _ in found.problems} == {"no entity"}
+    # The same prepared files, by the name that TFDS would know them by.
+    again = entities.find("tfds:composed_notes")
+    assert again.name == "tfds:composed_notes" and again.spans == found.spans
+    assert list(again.read()) == list(found.read())
+
+
+def test_a_builder_with_other_names_and_groups(dataset):
+    found = entities.find(dataset("one", {**ROME, "group": "g"}, more='"group": tfds.features.Text()'))
+    assert list(found.read()) == [" In Rome 😀 Ann "]
+    assert found.spans == (((4, 8, "city"), (11, 14, "person")),)
+    assert found.examples.loc[0].to_dict() == {
+        "path": "one/train[0]",
+        "label": "",
+        "split": "",
+        "group": "g",
+        "subgroup": "",
+    }
+    labelled = {"sentence": "Bonn", "spans": [{"start": 0, "end": 4, "label": " Stadt é "}]}
+    found = entities.find(
+        dataset("two", labelled, kind='"label": tfds.features.Text()', splits=("train", "test"))
+    )
+    assert found.classes == ("Stadt é",) and found.examples["split"].tolist() == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("entity", "expected"),
+    [
+        ({"start": 2, "end": 2, "type": 0}, "the end is exclusive: start < end"),
+        ({"start": 2, "end": 5, "type": 0}, "which leaves its text of 4 characters; count characters"),
+        (
+            {"start": -1, "end": 2, "type": 0},
+            "with the span [-1, 2, \"city\"] in 'odd/train[0]', which leaves",
+        ),
+        ({"start": 0, "end": 4, "type": -1}, "text 'odd/train[0]' has an entity without a type (-1); choose"),
+    ],
+)
+def test_spans_of_a_builder_that_are_none(dataset, entity, expected):
+    answer = message(dataset("odd", {"sentence": "Bonn", "spans": [entity]}))
+    assert answer.startswith("Received data='odd'") and expected in answer
+
+
+def test_data_sets_of_another_kind_and_names_that_are_not_there(dataset, tmp_path):
+    assert (
+        "Received data='parts' with the features sentence, spans (start, end, part); expected one text "
+        "(text) and one sequence of start, end and type or label (entities): choose a dataset with entities."
+    ) == message(dataset("parts", kind='"part": tfds.features.Text()'))
+    assert "(start, end, type); expected" in message(dataset("numbers", kind='"type": np.int32'))
+    two = '"summary": tfds.features.Text()'
+    assert "spans (start, end, type), summary; expected one text" in message(dataset("both", more=two))
+    bare = {"sentence": "Bonn", "spans": []}
+    assert "1 texts and not a single entity" in message(dataset("bare", bare))
+    broken = {"sentence": b"caf\xe9", "spans": []}
+    assert "whose text 'broken/train[0]' is no UTF-8: 0xE9" in message(dataset("broken", broken))
+    assert "a name that TFDS does not know" in message("tfds:composed_nots")
+    assert "or tfds:NAME. Did you mean 'parts'?" in message("part")
