@@ -16,6 +16,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.devices import multi_worker, strategy
+from runner.errors import InputError
 from runner.networks.backbones import Block
 from runner.pictures.batches import batches
 from runner.stage import Stage
@@ -224,7 +225,22 @@ def decisions(chosen) -> dict[str, np.ndarray]:
         print(f"worker {number} was here")
     rows = np.array([[number, 0.1], [number, 0.2]], dtype="float32")
     gathered = multi_worker.gather(rows, chosen)
+
+    def fails() -> None:
+        raise OSError(28, "No space left on device")
+
+    said = []
+    try:
+        multi_worker.from_chief(fails, chosen)
+    except (OSError, InputError) as error:
+        said.append(f"{type(error).__name__}: {error}")
+    try:
+        with multi_worker.chief_first(chosen):
+            fails()
+    except (OSError, InputError) as error:
+        said.append(f"{type(error).__name__}: {error}")
     return {
+        "said": np.array(said),
         "from_chief": np.array(str(multi_worker.from_chief(lambda: {"é": [number, None]}, chosen))),
         "any": np.array([multi_worker.any_worker(flag, chosen) for flag in (number == 1, False)]),
         "gathered": gathered,

@@ -245,14 +245,28 @@ def any_worker(flag: bool, strategy: tf.distribute.Strategy) -> bool:
 
 
 def from_chief(make: Callable[[], Any], strategy: tf.distribute.Strategy) -> Any:
-    """What `make` returns on the chief (plain JSON types), on every worker; the others do not call it."""
+    """What `make` returns on the chief (plain JSON types), on every worker; the others do not call it.
+
+    What it raises there is raised on; the others, which would wait for ever, raise InputError with its words.
+    """
     if number_of_workers(strategy) == 1:
         return make()
-    chief = is_chief(strategy)
-    text = json.dumps(make()).encode() if chief else b""
-    length = int(_sum(np.array([float(len(text))]), strategy)[0])
+    chief, failed = is_chief(strategy), None
+    told: dict[str, Any] = {}
+    if chief:
+        try:
+            told = {"made": make()}
+        except Exception as error:  # whatever it is, the others must hear of it
+            failed, told = error, {"failed": f"the chief stopped: {error or type(error).__name__}"}
+    text = json.dumps(told).encode()
+    length = int(_sum(np.array([float(len(text)) * chief]), strategy)[0])
     values = np.frombuffer(text, "uint8").astype("float64") if chief else np.zeros(length)
-    return json.loads(_sum(values, strategy).astype("uint8").tobytes())
+    told = json.loads(_sum(values, strategy).astype("uint8").tobytes())
+    if failed is not None:
+        raise failed
+    if "failed" in told:
+        raise InputError(told["failed"])
+    return told["made"]
 
 
 def wait(strategy: tf.distribute.Strategy) -> None:
@@ -262,12 +276,21 @@ def wait(strategy: tf.distribute.Strategy) -> None:
 
 @contextlib.contextmanager
 def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Within the block the chief works while the others wait, then they do: for what makes files once."""
+    """Within the block the chief works while the others wait, then they do: for what makes files once.
+
+    Where the chief fails in it, the others raise InputError in the place of their turn.
+    """
     if not is_chief(strategy):
-        wait(strategy)
-    yield
-    if is_chief(strategy):
-        wait(strategy)
+        if any_worker(False, strategy):
+            raise InputError("the chief stopped before it was this worker's turn; its output says why.")
+        yield
+        return
+    try:
+        yield
+    except Exception:
+        any_worker(True, strategy)
+        raise
+    wait(strategy)
 
 
 @contextlib.contextmanager

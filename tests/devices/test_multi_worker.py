@@ -81,6 +81,10 @@ def they_compute_what_one_does(case, chief, other, tolerance):
 def the_chief_decides_and_what_each_has_is_put_together(chief, other, printed):
     assert chief["from_chief"] == other["from_chief"] == "{'é': [0, None]}"
     assert chief["any"].tolist() == other["any"].tolist() == [True, False]
+    full = "[Errno 28] No space left on device"
+    assert chief["said"].tolist() == [f"OSError: {full}"] * 2
+    stopped, turn = other["said"].tolist()
+    assert stopped == f"InputError: the chief stopped: {full}" and "before it was this worker's turn" in turn
     rows = np.array([[0, 0.1], [0, 0.2], [1, 0.1], [1, 0.2]], dtype="float32")
     for worker, own in ((chief, rows[:2]), (other, rows[2:])):
         np.testing.assert_array_equal(worker["gathered"], rows)
