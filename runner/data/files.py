@@ -4,7 +4,7 @@ import codecs
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -56,6 +56,24 @@ def children(folder: Path) -> tuple[list[str], list[str]]:
             f"Received the folder {str(folder)!r}, which cannot be listed: {error.strerror}."
         ) from None
     return sorted(folders), sorted(files)
+
+
+def walk(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the files of a folder and of its folders, those in order of their names, or a file itself; what
+    `children` leaves out is left out. A folder that is linked from within itself is entered once.
+
+    inside: the folders around it, resolved.
+    """
+    if not path.is_dir():
+        yield path
+        return
+    real = path.resolve()
+    if real in inside:
+        return
+    folders, names = children(path)
+    yield from (path / name for name in names)
+    for name in folders:
+        yield from walk(path / name, (*inside, real))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

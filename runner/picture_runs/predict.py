@@ -19,7 +19,7 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
-from runner.data.files import children, printable
+from runner.data.files import printable, walk
 from runner.errors import InputError
 from runner.picture_runs import export
 from runner.pictures import images, square
@@ -65,20 +65,7 @@ def files(paths: Iterable[str | Path]) -> Iterator[Path]:
         if not path.exists():
             raise InputError(f"{path} is not there; give pictures or folders of pictures.")
 
-    def walk(path: Path, inside: tuple[Path, ...]) -> Iterator[Path]:
-        real = path.resolve()
-        if real in inside:
-            return
-        folders, names = children(path)
-        yield from (path / name for name in names)
-        for name in folders:
-            yield from walk(path / name, (*inside, real))
-
-    def each() -> Iterator[Path]:
-        for path in places:
-            yield from walk(path, ()) if path.is_dir() else [path]
-
-    return each()
+    return chain.from_iterable(map(walk, places))
 
 
 def batches(

@@ -64,3 +64,16 @@ def test_a_name_is_found_in_either_unicode_form_and_within_its_folder_alone(tmp_
     (tmp_path / "in" / "secret.png").write_text("")
     found, there = files.find_listed("../secret.png", [tmp_path / "in"], tmp_path / "list.json")
     assert there and found == tmp_path / "in" / "secret.png"
+
+
+def test_folders_that_are_linked_are_walked_and_rings_end(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.txt").touch()
+    root = tmp_path / "root"
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "a.txt").touch()
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "a" / "round").symlink_to(root)
+    found = [str(path.relative_to(root)) for path in files.walk(root)]
+    assert found == ["a/a.txt", "linked/b.txt"]
+    assert list(files.walk(root / "a" / "a.txt")) == [root / "a" / "a.txt"]

@@ -118,7 +118,10 @@ def test_a_long_text_is_named_by_its_beginning():
     assert names(["word " * 100]) == [("word " * 100)[: predict.SHOWN]]
 
 
-@pytest.mark.parametrize("one", ["gone.txt", "gone.CSV", "no/such/folder", "./gone", "~/gone.jsonl", "/gone"])
+@pytest.mark.parametrize(
+    "one",
+    ["gone.txt", "gone.CSV", "no/such/folder", "./gone", "~/gone.jsonl", "/gone", "my new reviews.csv"],
+)
 def test_what_looks_like_a_path_and_is_not_there(one, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert f"{one} is not there; give texts in quotes, files, folders or tables" in message(["good", one])
