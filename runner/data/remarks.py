@@ -4,7 +4,17 @@ import pandas as pd
 
 SEVERITIES = {
     "serious": ("duplicate", "near-duplicate", "label", "give-away", "missing"),
-    "to look at": ("unreadable", "blank", "orientation", "box", "mask", "truncated", "unlabelled", "seen"),
+    "to look at": (
+        "unreadable",
+        "blank",
+        "orientation",
+        "box",
+        "mask",
+        "truncated",
+        "unlabelled",
+        "seen",
+        "entity",
+    ),
     "for your information": ("converted", "tiny", "imbalance", "no entity"),
 }
 """Kinds of problems: what makes the numbers say too much or too little, what may be one, and what is just so.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from runner.data import remarks
 from runner.data.checks import count
 from runner.data.files import singular
 from runner.data.pairs import conflicts
@@ -152,8 +153,9 @@ def _whole_set(data: Data) -> list[tuple[str, str]]:
         )
         if sentence and not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
     ]
-    for kind, message in zip(rows["kind"].head(FINDINGS), rows["message"], strict=False):
-        weight = "told" if kind in ("tiny", "imbalance") else "bad"
+    severity = remarks.severity(rows["kind"])
+    for kind, message in zip(severity.head(FINDINGS), rows["message"], strict=False):
+        weight = "told" if kind == "for your information" else "bad"
         found.append((weight, f"{message[:1].upper()}{message[1:]}."))
     if len(rows) > FINDINGS:
         found.append(("bad", f"And {len(rows) - FINDINGS} more findings of this sort."))
