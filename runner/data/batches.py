@@ -140,7 +140,7 @@ class SplitBatches(Batches):
         views: random views of the inputs, or None.
         target: makes of a batch, a dict with all that the split has, one with "input", "label" in any
             structure, and sample weights as "weight" where there are some. None: a whole number as label
-            becomes float32 (batch, classes), one-hot, any other label stays.
+            becomes float32 (batch, classes), one-hot; any other label, also a row of whole numbers, stays.
         whole_batches: `target` looks at more than one row at a time, so that it needs all rows of a batch.
         drop_remainder: leave out the last batch of an epoch where it is smaller.
         weights: how much each row of the manifest counts, float32 (rows,) (`data.weights`): becomes "weight".
@@ -259,7 +259,7 @@ class SplitBatches(Batches):
     def label(self, batch: dict) -> dict:
         """The batch with its label as the loss takes it where there is no `target`, and its weights."""
         batch = dict(batch)
-        if batch["label"].dtype.is_integer:
+        if batch["label"].dtype.is_integer and batch["label"].shape.rank == 1:
             batch["label"] = tf.one_hot(batch["label"], len(self.data.classes))
         if self.weights is not None:
             weight = tf.gather(tf.constant(self.weights, tf.float32), batch["id"])
@@ -312,7 +312,11 @@ class SplitBatches(Batches):
             return "inputs are mixed with each other"
         if "weight" in self.examples.element_spec:
             return "the examples bring weights of their own"
-        return "" if len(np.unique(self.ids)) == self.count else "an example stands in an epoch twice"
+        return (
+            ""
+            if len(np.unique(self.ids)) == self.count
+            else "an example stands in an epoch twice, as a text of several windows does"
+        )
 
     @functools.cached_property
     def _of_dataset(self) -> tuple[np.ndarray, np.ndarray]:

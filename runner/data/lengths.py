@@ -22,16 +22,18 @@ class Lengths:
     """How long each input is.
 
     of: int64 (rows of the manifest,), at most `rows`. rows: the length of all inputs, along their first axis.
+    cut: what of a batch is as long as its input; "label" too where each token has one.
     """
 
     of: np.ndarray
     rows: int
+    cut: tuple[str, ...] = ("input",)
 
     def trim(self, batch: dict) -> dict:
-        """The batch with inputs (batch, rows, ...) cut to the longest, which its "id" says."""
+        """The batch with what is `cut`, (batch, rows, ...), as long as the longest input, which "id" says."""
         longest = tf.reduce_max(tf.gather(tf.constant(self.of, tf.int64), batch["id"]))
         longest = tf.minimum(-(-longest // ROUNDED) * ROUNDED, self.rows)
-        return batch | {"input": batch["input"][:, :longest]}
+        return batch | {name: batch[name][:, :longest] for name in self.cut}
 
     def batch(
         self,

@@ -152,15 +152,15 @@ def tokenizer(weights: str | Path) -> Any:
 
     Raises InputError for weights that `resolve` refuses, and where there is no tokenizer to be had.
     """
-    from runner.networks.tokens import Tokens
-
     source = resolve(weights)
     if source.kind != "run":
         return _preset(source.place, "Tokenizer")
-    layers = [layer for layer in _network(Path(source.place)).layers if isinstance(layer, Tokens)]
-    if not layers:
+    from runner.networks import words
+
+    layer = words.tokenizer(_network(Path(source.place)))
+    if layer is None:
         raise InputError(f"weights='{weights}': the network of this run takes no texts; give {CHOICES}.")
-    return layers[0].tokenizer
+    return layer.tokenizer
 
 
 def _preset(place: str, kind: str) -> Any:
@@ -192,8 +192,8 @@ def _network(run: Path) -> "keras.Model":
     """The network of a run on texts."""
     import keras
 
-    # marking, tokens: whose layers are found by their names.
-    from runner.networks import marking, pretrained, tokens  # noqa: F401
+    # marking, words: whose layers are found by their names.
+    from runner.networks import marking, pretrained, words  # noqa: F401
 
     quiet.settle_keras()
     path = run / "model.keras"
@@ -210,13 +210,11 @@ def _of_run(run: Path, length: int) -> "keras.Model":
     """The encoder in the network of a run, with layers of its own, which compute in the precision of now."""
     import keras
 
-    from runner.networks import marking
-    from runner.networks.tokens import Tokens
+    from runner.networks import marking, words
 
     network = _network(run)
     layers = [layer for layer in network.layers if isinstance(layer, marking.EncoderLayer)]
-    tokens = [layer for layer in network.layers if isinstance(layer, Tokens)]
-    if not layers or not tokens:
+    if not layers or words.tokenizer(network) is None:
         raise InputError(f"weights='{run}': the network of this run is no encoder of texts; give {CHOICES}.")
     positions = [getattr(layer, "sequence_length", None) for layer in network.layers]
     longest = max((one for one in positions if isinstance(one, int)), default=length)
@@ -231,5 +229,5 @@ def _of_run(run: Path, length: int) -> "keras.Model":
         config = layer.get_config() | {"dtype": keras.config.dtype_policy().name}
         return type(layer).from_config(config), inputs
 
-    hidden = encoders.again(network.operations[:up_to], {tokens[0].name: ids}, in_this_precision)
+    hidden = encoders.again(network.operations[:up_to], {words.ids(network): ids}, in_this_precision)
     return keras.Model(ids, hidden, name=network.name)

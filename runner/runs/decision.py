@@ -90,9 +90,11 @@ def record(
 _DECISIONS = {
     1: "p = softmax(logits / temperature); with a threshold the answer is `positive` where p[positive] >= "
     "threshold, else the other class; without one it is the class of the largest p",
+    2: "the tag of each token that begins a word is that of its largest logit, over the last axis; I goes on "
+    "with an entity of its type that the word before is in, or begins one, B begins one",
     3: "the answer for each pixel is the class of its largest logit, over the last axis",
 }
-"""By the rank of what a network gives for a picture."""
+"""By the rank of what a network gives for a picture or a text."""
 
 
 def moved(

@@ -155,7 +155,9 @@ def _check_onnx() -> None:
 
 def _read_savedmodel(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
     served = tf.saved_model.load(str(path))
-    return [served.serve(tf.constant(one)).numpy() for one in inputs]
+    found = [served.serve(tf.constant(one)) for one in inputs]
+    # Of several outputs the logits are what is compared.
+    return [(one["logits"] if isinstance(one, dict) else one).numpy() for one in found]
 
 
 def _read_litert(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:

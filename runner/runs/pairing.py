@@ -10,9 +10,9 @@ import pandas as pd
 from runner import cells
 from runner.errors import InputError
 from runner.runs import folder
-from runner.scores import intervals, paired
+from runner.scores import entities, intervals, paired
 
-WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP"}
+WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP", "f1": "F1"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
         return Paired(f"{words(score)} of an example, in the mean", difference)
     if score == "ap50" and all({"id", "class", "score", "right"} <= head for head in heads):
         return _of_boxes(first, second, both, whole)
+    if score == "f1" and all({"id", "class", "start", "end"} <= head for head in heads):
+        return _of_entities(first, second, both)
     return "predictions.csv has no number for each test example"
 
 
@@ -126,28 +128,47 @@ def _of_right(before: pd.Series, after: pd.Series, whole: np.ndarray | None) -> 
 
 
 def _of_boxes(first: Path, second: Path, both: pd.DataFrame, whole: np.ndarray | None) -> Paired | str:
-    if not all((one / "truth.csv").is_file() for one in (first, second)):
-        return "a run has no truth.csv, which says which boxes its test pictures have"
-    models = []
-    for one, side in ((first, "first"), (second, "second")):
-        number = pd.Series(both.index, both[f"id_{side}"])  # the same picture, the same number
-        truth = read_csv(
-            one / "truth.csv", usecols=["id", "class"], dtype={"class": str}, keep_default_na=False
-        )
-        found = read_csv(
-            one / "predictions.csv",
-            usecols=["id", "class", "score", "right"],
-            dtype={"class": str},
-            keep_default_na=False,
-        )
-        if not (truth["id"].isin(number.index).all() and found["id"].isin(number.index).all()):
-            return "truth.csv or predictions.csv has pictures that are not of the test"
-        models.append(tuple(table.assign(id=table["id"].map(number)) for table in (truth, found)))
+    models = _truth_and_found(first, second, both, ["id", "class"], ["id", "class", "score", "right"])
+    if isinstance(models, str):
+        return models
     counts = [truth.value_counts(["id", "class"]).sort_index() for truth, _ in models]
     if not counts[0].equals(counts[1]):
         return "the same test pictures have other boxes"
     first, second = models
     return Paired("AP50", paired.of_average_precision(first, second, both.index.to_numpy(), whole))
+
+
+def _of_entities(first: Path, second: Path, both: pd.DataFrame) -> Paired | str:
+    models = _truth_and_found(first, second, both, entities.COLUMNS, entities.COLUMNS)
+    if isinstance(models, str):
+        return models
+    (truth, found), (again, others) = models
+    same = [one.sort_values(entities.COLUMNS).reset_index(drop=True) for one in (truth, again)]
+    if not same[0].equals(same[1]):
+        return "the same test texts have other entities"
+    groups = pd.Series(both["group_first"].to_numpy(), both.index)
+    return Paired("F1", entities.difference(found, others, truth, both.index.to_numpy(), groups))
+
+
+def _truth_and_found(
+    first: Path, second: Path, both: pd.DataFrame, of_truth: list[str], of_found: list[str]
+) -> list[tuple[pd.DataFrame, pd.DataFrame]] | str:
+    """These columns of truth.csv and predictions.csv of both runs, with the numbers that `both` has for their
+    examples; or why there are none, in words.
+    """
+    if not all((one / "truth.csv").is_file() for one in (first, second)):
+        return "a run has no truth.csv, which says what its test examples have"
+    models = []
+    for one, side in ((first, "first"), (second, "second")):
+        number = pd.Series(both.index, both[f"id_{side}"])  # the same example, the same number
+        truth, found = (
+            read_csv(one / name, usecols=columns, dtype={"class": str}, keep_default_na=False)[columns]
+            for name, columns in (("truth.csv", of_truth), ("predictions.csv", of_found))
+        )
+        if not (truth["id"].isin(number.index).all() and found["id"].isin(number.index).all()):
+            return "truth.csv or predictions.csv has examples that are not of the test"
+        models.append((truth.assign(id=truth["id"].map(number)), found.assign(id=found["id"].map(number))))
+    return models
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:

@@ -137,8 +137,8 @@ def in_words(table: pd.DataFrame) -> str:
     """The answer to one input, for a terminal.
 
     table: all its rows, as a template's `predict` gives them. Read are the columns that templates share:
-    prediction, confidence, p:<class> and threshold:<class>; class and score, a row each; share:<class>; else
-    every column.
+    prediction, confidence, p:<class> and threshold:<class>; class and score, a row each, with form what the
+    input has there; share:<class>; else every column.
     """
     row, columns = table.iloc[0], list(table.columns)
     if "prediction" in columns:
@@ -152,6 +152,12 @@ def in_words(table: pd.DataFrame) -> str:
         answer = f"{row['prediction']} ({_percent(row['confidence'])} sure{drawn})"
         if others:
             answer += "; next " + ", ".join(f"{name} {_percent(p)}" for p, name in others[:2])
+    elif {"class", "score", "form"} <= set(columns):
+        found = table.dropna(subset=["class"])
+        answer = "; ".join(
+            f"{one['form']} ({one['class']}, {_percent(one['score'])})" for one in found.to_dict("records")
+        )
+        answer = answer or "nothing found"
     elif {"class", "score"} <= set(columns):
         found = table.dropna(subset=["class"])
         counts = found.groupby("class", observed=True)["score"].agg(["size", "max"])

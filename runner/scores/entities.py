@@ -8,13 +8,14 @@ in both tables.
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from runner.errors import InputError
-from runner.scores import intervals
+from runner.scores import intervals, paired
 
 Span = tuple[int, int, str]
 """(start, end, type), the end exclusive."""
@@ -64,6 +65,60 @@ def table(of_texts: Iterable[Sequence[Span]], ids: Sequence[int] | np.ndarray) -
         for start, end, kind in found
     ]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"id": np.int64, "start": np.int64, "end": np.int64})
+
+
+def from_arrays(
+    ids: np.ndarray, spans: np.ndarray, numbers: np.ndarray, classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return a table of entities, columns COLUMNS, of what elements of a data set have.
+
+    ids: (elements,); spans: int (elements, most, 2); numbers: of classes, int (elements, most), -1 for none.
+    """
+    element, place = np.nonzero(numbers >= 0)
+    return pd.DataFrame(
+        {
+            "id": np.asarray(ids, np.int64)[element],
+            "class": np.array(classes, object)[numbers[element, place]],
+            "start": spans[element, place, 0].astype(np.int64),
+            "end": spans[element, place, 1].astype(np.int64),
+        }
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model finds in texts, and what is there."""
+
+    found: pd.DataFrame
+    """Columns COLUMNS and score, 0..1."""
+    wanted: pd.DataFrame
+    """Columns COLUMNS."""
+    ids: np.ndarray
+    """Of all texts."""
+    classes: Sequence[str]
+
+    def numbers(self, groups: pd.Series | None = None, resamples: int = 1000) -> dict:
+        """`metrics`."""
+        return metrics(self.found, self.wanted, self.classes, self.ids, groups, resamples=resamples)
+
+    def types(self, groups: pd.Series | None = None) -> pd.DataFrame:
+        """`per_type`."""
+        return per_type(self.found, self.wanted, self.classes, self.ids, groups)
+
+    def less_than(self, other: "Answers", groups: pd.Series | None = None) -> paired.Difference:
+        """F1 of the other less that of this one; `difference`."""
+        return difference(self.found, other.found, self.wanted, self.ids, groups)
+
+    def matched(self, texts: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """`matched`, with what each entity reads in `texts`, by id, as a column "form" behind its ends."""
+        both = matched(self.found, self.wanted)
+        for table in both:
+            forms = [
+                texts[row][start:end]
+                for row, start, end in zip(table["id"], table["start"], table["end"], strict=True)
+            ]
+            table.insert(len(COLUMNS), "form", np.array(forms, object))
+        return both
 
 
 def matched(found: pd.DataFrame, wanted: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -167,6 +222,41 @@ def per_text(
     return pd.DataFrame({"id": np.asarray(ids), "entities": support, "found": those, "right": right})
 
 
+def difference(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    wanted: pd.DataFrame,
+    ids: Sequence[int] | np.ndarray,
+    groups: pd.Series | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> paired.Difference:
+    """F1 of the entities `second` less that of `first`, on the same texts, with its 95 % interval.
+
+    Other arguments are those of `metrics`. Each resample (Efron 1979) draws texts, or groups of them, with
+    what both models found in them: how often each such count comes is multinomial, as in `metrics`.
+    """
+    classes = sorted({str(kind) for one in (first, second, wanted) for kind in one["class"]})
+    if not classes:
+        raise InputError(f"Received {len(ids)} texts without an entity that is wanted or found: label some.")
+    counts = [_counts(one, wanted, classes, ids).sum(axis=2) for one in (first, second)]
+    rows = np.concatenate([counts[0][:2], counts[1]]).T
+    if groups is not None and (whole := intervals.units(groups, ids)) is not None:
+        alone, rows = rows, np.zeros((int(whole.max()) + 1, rows.shape[1]), np.int64)
+        np.add.at(rows, whole, alone)
+    kinds, times = np.unique(rows, axis=0, return_counts=True)
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(len(rows), times / len(rows), size=resamples).astype(np.float64) @ kinds
+
+    def less(totals: np.ndarray) -> np.ndarray:
+        right, found, others_right, others_found, there = totals.T
+        return _shares(others_right, others_found, there)[2] - _shares(right, found, there)[2]
+
+    low, high = intervals.percentile(less(drawn))
+    return paired.Difference(float(less(rows.sum(axis=0)[None])[0]), low, high, len(ids))
+
+
 def _counts(
     found: pd.DataFrame, wanted: pd.DataFrame, classes: Sequence[str], ids: Sequence[int] | np.ndarray
 ) -> np.ndarray:
@@ -200,8 +290,10 @@ def _check(entities: pd.DataFrame, name: str, classes: pd.Index, ids: pd.Index) 
                 f"Received {name} with {column} {str(unknown.iloc[0])!r}, which is not among those listed; "
                 "list it, or leave its rows out."
             )
-    ends = entities[["start", "end"]].to_numpy()
-    whole = len(ends) == 0 or np.issubdtype(ends.dtype, np.integer)
+    ends = entities[["start", "end"]]
+    whole = not len(ends) or all(pd.api.types.is_integer_dtype(kind) for kind in ends.dtypes)
+    whole = whole and not ends.isna().any(axis=None)
+    ends = ends.to_numpy(np.int64) if whole else np.zeros((0, 2))
     if not whole or (ends[:, 0] < 0).any() or (ends[:, 0] >= ends[:, 1]).any():
         raise InputError(
             f"Received {name} with a span that is none; start and end are whole numbers, 0 <= start < end."

@@ -17,6 +17,7 @@ from runner.data.checks import (
     class_sizes,
     copies,
     near_copies,
+    rare_classes,
     telling,
     told_by,
     versions,
@@ -46,25 +47,28 @@ def everything(
     counts: pd.DataFrame,
     pairs: pd.DataFrame,
     clusters: np.ndarray,
-    truncated: np.ndarray,
+    truncated: np.ndarray | None,
     length: int | None = None,
 ) -> list[Row]:
-    """All checks of texts with one label each.
+    """All checks of texts.
 
     manifest: as of `Data`, with split and sha256; texts: in its order; counts: of `data.checks.count`; pairs,
     clusters: of `near_duplicates.find` and `data.pairs.clusters`, by row of the manifest; truncated: bool
-    (texts,), whether a text has more tokens than are read; length: how many that are, for the message.
+    (texts,), whether a text has more tokens than are read, or None for texts with entities, of which nothing
+    is checked that supposes one label each; length: how many that are, for the message.
     """
+    labelled = truncated is not None
+    sizes = class_sizes if labelled else rare_classes
     return [
         *copies(manifest),
         *near_copies(manifest, pairs, "says"),
         *versions(manifest, clusters, "texts", "say nearly the same as another, as versions of one text do"),
         *blank(manifest, texts),
         *class_names(counts.sum(axis=1), "texts"),
-        *(class_sizes(counts, "texts") if (manifest["split"] == "train").any() else []),  # else only judged
-        *class_named(manifest, texts),
-        *lengths(manifest, texts),
-        *cut_off(manifest, truncated, length),
+        *(sizes(counts, "texts") if (manifest["split"] == "train").any() else []),  # else only judged
+        *(class_named(manifest, texts) if labelled else []),
+        *(lengths(manifest, texts) if labelled else []),
+        *(cut_off(manifest, truncated, length) if truncated is not None else []),
     ]
 
 

@@ -48,7 +48,7 @@ class Entities(Source):
     """A `Source` of texts: label is "" in every row, and classes are the types of entities.
 
     spans: of each row, sorted, without overlaps and without white space at their ends. `target(row)` gives
-    the same as the arrays "spans" int64 (most, 2) and "types" int64 (most,), indices into classes, both -1
+    the same as the arrays "spans" int64 (most, 2) and "classes" int64 (most,), indices into classes, both -1
     in rows without an entity, where `most` is the most that one text has; amounts count entities by type.
     words: of each row int64 (n, 2), where its tokens begin and end; (0, 2) of JSON Lines and TFDS, which have
     none.
@@ -335,7 +335,7 @@ def _source(texts: list[Text], problems: list[Row], name: str) -> Entities:
         ends, types = np.full((most, 2), -1, np.int64), np.full(most, -1, np.int64)
         for place, (start, end, kind) in enumerate(spans[row]):
             ends[place], types[place] = (start, end), number[kind]
-        return Target({"spans": ends, "types": types}, amounts[row])
+        return Target({"spans": ends, "classes": types}, amounts[row])
 
     problems = [*problems, *in_forms, *trimmed, *entity_checks.everything(examples, read, spans)]
     return Entities(

@@ -9,11 +9,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from runner.data.checks import RANK
 from runner.data.files import Row
 from runner.scores.entities import Span
+from runner.text import tags
 
 TIMES = 2
 """So often a form must be marked in one split, and unmarked in another, before it is said. In the 5,690
@@ -92,6 +94,27 @@ def within_words(texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[
     message = (
         f"{len(inside)} of {looked_at} spans end within a word, such as {inside[0]!r}: where the end is "
         "meant to be the last character, add 1, as ends are exclusive"
+    )
+    return [("", "entity", message)]
+
+
+def out_of_reach(texts: Sequence[str], parts: Sequence[np.ndarray], spans: np.ndarray) -> list[Row]:
+    """Count the entities that no answer word by word can give, which count as missed: kind "entity".
+
+    parts: of each text its tokens, as of `networks.words.in_memory`; spans: int64 (texts, most, 2), -1 for
+    none.
+    """
+    out, total = [], 0
+    for text, part, of_text in zip(texts, parts, spans, strict=True):
+        there = of_text[of_text[:, 0] >= 0]
+        total += len(there)
+        lost = tags.within_words(part[part[:, 1] >= 0, 1:], there)
+        out += [text[start:end] for start, end in there[lost]]
+    if not out:
+        return []
+    message = (
+        f"{len(out)} of {total} entities begin or end within a word, or hold none that the tokenizer knows, "
+        f"such as {out[0]!r}: they count as missed; move their ends to those of words"
     )
     return [("", "entity", message)]
 

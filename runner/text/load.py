@@ -1,5 +1,5 @@
-"""Labelled texts from anywhere become one `Texts`: three datasets of token ids, one manifest, and what was
-wrong.
+"""Texts with labels or entities from anywhere become one `Texts`: three datasets of token ids, one manifest,
+and what was wrong.
 
 Every text is tokenised once, before training begins, and kept.
 """
@@ -22,8 +22,8 @@ from runner.data.sealed import Sealed
 from runner.data.source import Source
 from runner.data.splits import USED
 from runner.errors import InputError
-from runner.networks import tokens
-from runner.text import checks, near_duplicates, sources
+from runner.networks import tokens, words
+from runner.text import checks, entity_checks, near_duplicates, sources, windows
 
 UNIT = "texts"
 LONGEST = 512
@@ -34,7 +34,8 @@ ROUNDED = 8
 
 @dataclass(frozen=True, eq=False)
 class Texts(Data):
-    """`Data` of texts: an element's input is int32 (length,), as `networks.tokens.Tokens` gives them.
+    """`Data` of texts: an element's input is int32 (length,), as `networks.tokens.Tokens` gives them. Of
+    texts with entities an element is a window of a text, as `text.windows.dataset` gives them.
 
     texts: as they were found, by id, those of test among them: to show, once that is open.
     tokenizer: of KerasHub. length: of the rows, of the longest text that is used or at most what was asked
@@ -53,19 +54,22 @@ def load(
     *,
     seed: int = 0,
     labels_per_class: int | None = None,
+    train_examples: int | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.25,
     on_bad_data: str = "skip",
 ) -> Texts:
-    """Load labelled texts, split them, check them and tokenise them.
+    """Load texts, split them, check them and tokenise them.
 
-    source: as `sources.find` takes it, or a `Source` whose `read` gives texts. Splits that it gives are kept.
+    source: as `sources.find` takes it, or a `Source` whose `read` gives texts, such as `entities.find` makes.
+    Splits that it gives are kept.
     A missing val or test is carved out of train, stratified and seeded; texts of one group, and texts that
     say the same or nearly so, stay in one split.
     tokenizer: of KerasHub (`networks.text_weights.tokenizer`). length: what a text has more of, in tokens,
-    those of its beginning and end among them, is cut off; it is reported where that are many.
+    those of its beginning and end among them, is cut off; it is reported where that are many. Texts with
+    entities are read in windows of so many tokens, and nothing is cut off.
     labels_per_class: train on this many texts per class, and validate on at most as many; the rest is
-    "unused", and test is never thinned.
+    "unused", and test is never thinned. train_examples: the same for texts with entities, of all together.
     val_fraction, test_fraction: share of the texts there are to split, in (0, 1); or 0 and 1, to judge a
     finished network by all of them.
     on_bad_data: "skip" leaves out and names what is no text, or empty; "stop" raises.
@@ -78,7 +82,7 @@ def load(
     examples.check_options(seed, labels_per_class, val_fraction, test_fraction, on_bad_data)
     found = source if isinstance(source, Source) else sources.find(source)
     shown = repr(found.name)
-    examples.check_source(found, shown, labels_per_class, None, UNIT, trains=test_fraction != 1)
+    examples.check_source(found, shown, labels_per_class, train_examples, UNIT, trains=test_fraction != 1)
     unreadable = [row for row in found.problems if row[1] == "unreadable"]
     if unreadable and on_bad_data == "stop":
         path, _, message = unreadable[0]
@@ -91,8 +95,15 @@ def load(
     manifest = examples.begin_manifest(found)
     manifest["sha256"] = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     manifest["characters"] = [len(text) for text in texts]
-    manifest["tokens"] = tokens.lengths(tokenizer, texts)
-    labels = manifest["label"].cat.codes.to_numpy(np.int64)
+    if found.target is None:
+        manifest["tokens"] = tokens.lengths(tokenizer, texts)
+        labels, amounts = manifest["label"].cat.codes.to_numpy(np.int64), None
+    else:
+        parts = words.in_memory(tokenizer, texts)
+        manifest["tokens"] = [len(one) + 2 for one in parts]
+        targets = [found.target(row) for row in range(len(texts))]
+        amounts = np.stack([one.amounts for one in targets])
+        labels = examples.rarest(amounts)
     pairs = near_duplicates.find(texts)
     clusters = clusters_of(pairs, len(manifest))
     carved = splits.carved_in_words(set(manifest["split"]) - {""}, val_fraction, test_fraction)
@@ -104,17 +115,25 @@ def load(
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         labels_per_class=labels_per_class,
+        train_examples=train_examples,
         unit=UNIT,
+        amounts=amounts,
     )
-    counts = count(manifest, found.classes)
-    truncated = (manifest["tokens"] > length).to_numpy()
+    counts = count(manifest, found.classes, amounts)
+    truncated = None if amounts is not None else (manifest["tokens"] > length).to_numpy()
     told = found.problems + checks.everything(manifest, texts, counts, pairs, clusters, truncated, length)
 
     used = manifest["tokens"][manifest["split"].isin(USED)]
     rows = min(int(length), -(-int(used.max()) // ROUNDED) * ROUNDED)
-    ids = {split: examples.ids(manifest, split) for split in USED}
-    layer = tokens.Tokens(tokenizer, rows, name="tokenizer")
-    train, val, test = (_dataset(layer, texts, ids[split], labels) for split in USED)
+    ids = [examples.ids(manifest, split) for split in USED]
+    if amounts is None:
+        layer = tokens.Tokens(tokenizer, rows, name="tokenizer")
+        train, val, test = (_dataset(layer, texts, one, labels) for one in ids)
+    else:
+        arrays = {name: np.stack([one.arrays[name] for one in targets]) for name in ("spans", "classes")}
+        told += entity_checks.out_of_reach(texts, parts, arrays["spans"])
+        special = tokens.special(tokenizer)
+        train, val, test = (windows.dataset(parts, one, arrays, rows, special) for one in ids)
     return Texts(
         train,
         val,
@@ -123,8 +142,10 @@ def load(
         manifest,
         examples.problems(told),
         worst_first(pairs, manifest, clusters),
+        amounts=amounts,
         recipe=f"{rows} {tokens.digest(tokenizer)}",
         unit=UNIT,
+        counted=found.counted,
         carved=carved,
         texts=texts,
         tokenizer=tokenizer,

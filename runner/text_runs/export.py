@@ -19,7 +19,9 @@ import tensorflow as tf
 from runner import atomic
 from runner.errors import InputError
 from runner.networks import encoders, tokens
+from runner.networks import words as word_layers
 from runner.runs import decision, formats
+from runner.text import tags
 from runner.text_runs import predict
 
 VOCABULARY = "vocabulary.txt"
@@ -47,20 +49,26 @@ def run(
     formats.check(wanted)
     run_folder = Path(os.path.expanduser(run_folder))
     network, _, _ = predict.load(run_folder)
-    layer = next(one for one in network.layers if isinstance(one, tokens.Tokens))
+    layer = word_layers.tokenizer(network)
     place = atomic.place(output, "--output") if output else run_folder / "export"
     prepared = how(layer)
     vocabulary = words(layer.tokenizer) if set(wanted) - {"savedmodel"} else []
-    beside = decision.record(run_folder, network.output.shape[1:], prepared)
+    of_words = isinstance(network.output, dict)
+    shape = (network.output["logits"] if of_words else network.output).shape
+    beside = decision.record(run_folder, shape[1:], prepared)
+    if of_words:
+        beside["tags"] = [tags.named(one, beside["classes"]) for one in range(shape[-1])]
     texts = np.array(PROBES, dtype=object)
-    logits = np.asarray(network(tf.constant(texts), training=False))
+    found_now = network(tf.constant(texts), training=False)
+    logits = np.asarray(found_now["logits"] if of_words else found_now)
     found: dict[Path, float] = {}
     for name in wanted:
         if name == "savedmodel":
             taken, given, whole = tf.TensorSpec((None,), tf.string, name="text"), texts, network
         else:
             taken = tf.TensorSpec((None, layer.length), tf.int32, name="tokens")
-            given, whole = np.asarray(layer(tf.constant(texts))), of_ids(network, layer.length)
+            read = np.asarray(layer(tf.constant(texts)))
+            given, whole = read[..., 0] if of_words else read, of_ids(network, layer.length)
         found |= formats.export(whole, taken, [given], [logits], [name], place, beside)
     if vocabulary:
         lines = "".join(f"{word}\n" for word in vocabulary)
@@ -69,16 +77,18 @@ def run(
 
 
 def of_ids(network: keras.Model, length: int | None) -> keras.Model:
-    """The network of a run for token ids, int32 (batch, length), in the place of texts; length None takes
-    any.
+    """The network of a run for token ids, int32 (batch, length), in the place of texts, to its logits; length
+    None takes any.
     """
     ids = keras.Input((length,), dtype="int32", name="tokens")
-    layer = next(one for one in network.layers if isinstance(one, tokens.Tokens))
-    logits = encoders.again(network.operations, {layer.name: ids}, encoders.same)
-    return keras.Model(ids, logits, name=network.name)
+    outputs = network.output
+    logits = outputs["logits"] if isinstance(outputs, dict) else outputs
+    operations = keras.Model(network.input, logits).operations
+    given = {word_layers.ids(network): ids}
+    return keras.Model(ids, encoders.again(operations, given, encoders.same), name=network.name)
 
 
-def how(layer: tokens.Tokens) -> dict[str, Any]:
+def how(layer: tokens.Tokens | word_layers.Words) -> dict[str, Any]:
     """How texts become token ids, in plain JSON types."""
     start, end, padding = tokens.special(layer.tokenizer)
     settings = ("lowercase", "strip_accents", "split_on_cjk", "suffix_indicator", "oov_token")

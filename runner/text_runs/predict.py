@@ -13,11 +13,11 @@ import pandas as pd
 import scipy.special
 import tensorflow as tf
 
-from runner.data.files import children, printable
+from runner.data.files import printable, walk
 from runner.errors import InputError
-from runner.networks import marking, tokens
+from runner.networks import marking, tokens, words
 from runner.runs import decision, folder, network
-from runner.text import tables
+from runner.text import tables, tags
 from runner.text.decoding import Unreadable, decode
 
 assert marking  # its layers, and those of `tokens`, are found by their names when a network is loaded
@@ -39,8 +39,10 @@ def texts(inputs: Iterable[str | Path]) -> Iterator[tuple[str, str | None, str]]
     given = [str(one) for one in inputs]
     places = {one: _place(one) for one in given}
     for one, place in places.items():
-        like_a_path = os.sep in one or Path(one).suffix.lower() in FILES
-        if place is None and len(one.split()) == 1 and like_a_path:
+        words = len(one.split())
+        like_a_path = words == 1 and os.sep in one
+        like_a_path |= words <= WORDS_OF_A_NAME and Path(one).suffix.lower() in FILES
+        if place is None and like_a_path:
             raise InputError(f"{_written(one)} is not there; give texts in quotes, files, folders or tables.")
     read = {one: tables.texts(place) for one, place in places.items() if place and _is_table(place)}
 
@@ -49,7 +51,7 @@ def texts(inputs: Iterable[str | Path]) -> Iterator[tuple[str, str | None, str]]
             if one in read:
                 yield from ((name, text, "") for name, text in read[one])
             elif (place := places[one]) is not None:
-                yield from map(_of_file, _walk(place))
+                yield from map(_of_file, walk(place))
             elif _written(one) != one:  # bytes of a command line, or half of a surrogate pair
                 yield _shown(_written(one)), None, "is no UTF-8; give texts in UTF-8"
             else:
@@ -64,7 +66,10 @@ def texts(inputs: Iterable[str | Path]) -> Iterator[tuple[str, str | None, str]]
 
 
 FILES = {".txt", ".text", ".md", ".csv", ".tsv", ".jsonl", ".ndjson"}
-"""Endings of a word that is certainly meant as a path."""
+"""Endings of what is meant as a path, where it has few words."""
+WORDS_OF_A_NAME = 3
+"""A text of so many words that ends like a file is taken for the name of one that is not there, as "my new
+reviews.csv" is: to be told so is better than its class."""
 
 
 def _place(text: str) -> Path | None:
@@ -89,18 +94,6 @@ def _shown(text: str) -> str:
     return " ".join(text.split())[:SHOWN]
 
 
-def _walk(path: Path) -> Iterator[Path]:
-    """The files of a folder and of its folders, in order; a file itself."""
-    if not path.is_dir():
-        yield path
-        return
-    folders, names = children(path)
-    yield from (path / name for name in names)
-    for name in folders:
-        if not (path / name).is_symlink():
-            yield from _walk(path / name)
-
-
 def _of_file(path: Path) -> tuple[str, str | None, str]:
     name = printable(str(path))
     try:
@@ -123,7 +116,9 @@ def class_tables(
     Raises InputError for a folder that is no complete run of classes of texts, and what `texts` raises.
     """
     model, classes, temperature = load(run_folder)
-    layer = next(one for one in model.layers if isinstance(one, tokens.Tokens))
+    layer = words.tokenizer(model)
+    if not isinstance(layer, tokens.Tokens):
+        raise InputError(f"{run_folder}: its network tells no classes of texts apart; give a run that does.")
     point = decision.of_run(run_folder, classes)
     stream, first = texts(list(inputs)), 0
     while some := list(islice(stream, batch_size)):
@@ -145,12 +140,21 @@ def class_tables(
 
 
 def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
-    """The model of a complete run on texts, strings to logits, its class names, and its temperature (1 where
-    none was fitted).
+    """The model of a complete run on texts, strings to logits or to what `text_runs.entities` reads, its
+    class names, and its temperature (1 where none was fitted).
     """
     run_folder = Path(os.path.expanduser(run_folder))
     folder.read_complete(run_folder)
     model = network.load(run_folder)
-    if not any(isinstance(layer, tokens.Tokens) for layer in model.layers):
+    if words.tokenizer(model) is None:
         raise InputError(f"{run_folder}: its network takes no texts; give a run on texts.")
-    return model, *decision.classes_of(run_folder, model.output.shape[-1])
+    if not isinstance(model.output, dict):
+        return model, *decision.classes_of(run_folder, model.output.shape[-1])
+    classes, temperature = decision.classes_of(run_folder)
+    outputs = model.output["logits"].shape[-1]
+    if tags.count(len(classes)) != outputs:
+        raise InputError(
+            f"{run_folder}: metrics.json names {len(classes)} classes, the model has {outputs} tags; they "
+            "are not of one run."
+        )
+    return model, classes, temperature

@@ -25,7 +25,10 @@ AT_ONCE = "fine-tuned at once"
 SOLVED = "frozen + solved"
 """Logistic regression on what the frozen backbone gives, and no training."""
 SAME_BOXES = "the same boxes in every picture"
-NOTHING_TRANSFERRED = (SCRATCH, PIXELS, TF_IDF, SAME_BOXES)
+GAZETTEER = "names of the training texts"
+"""Of texts with entities: what was one in training is one again."""
+MOST_FREQUENT = "most frequent tag of each word"
+NOTHING_TRANSFERRED = (SCRATCH, PIXELS, TF_IDF, SAME_BOXES, GAZETTEER, MOST_FREQUENT)
 """Methods that know the training examples and nothing else."""
 
 
@@ -51,6 +54,20 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
     if hasattr(config, "solve_head"):
         frozen = dataclasses.replace(frozen, solve_head=True)
     return from_scratch(config) | {"frozen backbone": frozen, "staged": config}
+
+
+def of_texts(config: ConfigType) -> dict[str, ConfigType]:
+    """`methods` for a template on texts: a small encoder, config.scratch_backbone, starts from scratch, and
+    AT_ONCE trains all weights with a new head, at the rate of the last stage and for as many epochs as all
+    have.
+    """
+    arms = methods(config)
+    if not config.baselines:
+        return arms
+    for name in from_scratch(config):
+        arms[name] = dataclasses.replace(arms[name], backbone=config.scratch_backbone)
+    last = dataclasses.replace(config.stages[-1], name="all", train="all", epochs=_epochs(config))
+    return {AT_ONCE: dataclasses.replace(config, stages=(last,), solve_head=False)} | arms
 
 
 def from_scratch(config: ConfigType) -> dict[str, ConfigType]:

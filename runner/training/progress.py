@@ -89,7 +89,8 @@ class EpochLines(keras.callbacks.Callback):
             count = sum(int(variable.value.shape.num_elements()) for variable in self.staged.to_train)
             self._line(
                 f"  stage [bold]{stage.name}[/bold]: trains {stage.train} ({count:,} weights), "
-                f"up to {stage.epochs} epochs, learning rate {stage.rate:g} ({stage.schedule})"
+                f"up to {stage.epochs} epoch{'s' * (stage.epochs != 1)}, learning rate {stage.rate:g} "
+                f"({stage.schedule})"
             )
             self._print_remark()
 

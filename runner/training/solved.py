@@ -58,7 +58,8 @@ def solve(
 
     layer: the name of a `Dense` without activation that gives the logits, float32 (n, classes).
     train, validation: unbatched dicts with "input" and "label", int64 codes; each is read once, as it is,
-    without augmentation. Several workers take what the chief solved.
+    without augmentation. Where the head answers for each token, the labels are of tokens, (length,), and
+    those below 0 are left out. Several workers take what the chief solved.
     weights: how much the example with each "id" counts, (ids,), from 0; None: all alike.
 
     Raises InputError for a layer that is not such a head.
@@ -114,9 +115,18 @@ def fit(
 
 
 def _dense(below: keras.Model, split: tf.data.Dataset) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """What a network gives for a split, float64, and what stands beside its inputs."""
-    known, found = inference.outputs({"below": below}, split)
-    return found["below"].astype("float64"), known
+    """What a network gives for a split, float64 (n, d), and what is known of each: "label", perhaps "id"."""
+    parts = []
+    for known, found in inference.batches({"below": inference.forward(below)}, split):
+        features, labels = found["below"], known["label"]
+        beside = {name: known[name] for name in ("id",) if name in known}  # to look weights up by
+        if labels.ndim > 1:
+            counts = labels >= 0
+            beside = {name: np.repeat(one, counts.sum(axis=1)) for name, one in beside.items()}
+            features, labels = features[counts], labels[counts]
+        parts.append(beside | {"features": features, "label": labels})
+    joined = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+    return joined.pop("features").astype("float64"), joined
 
 
 def _sparse(below: keras.Model, split: tf.data.Dataset) -> tuple[sparse.csr_matrix, dict[str, np.ndarray]]:

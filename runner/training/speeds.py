@@ -27,7 +27,7 @@ class Speeds:
         return self.training > 0.8 * self.input
 
     def __str__(self) -> str:
-        found = f"input alone {self.input:,.0f} pictures/s, training {self.training:,.0f}"
+        found = f"input alone {self.input:,.0f} examples/s, training {self.training:,.0f}"
         return f"{found}: input-bound" if self.input_bound else found
 
 

@@ -109,3 +109,34 @@ def test_views_and_targets_have_no_lengths(examples):
     for more in ({"target": lambda batch: batch}, {"views": augment}):
         with pytest.raises(InputError, match="inputs of different lengths have no views and no target here"):
             batches(examples, **more)
+
+
+def test_what_else_is_as_long_as_its_input_is_cut_with_it(examples):
+    """Labels of tokens; what is not named stays, whatever its shape."""
+    long = examples[1].of
+    of = lengths.Lengths(long, ROWS, ("input", "label"))
+    ids = np.flatnonzero(long <= 10)[:3]
+    rows = np.tile(np.arange(ROWS), (3, 1))
+    batch = {"id": ids, "input": rows, "label": rows + 100, "spans": rows}
+    found = {name: np.asarray(value) for name, value in of.trim(batch).items()}
+    longest = -(-long[ids].max() // 8) * 8
+    np.testing.assert_array_equal(found["input"], rows[:, :longest])
+    np.testing.assert_array_equal(found["label"], rows[:, :longest] + 100)
+    assert found["spans"].shape == (3, ROWS) and found["id"].tolist() == ids.tolist()
+    assert lengths.Lengths(long, ROWS).trim(batch)["label"].shape == (3, ROWS)
+
+
+def test_batches_of_labelled_tokens_keep_label_and_input_together(examples):
+    data, plain = examples
+    tokens = data.train.map(lambda one: one | {"label": tf.where(one["input"] > 0, one["input"] * 2, -1)})
+    data = SimpleNamespace(**vars(data) | {"train": tokens})
+    of = lengths.Lengths(plain.of, ROWS, ("input", "label"))
+    made = SplitBatches(data, "train", SIZE, shuffle=True, seed=3, lengths=of)
+    for batch in made.named():
+        rows, label = batch["input"].numpy(), batch["label"].numpy()
+        assert label.dtype == "int32" and label.shape == rows.shape  # no one-hot of whole rows
+        np.testing.assert_array_equal(label, np.where(rows > 0, rows * 2, -1))
+    stands_in = kept.batches(np.zeros((1, COUNT, ROWS, 2), "float32"), made)
+    for one, other in zip(made.after(0).take(4), stands_in.after(0).take(4), strict=True):
+        np.testing.assert_array_equal(one["label"], other["label"])
+        assert other["input"].shape[1] == other["label"].shape[1]

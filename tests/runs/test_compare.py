@@ -12,7 +12,7 @@ import pytest
 
 from runner.errors import InputError
 from runner.runs import compare, pairing
-from runner.scores import detection, paired
+from runner.scores import detection, entities, paired
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = 200
@@ -172,6 +172,76 @@ def test_boxes_are_compared_by_the_score_of_their_runs(tmp_path):
     assert 0 < found.low < found.value < found.high
     (tmp_path / "two" / "truth.csv").unlink()
     assert "no truth.csv" in pairing.of_runs(tmp_path / "one", tmp_path / "two", "ap50")
+
+
+def of_entities(folder, found: list, wanted: list, *, shift=0, groups=None):
+    """A run that found these spans in the test texts, ids from `shift` on."""
+    ids = np.arange(len(wanted)) + shift
+    make(folder, np.ones(EXAMPLES, bool), score="f1", shift=shift)
+    manifest = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    test = manifest[manifest["split"] == "test"].head(len(wanted))
+    test = test.assign(sha256=[f"text {one}" for one in range(len(wanted))], label="")
+    test = test if groups is None else test.assign(group=groups)
+    pd.concat([manifest.head(shift), test]).to_csv(folder / "manifest.csv", index=False)
+    table, truth = (entities.table(some, ids) for some in (found, wanted))
+    # Of other columns, and in another order, as a run writes them.
+    table.assign(form="NA", score=0.5, right=True).to_csv(folder / "predictions.csv", index=False)
+    truth.sample(frac=1, random_state=shift).assign(found=True).to_csv(folder / "truth.csv", index=False)
+    return folder
+
+
+def test_entities_are_compared_by_their_f1(tmp_path):
+    random = np.random.default_rng(0)
+    wanted = [
+        [(9 * one, 9 * one + 4, ["NA", "place"][one % 2]) for one in range(random.integers(4))]
+        for _ in range(60)
+    ]
+    found = [[[one for one in text if random.random() < share] for text in wanted] for share in (0.4, 0.8)]
+    groups = [f"document {one // 3}" for one in range(60)]
+    folders = [
+        of_entities(tmp_path / f"{number}", some, wanted, shift=5 * number, groups=groups)
+        for number, some in enumerate(found)
+    ]
+    got = pairing.of_runs(*folders, "f1")
+    tables = [entities.table(some, range(60)) for some in (*found, wanted)]
+    scores = [
+        entities.metrics(one, tables[2], ["NA", "place"], range(60), resamples=1)["f1"] for one in tables[:2]
+    ]
+    assert got.number == "F1" and got.difference.value == pytest.approx(scores[1] - scores[0], abs=1e-12)
+    assert 0 < got.difference.low < got.difference.value < got.difference.high
+    assert got.difference.examples == 60
+    expected = entities.difference(*tables, range(60), pd.Series(groups))
+    assert got.difference == expected
+    assert pairing.of_runs(folders[0], folders[0], "f1").difference[:3] == (0, 0, 0)
+
+
+def test_entities_of_other_texts_or_another_truth_are_not_compared(tmp_path):
+    wanted = [[(0, 4, "a")], [(3, 5, "b"), (6, 9, "a")], []]
+    first = of_entities(tmp_path / "first", wanted, wanted)
+    others = {
+        "type": of_entities(tmp_path / "type", wanted, [[(0, 4, "b")], *wanted[1:]]),
+        "end": of_entities(tmp_path / "end", wanted, [[(0, 5, "a")], *wanted[1:]]),
+        "gone": of_entities(tmp_path / "gone", wanted, wanted),
+        "strange": of_entities(tmp_path / "strange", wanted, wanted),
+    }
+    (others["gone"] / "truth.csv").unlink()
+    table = pd.read_csv(others["strange"] / "predictions.csv")
+    table.assign(id=table["id"] + 100).to_csv(others["strange"] / "predictions.csv", index=False)
+    expected = {"type": "have other entities", "end": "have other entities", "gone": "no truth.csv"}
+    for name, words in expected.items():
+        assert words in pairing.of_runs(first, others[name], "f1"), name
+    assert "not of the test" in pairing.of_runs(first, others["strange"], "f1")
+    nothing = of_entities(tmp_path / "nothing", [[], [], []], wanted)
+    assert pairing.of_runs(first, nothing, "f1").difference.value == -1
+    for text in JUNK:
+        for name in ("predictions.csv", "truth.csv"):
+            whole = (others["end"] / name).read_text()
+            (others["end"] / name).write_text(text)
+            try:
+                assert isinstance(pairing.of_runs(first, others["end"], "f1"), str)
+            except InputError as error:
+                assert "\n" not in str(error)
+            (others["end"] / name).write_text(whole)
 
 
 def test_runs_that_are_not_alike_are_refused(tmp_path, answers):

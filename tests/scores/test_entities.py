@@ -345,3 +345,138 @@ def test_what_cannot_be_scored_is_one_line(changed, said):
     with pytest.raises(InputError) as error:
         entities.metrics(**tables([[(0, 1, "a")]], [[(0, 1, "a")]]) | changed)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+# ---------------------------------------------------------------- two models, and what elements have
+
+
+def models(texts: int, seed: int = 0, better: float = 0.3) -> dict:
+    """Two models on the same texts of one to four entities; the second finds more of them, by `better`."""
+    random = np.random.default_rng(seed)
+    wanted = [
+        [(2 * one, 2 * one + 1, str(random.choice(TYPES))) for one in range(random.integers(1, 5))]
+        for _ in range(texts)
+    ]
+    first, second = (
+        [
+            [one for one in text if random.random() < share] + [(50, 51, "place")] * (random.random() < 0.2)
+            for text in wanted
+        ]
+        for share in (0.5, 0.5 + better)
+    )
+    ids = np.arange(7, 7 + texts)
+    found = {"first": first, "second": second, "wanted": wanted}
+    return {name: entities.table(some, ids) for name, some in found.items()} | {"ids": ids}
+
+
+def f1(found: pd.DataFrame, wanted: pd.DataFrame, ids: np.ndarray) -> float:
+    return entities.metrics(found, wanted, TYPES, ids, resamples=1)["f1"]
+
+
+def test_a_difference_is_that_of_both_scores_with_its_sign():
+    given_ = models(200)
+    ids, wanted = given_["ids"], given_["wanted"]
+    found = entities.difference(**given_)
+    assert found.value == pytest.approx(
+        f1(given_["second"], wanted, ids) - f1(given_["first"], wanted, ids), abs=1e-12
+    )
+    assert 0 < found.low < found.value < found.high and found.verdict == "above" and found.examples == 200
+    back = entities.difference(**given_ | {"first": given_["second"], "second": given_["first"]})
+    assert back.value == -found.value and back.high < 0 and back.verdict == "below"
+    assert back.low == pytest.approx(-found.high, abs=0.02)
+    assert entities.difference(**given_) == found
+
+
+def test_equal_answers_differ_by_nothing():
+    given_ = models(40)
+    same = entities.difference(**given_ | {"second": given_["first"].sample(frac=1, random_state=0)})
+    assert same[:3] == (0, 0, 0) and same.verdict == "no difference"
+    nothing = entities.table([[]] * 40, given_["ids"])
+    neither = entities.difference(nothing, nothing, given_["wanted"], given_["ids"])
+    assert neither[:3] == (0, 0, 0)
+
+
+@PROPERTY
+@given(st.integers(0, 1000), st.integers(2, 60), st.sampled_from([-0.4, 0.0, 0.4]))
+def test_the_interval_of_a_difference_holds_it(seed, texts, better):
+    found = entities.difference(**models(texts, seed, better), resamples=300)
+    assert -1 <= found.low <= found.high <= 1 and found.low - 0.02 <= found.value <= found.high + 0.02
+
+
+def test_the_interval_of_a_difference_is_that_of_resampled_texts():
+    """Drawn text by text, with what both models found in each."""
+    given_ = models(60)
+    found, random, drawn = entities.difference(**given_), np.random.default_rng(1), []
+    ids, wanted = given_["ids"], given_["wanted"]
+    rows = [entities.per_text(given_[name], wanted, TYPES, ids) for name in ("first", "second")]
+    for _ in range(2000):
+        chosen = random.integers(60, size=60)
+        sums = [one.iloc[:, 1:].to_numpy()[chosen].sum(axis=0) for one in rows]
+        scores = [2 * right / (there + those) for there, those, right in sums]
+        drawn.append(scores[1] - scores[0])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    width = high - low
+    assert found.low == pytest.approx(low, abs=0.1 * width)
+    assert found.high == pytest.approx(high, abs=0.1 * width)
+
+
+def test_a_difference_draws_texts_of_a_group_together():
+    once, times = models(40), 9
+    ids = np.arange(40 * times)
+    often = {"ids": ids}
+    for name in ("first", "second", "wanted"):
+        parts = [once[name].assign(id=once[name]["id"] - 7 + 40 * number) for number in range(times)]
+        often[name] = pd.concat(parts, ignore_index=True)
+    groups = pd.Series([f"document {one % 40}" for one in ids], ids)
+    alone, together = entities.difference(**often), entities.difference(**often, groups=groups)
+    assert alone.value == pytest.approx(together.value, abs=1e-12)
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+    blank = pd.Series("", ids)
+    assert entities.difference(**often, groups=blank) == alone
+
+
+def test_a_table_of_elements_has_what_is_there():
+    spans = np.array([[[0, 3], [5, 9]], [[-1, -1], [-1, -1]], [[2, 4], [-1, -1]]], np.int32)
+    numbers = np.array([[1, 0], [-1, -1], [1, -1]])
+    found = entities.from_arrays(np.array([4, 4, 9], np.int32), spans, numbers, ("x", "y"))
+    assert list(found.columns) == entities.COLUMNS
+    assert list(found.itertuples(index=False, name=None)) == [
+        (4, "y", 0, 3),
+        (4, "x", 5, 9),
+        (9, "y", 2, 4),
+    ]
+    assert found[["id", "start", "end"]].dtypes.eq("int64").all()
+    empty = entities.from_arrays(np.zeros(0, int), np.zeros((0, 2, 2), int), np.zeros((0, 2), int), ("x",))
+    assert len(empty) == 0 and list(empty.columns) == entities.COLUMNS
+
+
+def test_answers_say_what_entities_read_and_whether_they_are_right():
+    texts = ["Ann in Rome", "\U0001f600 Café Ω", "nothing"]
+    ids = np.arange(3)
+    wanted = entities.table([[(0, 3, "person"), (7, 11, "place")], [(2, 6, "place")], []], ids)
+    found = entities.table([[(7, 11, "place"), (0, 6, "person")], [(2, 6, "person")], []], ids)
+    answers = entities.Answers(found.assign(score=[0.9, 0.2, 0.5]), wanted, ids, TYPES)
+    told, there = answers.matched(texts)
+    assert list(told.columns) == [*entities.COLUMNS, "form", "score", "right"]
+    assert told["form"].tolist() == ["Rome", "Ann in", "Café"] and told["right"].tolist() == [
+        True,
+        False,
+        False,
+    ]
+    assert list(there.columns) == [*entities.COLUMNS, "form", "found"]
+    assert there["form"].tolist() == ["Ann", "Rome", "Café"]
+    assert there["found"].tolist() == [False, True, False]
+    assert list(answers.found.columns) == [*entities.COLUMNS, "score"]  # they are as they were
+    numbers = answers.numbers(resamples=10)
+    assert numbers["f1"] == pytest.approx(1 / 3) and numbers["examples"] == 3
+    assert answers.types()["class"].tolist() == TYPES
+    perfect = entities.Answers(wanted.assign(score=1.0), wanted, ids, TYPES)
+    assert answers.less_than(perfect).value == pytest.approx(2 / 3)
+
+
+def test_answers_without_an_entity_have_tables_too():
+    nothing = entities.table([[]], [0])
+    answers = entities.Answers(nothing.assign(score=[]), entities.table([[(0, 1, "place")]], [0]), [0], TYPES)
+    told, there = answers.matched(["a"])
+    assert len(told) == 0 and list(told.columns) == [*entities.COLUMNS, "form", "score", "right"]
+    assert there["form"].tolist() == ["a"] and there["found"].tolist() == [False]

@@ -76,9 +76,9 @@ def test_the_target_holds_spans_and_counts_them(tmp_path):
     found = entities.find(write(tmp_path / "a.conll", content))
     targets = [found.target(row) for row in range(3)]
     assert targets[0].arrays["spans"].tolist() == [[0, 4], [5, 9], [10, 13]]
-    assert targets[0].arrays["types"].tolist() == [1, 1, 0] and targets[0].amounts.tolist() == [1, 2]
+    assert targets[0].arrays["classes"].tolist() == [1, 1, 0] and targets[0].amounts.tolist() == [1, 2]
     assert targets[1].arrays["spans"].tolist() == [[-1, -1]] * 3 and targets[1].amounts.tolist() == [0, 0]
-    assert targets[2].arrays["types"].tolist() == [1, -1, -1]
+    assert targets[2].arrays["classes"].tolist() == [1, -1, -1]
     assert {array.dtype for one in targets for array in one.arrays.values()} == {np.dtype(np.int64)}
     assert found.counted == "entities"
 

@@ -1,6 +1,7 @@
 """Labelled texts are split, checked and tokenised, and a dataset gives what the manifest says."""
 
 import hashlib
+import json
 
 import keras_hub
 import numpy as np
@@ -10,6 +11,9 @@ import tensorflow as tf
 
 from runner.data import pairs
 from runner.errors import InputError
+from runner.networks.words import Words
+from runner.scores import entities as scores
+from runner.text import batches, entities, tags
 from runner.text import load as loading
 from runner.text.load import load
 
@@ -254,3 +258,179 @@ def test_what_cannot_be_loaded(tmp_path, tokenizer):
     assert "at least two classes" in message(table(tmp_path / "b.csv", rows_of({"good": 9})), tokenizer, 8)
     assert "which is not there" in message(tmp_path / "gone.csv", tokenizer, 8)
     assert loading.LONGEST == 512
+
+
+# ---------------------------------------------------------------- texts with entities
+
+KINDS = ("animal", "plant")
+
+
+def marked(number: int, count: int = 4) -> dict:
+    """A text of its own for every number, of so many words, in which animals and plants are marked."""
+    said = sentence(number, count)
+    entities_, at = [], 0
+    for word in said.split():
+        kind = {"cat": "animal", "dog": "animal", "oak": "plant"}.get(word[-3:])
+        entities_ += [[at, at + len(word), kind]] if kind else []
+        at += len(word) + 1
+    return {"text": said, "entities": entities_}
+
+
+def objects(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return entities.find(path)
+
+
+def truth_of(loaded, elements: list[dict]) -> set[tuple]:
+    """Entities of elements, from their spans: (id, class, start, end)."""
+    columns = {name: np.stack([one[name] for one in elements]) for name in ("id", "spans", "classes")}
+    found = scores.from_arrays(columns["id"], columns["spans"], columns["classes"], loaded.classes)
+    return set(found.itertuples(index=False, name=None))
+
+
+def by_labels(loaded, elements: list[dict]) -> set[tuple]:
+    """The same from the labels of their tokens."""
+    found = set()
+    for number in {int(one["id"]) for one in elements}:
+        parts = [one for one in elements if one["id"] == number]
+        starts, ends, label = (
+            np.concatenate([one[name] for one in parts]) for name in ("starts", "ends", "label")
+        )
+        asked = starts >= 0
+        logits = np.eye(tags.count(len(loaded.classes)))[label[asked]]
+        ends = np.stack([starts[asked], ends[asked]], 1)
+        found |= {(number, kind, *span) for (*span, kind), _ in tags.spans(ends, logits, loaded.classes)}
+    return found
+
+
+def test_texts_with_entities_become_tokens_with_tags(tmp_path, tokenizer):
+    rows = [marked(number) for number in range(60)]
+    loaded = load(objects(tmp_path / "a.jsonl", rows), tokenizer, 32)
+    with pytest.raises(InputError, match="the test split is sealed"):
+        iter(loaded.test)
+    assert loaded.classes == KINDS and loaded.counted == "entities" and loaded.length == 8
+    assert list(loaded.texts) == [row["text"] for row in rows]
+    assert loaded.manifest["tokens"].tolist() == [len(row["text"].split()) + 2 for row in rows]
+    amounts = [[sum(one[2] == kind for one in row["entities"]) for kind in KINDS] for row in rows]
+    assert loaded.amounts.tolist() == amounts
+    seen, spec = set(), loaded.train.element_spec
+    assert spec["input"] == spec["label"] == spec["starts"] == spec["ends"] == tf.TensorSpec([8], tf.int32)
+    for split, elements in splits_of(loaded).items():
+        for one in elements:
+            row = rows[one["id"]]
+            assert loaded.manifest["split"][one["id"]] == split
+            count = len(row["text"].split())
+            ids = [WORDS.index(word) for word in ("[CLS]", *row["text"].split(), "[SEP]")]
+            assert one["input"].tolist() == ids + [0] * (6 - count)
+            cut = [
+                row["text"][start:end]
+                for start, end in zip(one["starts"], one["ends"], strict=True)
+                if end > 0
+            ]
+            assert cut == row["text"].split() and (one["label"] >= 0).sum() == count
+            wanted = {(int(one["id"]), kind, start, end) for start, end, kind in row["entities"]}
+            assert truth_of(loaded, [one]) == by_labels(loaded, [one]) == wanted
+            seen.add(int(one["id"]))
+    assert seen == set(range(60)) and "truncated" not in kinds(loaded)
+
+
+def test_a_long_text_becomes_windows_and_none_of_it_is_lost(tmp_path, tokenizer):
+    rows = [marked(number, 3 if number % 3 else 40) for number in range(36)]
+    loaded = load(objects(tmp_path / "a.jsonl", rows), tokenizer, 16)
+    assert loaded.length == 16 and "truncated" not in kinds(loaded)
+    found = splits_of(loaded)
+    elements = [one for some in found.values() for one in some]
+    wanted = {(n, kind, start, end) for n, row in enumerate(rows) for start, end, kind in row["entities"]}
+    assert truth_of(loaded, elements) == by_labels(loaded, elements) == wanted
+    count = pd.Series([int(one["id"]) for one in elements]).value_counts()
+    assert count[0] == 4 and count[1] == 1 and len(count) == 36
+    for some in found.values():  # the windows of a text stand together, the ids ascend
+        assert (np.diff([int(one["id"]) for one in some]) >= 0).all()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_of_windows_have_labels_as_long_as_their_inputs(tmp_path, tokenizer, shuffle):
+    rows = [marked(number, [3, 9, 17, 70][number % 4]) for number in range(60)]
+    loaded = load(objects(tmp_path / "a.jsonl", rows), tokenizer, 30)
+    made = batches.batches(loaded, "train", 8, shuffle=shuffle, seed=1)
+    elements, widths, seen = list(loaded.train.as_numpy_iterator()), set(), []
+    known = {(int(one["id"]), int(one["starts"].max())): one for one in elements}
+    assert len(known) == len(elements) and made.steps == -(-len(elements) // 8) == len(list(made.named()))
+    for batch in made.named():
+        rows_, label = batch["input"].numpy(), batch["label"].numpy()
+        assert rows_.shape == label.shape and label.dtype == np.int32
+        widths.add(rows_.shape[1])
+        for number, starts, row, tag in zip(
+            batch["id"].numpy(), batch["starts"].numpy(), rows_, label, strict=True
+        ):
+            one = known[int(number), int(starts.max())]
+            seen.append((int(number), int(starts.max())))
+            np.testing.assert_array_equal(one["input"][: len(row)], row)
+            np.testing.assert_array_equal(one["label"][: len(row)], tag)
+            assert not one["input"][len(row) :].any() and (one["label"][len(row) :] == -1).all()
+    assert sorted(seen) == sorted(known) and len(widths) > 1
+    (inputs, label), *_ = made.epoch()
+    assert inputs.shape == label.shape
+
+
+def test_few_texts_with_entities_are_nested_and_leave_the_test_whole(tmp_path, tokenizer):
+    found = objects(tmp_path / "a.jsonl", [marked(number, 6) for number in range(80)])
+    whole, chosen = load(found, tokenizer, 8).manifest, {}
+    for count in (6, 20):
+        loaded = load(found, tokenizer, 8, train_examples=count)
+        split = loaded.manifest["split"]
+        assert (split == "train").sum() == count and (split == "val").sum() <= count
+        assert (split == "test").equals(whole["split"] == "test") and (split == "unused").any()
+        chosen[count] = {int(one["id"]) for one in loaded.train.as_numpy_iterator()}
+        assert chosen[count] == set(np.flatnonzero(split == "train"))
+    assert chosen[6] < chosen[20]
+    assert "train_examples" in message(found, tokenizer, 8, train_examples=1000)
+
+
+def test_entities_that_no_word_answers_are_said_and_stay_in_the_truth(tmp_path, tokenizer):
+    rows = [marked(number) for number in range(40)]
+    assert "entity" not in kinds(load(objects(tmp_path / "a.jsonl", rows), tokenizer, 8))
+    rows[3] = {"text": "the redcat runs", "entities": [[4, 7, "animal"]]}
+    rows[4] = {"text": "the \u200b sits", "entities": [[4, 5, "plant"]]}
+    loaded = load(objects(tmp_path / "b.jsonl", rows), tokenizer, 8)
+    (said,) = loaded.problems[loaded.problems["kind"] == "entity"]["message"]
+    total = sum(len(row["entities"]) for row in rows)
+    assert f"2 of {total} entities begin or end within a word" in said and "such as 'red'" in said
+    elements = [one for some in splits_of(loaded).values() for one in some]
+    wanted = {(n, kind, start, end) for n, row in enumerate(rows) for start, end, kind in row["entities"]}
+    assert truth_of(loaded, elements) == wanted  # they count as missed
+    assert (3, "animal", 4, 10) in by_labels(loaded, elements)
+
+
+def test_texts_without_words_or_entities_are_read_too(tmp_path, tokenizer):
+    rows = [marked(number) for number in range(40)]
+    rows[0], rows[1] = {"text": "", "entities": []}, {"text": " \t\n", "entities": []}
+    rows[2] = {"text": "the runs", "entities": []}
+    loaded = load(objects(tmp_path / "a.jsonl", rows), tokenizer, 8)
+    elements = {int(one["id"]): one for some in splits_of(loaded).values() for one in some}
+    for number in (0, 1):
+        assert elements[number]["input"].tolist() == [2, 3, *[0] * 6]
+        assert (elements[number]["label"] == -1).all()
+    assert elements[2]["label"].tolist() == [-1, 0, 0, *[-1] * 5] and (elements[2]["classes"] == -1).all()
+
+
+def test_splits_of_entities_that_are_given_are_kept_and_a_finished_network_is_judged_by_all(
+    tmp_path, tokenizer
+):
+    given = ["train", "dev", "test"] * 12
+    rows = [marked(number, 8) | {"split": split} for number, split in enumerate(given)]
+    loaded = load(objects(tmp_path / "a.jsonl", rows), tokenizer, 8)
+    assert loaded.manifest["split"].tolist() == [{"dev": "val"}.get(one, one) for one in given]
+    plain = objects(tmp_path / "b.jsonl", [marked(number, 8) for number in range(6)])
+    judged = load(plain, tokenizer, 8, val_fraction=0, test_fraction=1)
+    assert judged.train.cardinality() == 0 and judged.train.element_spec["label"].shape == (8,)
+    assert {int(one["id"]) for one in splits_of(judged)["test"]} == set(range(6))
+
+
+def test_the_words_are_those_that_a_saved_network_reads(tmp_path, tokenizer):
+    rows = [marked(number) for number in range(24)]
+    loaded = load(objects(tmp_path / "a.jsonl", rows), tokenizer, 8)
+    layer = Words(tokenizer, 8)
+    for one in loaded.train.as_numpy_iterator():
+        (packed,) = layer(tf.constant([loaded.texts[one["id"]]])).numpy()
+        np.testing.assert_array_equal(packed, np.stack([one["input"], one["starts"], one["ends"]], 1))

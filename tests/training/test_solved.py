@@ -128,3 +128,39 @@ def test_counts_are_solved_as_they_are(small_data):
     chances = keras.ops.softmax(model.predict(numbers[24:], verbose=0)).numpy()
     assert found.strength in solved.OF_COUNTS
     np.testing.assert_allclose(chances, regression.predict_proba(numbers[24:]), atol=2e-3)
+
+
+def test_labels_of_tokens_give_the_head_of_all_tokens_in_one_row():
+    """Those below 0 are left out, and what an example counts all of its tokens count."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(30, 6, 5)).astype("float32")
+    labels = (inputs @ random.normal(size=(5, 3)) + random.normal(size=(30, 6, 3))).argmax(-1)
+    labels = np.where(random.random((30, 6)) < 0.3, -1, labels).astype("int32")
+    labels[4] = -1  # an example that asks nothing
+    weights = random.uniform(0.5, 2.0, 30)
+
+    def head(shape: tuple, rows: dict[str, np.ndarray], cut: int, much: np.ndarray) -> list[np.ndarray]:
+        given = keras.Input(shape)
+        model = keras.Model(given, keras.layers.Dense(3, name="head")(keras.layers.Identity()(given)))
+        data = tf.data.Dataset.from_tensor_slices(rows)
+        found = solved.solve(model, "head", data.take(cut), data.skip(cut), much)
+        return [*model.get_layer("head").get_weights(), np.array([found.strength, found.loss])]
+
+    of_rows = head((6, 5), {"id": np.arange(30), "input": inputs, "label": labels}, 20, weights)
+    asked = labels >= 0
+    ids = np.repeat(np.arange(30)[:, None], 6, 1)[asked]
+    flat = {"id": np.arange(len(ids)), "input": inputs[asked], "label": labels[asked].astype("int64")}
+    of_tokens = head((5,), flat, int((ids < 20).sum()), weights[ids])
+    for one, other in zip(of_rows, of_tokens, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_tags_that_no_word_has_are_never_answered():
+    inputs = np.random.default_rng(0).normal(size=(12, 4, 5)).astype("float32")
+    labels = np.where(inputs[..., 0] > 0, 2, 0).astype("int32")
+    rows = tf.data.Dataset.from_tensor_slices({"id": np.arange(12), "input": inputs, "label": labels})
+    given = keras.Input((4, 5))
+    model = keras.Model(given, keras.layers.Dense(5, name="head")(keras.layers.Identity()(given)))
+    solved.solve(model, "head", rows.take(8), rows.skip(8))
+    answers = np.asarray(model(inputs)).argmax(-1)
+    assert set(answers.ravel()) == {0, 2} and (answers == labels).mean() > 0.8
