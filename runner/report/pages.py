@@ -30,6 +30,7 @@ def write(
         "percent": words.percent,
         "interval": words.interval,
         "count": words.count,
+        "amount": words.amount,
     } | (filters or {})
     # A file name that is no UTF-8 gives a name that cannot be encoded; it must not cost the page.
     text = environment.get_template(template).render(values)

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,17 +57,30 @@ class Quotations:
 
 
 @dataclass(frozen=True)
+class Marked:
+    """Texts below each other with their entities coloured by type.
+
+    shown: (caption, lines) each; a line is what it is in a word, or "", a text, and its entities (start, end,
+    type) in characters, ascending and without overlaps. classes: the types, by which colours are given.
+    """
+
+    shown: Sequence[tuple[str, Sequence[tuple[str, str, Sequence[tuple[int, int, str]]]]]]
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page that a template brings: a heading, text, tables, then figures.
 
     tables: (caption, DataFrame), shown with three digits after the point; figures: (caption, a Gallery,
-    Quotations, a uint8 picture (h, w, 3), or SVG as Markup). Plots that follow each other stand side by side.
+    Quotations, Marked, a uint8 picture (h, w, 3), or SVG as Markup). Plots that follow each other stand side
+    by side.
     """
 
     title: str
     text: str = ""
     tables: Sequence[tuple[str, pd.DataFrame]] = ()
-    figures: Sequence[tuple[str, np.ndarray | Markup | Gallery | Quotations]] = ()
+    figures: Sequence[tuple[str, np.ndarray | Markup | Gallery | Quotations | Marked]] = ()
 
 
 def made(section: Section) -> dict:
@@ -95,8 +109,10 @@ def _table(caption: str, table: pd.DataFrame) -> dict:
     }
 
 
-def _figure(figure: np.ndarray | Markup | Gallery | Quotations) -> dict:
-    """{"kind": "plot", "gallery", "quotations" or "picture"} and what is shown."""
+def _figure(figure: np.ndarray | Markup | Gallery | Quotations | Marked) -> dict:
+    """{"kind": "plot", "gallery", "quotations", "marked" or "picture"} and what is shown."""
+    if isinstance(figure, Marked):
+        return {"kind": "marked", "shown": _marked(figure)}
     if isinstance(figure, Quotations):
         return {"kind": "quotations", "shown": _quoted(figure)}
     if isinstance(figure, Markup):
@@ -129,3 +145,26 @@ def _quoted(figure: Quotations) -> list[dict]:
         }
         for one in figure.shown
     ]
+
+
+def _marked(figure: Marked) -> list[dict]:
+    """Each text as lines of parts, of which an entity has a type and a hue, in degrees."""
+    # Around the circle by the golden angle, so that types next to each other differ most.
+    hues = {name: round(137.508 * number + 210) % 360 for number, name in enumerate(figure.classes)}
+    found = []
+    for caption, lines in figure.shown:
+        told = []
+        for what, text, spans in lines:
+            parts: list[dict[str, Any]] = []
+            at = 0
+            for start, end, kind in spans:
+                parts += [
+                    {"text": text[at:start]},
+                    {"text": text[start:end], "type": kind, "hue": hues[kind]},
+                ]
+                at = end
+            told.append(
+                {"what": what, "parts": [one for one in [*parts, {"text": text[at:]}] if one["text"]]}
+            )
+        found.append({"caption": caption, "lines": told})
+    return found

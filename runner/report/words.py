@@ -24,6 +24,11 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", "\u202f")
 
 
+def amount(number: int) -> str:
+    """Return 22568841 as "22.6 million", and what is below a million as `count` does."""
+    return count(number) if number < 1_000_000 else f"{number / 1e6:.1f}\u202fmillion"
+
+
 def times(number: int, one: str, many: str) -> str:
     """Return the number with its noun: times(1, "epoch", "epochs") is "1 epoch"."""
     return f"{number} {one if number == 1 else many}"
