@@ -1,7 +1,8 @@
-"""Test accuracy of a classifying template's methods over several seeds and numbers of labels.
+"""Test accuracy, or F1, of a classifying template's methods over several seeds and numbers of labels.
 
     python -m benchmarks.accuracy --labels 5 10 20 50 --seeds 5
     python -m benchmarks.accuracy --template text_classification --labels 20 --seeds 3
+    python -m benchmarks.accuracy --template token_classification --labels all --seeds 3
     python -m benchmarks.accuracy --labels all --seeds 3 --data FOLDER --backbone MobileNetV2-0.35 --weights
     FILE ...
 
@@ -16,18 +17,46 @@ import importlib
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 
 from runner import atomic, fields, flags
 from runner.errors import InputError
-from runner.networks import inference
-from runner.scores import classification
 from runner.training import baselines
 from templates.image_classification import train as image_classification
 
-RIVALS = {"image_classification": baselines.PIXELS, "text_classification": baselines.TF_IDF}
+RIVALS = {
+    "image_classification": (baselines.PIXELS,),
+    "text_classification": (baselines.TF_IDF,),
+    "token_classification": (baselines.GAZETTEER, baselines.MOST_FREQUENT),
+}
 """Of each template that tells classes apart, what it is compared with that needs no network."""
+
+
+def arms(config: Any) -> dict[str, Any]:
+    """The Configs of a template's methods by their names."""
+    kind = baselines.of_texts if hasattr(config, "scratch_backbone") else baselines.methods
+    return kind(config)
+
+
+def score(config: Any) -> str:
+    """What the methods of a template are compared by."""
+    return "accuracy" if hasattr(config, "labels_per_class") else "f1"
+
+
+def amount(config: Any) -> str:
+    """The setting that says how few labels count."""
+    return "labels_per_class" if hasattr(config, "labels_per_class") else "train_examples"
+
+
+def fit_rivals(train: ModuleType, config: Any, examples: Any) -> tuple[dict, dict]:
+    """What needs no network, and what it took, by name."""
+    if hasattr(train, "rival"):
+        return train.rival.fit(examples)
+    name = RIVALS[train.__package__.rpartition(".")[2]][0]
+    network, fitted = train.fit_rival(config, examples)
+    return {name: network}, {name: fitted}
 
 
 def one_seed(config, methods: list[str], train: ModuleType = image_classification) -> list[dict]:
@@ -37,43 +66,43 @@ def one_seed(config, methods: list[str], train: ModuleType = image_classificatio
     """
     examples = train.load(config)
     networks, fits = {}, {}
-    for rival in set(RIVALS.values()) & set(methods):
-        networks[rival], fits[rival] = train.fit_rival(config, examples)
-    for name, arm in getattr(train, "methods", baselines.methods)(config).items():
-        if baselines.called(name) not in methods:
-            continue
-        networks[name], fits[name] = train.fit(
-            arm, examples, f"{name}, {config.labels_per_class} labels, seed {config.machine.seed}"
-        )
+    if set().union(*RIVALS.values()) & set(methods):
+        found = fit_rivals(train, config, examples)
+        networks, fits = ({name: one for name, one in some.items() if name in methods} for some in found)
+    few = getattr(config, amount(config)) or "all"
+    for name, arm in arms(config).items():
+        if baselines.called(name) in methods:
+            title = f"{name}, {few} labels, seed {config.machine.seed}"
+            networks[name], fits[name] = train.fit(arm, examples, title)
+    key = score(config)
     chosen_on = train.judge(config, networks, examples.val, examples.classes)
-    chosen_on = {name: float((one["label"] == one["prediction"]).mean()) for name, one in chosen_on.items()}
+    chosen_on = {name: float(train.tables(one, examples)[0][key]) for name, one in chosen_on.items()}
     best = baselines.compared(networks, chosen_on)
-    tables = classification.tables(
-        *inference.outputs(best, examples.test.open(None, "benchmark")), examples.classes
-    )
+    tested = train.judge(config, best, examples.test.open(None, "benchmark"), examples.classes)
     seconds = {baselines.called(name): 0.0 for name in fits}
     for name, fitted in fits.items():  # of all that was tried from scratch
         seconds[baselines.called(name)] += fitted.seconds
+    numbers = {name: train.tables(one, examples)[0] for name, one in tested.items()}
     return [
         {
             "data": Path(config.data).name,
-            "labels_per_class": config.labels_per_class or "all",
+            "labels_per_class": few,
             "seed": config.machine.seed,
             "method": name,
-            "accuracy": float((table["label"] == table["prediction"]).mean()),
-            "test_examples": len(table),
+            key: float(one[key]),
+            "test_examples": one["examples"],
             "seconds": round(seconds[name], 1),
             "recipe": baselines.recipe(chosen_on) if name == baselines.SCRATCH else "",
         }
-        for name, table in tables.items()
+        for name, one in numbers.items()
     ]
 
 
-def summary(rows: pd.DataFrame) -> str:
-    """Mean ± standard deviation over the seeds as a Markdown table: a row per number of labels, a column
-    per method.
+def summary(rows: pd.DataFrame, key: str = "accuracy") -> str:
+    """Mean ± standard deviation of a score over the seeds as a Markdown table: a row per number of labels, a
+    column per method.
     """
-    groups = rows.groupby(["labels_per_class", "method"], sort=False)["accuracy"]
+    groups = rows.groupby(["labels_per_class", "method"], sort=False)[key]
     cells = groups.agg(
         lambda values: (
             f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" if len(values) > 1 else f"{values.mean():.3f}"
@@ -82,7 +111,9 @@ def summary(rows: pd.DataFrame) -> str:
     table = cells.unstack()[list(dict.fromkeys(rows["method"]))]
     table = table.loc[list(dict.fromkeys(rows["labels_per_class"]))]
     lines = [
-        "| labels per class | " + " | ".join(table.columns) + " |",
+        f"| {'labels per class' if key == 'accuracy' else 'training texts'} | "
+        + " | ".join(table.columns)
+        + " |",
         "| --- " * (len(table.columns) + 1) + "|",
     ]
     return "\n".join(
@@ -99,7 +130,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--labels", nargs="+", default=["5", "10", "20", "50"], help="labels per class, or all"
+        "--labels",
+        nargs="+",
+        default=["5", "10", "20", "50"],
+        help="labels per class (token_classification: texts), or all",
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--template", choices=list(RIVALS), default="image_classification")
@@ -108,8 +142,7 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     train = importlib.import_module(f"templates.{arguments.template}.train")
     base = flags.parse(train.Config, rest)
-    arms = map(baselines.called, getattr(train, "methods", baselines.methods)(base))
-    known = list(dict.fromkeys([RIVALS[arguments.template], *arms]))
+    known = list(dict.fromkeys([*RIVALS[arguments.template], *map(baselines.called, arms(base))]))
     arguments.methods = arguments.methods or known
     unknown = [name for name in arguments.methods if name not in known]
     if unknown:
@@ -122,7 +155,7 @@ def main() -> None:
                 continue
             started = time.perf_counter()
             few = None if labels == "all" else int(labels)
-            config = fields.replace(base, labels_per_class=few, seed=seed)
+            config = fields.replace(base, **{amount(base): few}, seed=seed)
             rows += one_seed(config, arguments.methods, train)
             atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
@@ -135,7 +168,8 @@ def main() -> None:
         for name, value in table.groupby("method", sort=False)["seconds"].median().items()
     )
     print(
-        f"\n{summary(table)}\n\nMean ± standard deviation of test accuracy over {arguments.seeds} seeds, "
+        f"\n{summary(table, score(base))}\n\nMean ± standard deviation of test {score(base)} over "
+        f"{arguments.seeds} seeds, "
         f"{table['test_examples'].iloc[0]} in the test; median seconds of a training: {seconds}; "
         f"{found['cores']} cores of {found['processor']}, TensorFlow {found['tensorflow']}, "
         f"Keras {found['keras']}."

@@ -1,6 +1,6 @@
 """MNIST and USPS, as downloaded, become two folders of pictures, one domain each.
 
-    python -m benchmarks.digit_pairs --mnist FOLDER --usps FILE --output FOLDER
+    python -m benchmarks.digit_pairs --mnist FOLDER --usps FILE --output FOLDER --most 3000
 
 FOLDER of MNIST holds the four idx files of its page, packed (.gz) or not; where the training files are not
 there its 10,000 test digits are all there is, and become one folder without splits. FILE of USPS is usps.h5
@@ -69,6 +69,18 @@ def usps(file: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
+def thinned(
+    splits: dict[str, tuple[np.ndarray, np.ndarray]], most: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The same splits with at most `most` examples in all, evenly over each."""
+    share = min(1.0, most / sum(len(labels) for _, labels in splits.values()))
+    kept = {
+        split: np.linspace(0, len(labels) - 1, int(share * len(labels))).astype(int)
+        for split, (_, labels) in splits.items()
+    }
+    return {split: (images[kept[split]], labels[kept[split]]) for split, (images, labels) in splits.items()}
+
+
 def write(splits: dict[str, tuple[np.ndarray, np.ndarray]], output: Path) -> int:
     """Write output[/SPLIT]/CLASS/NUMBER.png and return how many; one split alone makes no folder."""
     for split, (images, labels) in splits.items():
@@ -86,8 +98,10 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, required=True, help="folder of the idx files")
     parser.add_argument("--usps", type=Path, required=True, help="usps.h5")
     parser.add_argument("--output", type=Path, required=True, help="gets the folders mnist and usps")
+    parser.add_argument("--most", type=int, default=10_000, help="digits of each set, evenly over its files")
     arguments = parser.parse_args()
     pairs = {"mnist": mnist(arguments.mnist), "usps": usps(arguments.usps)}
+    pairs = {name: thinned(splits, arguments.most) for name, splits in pairs.items()}
     for name, splits in pairs.items():
         if (arguments.output / name).exists():
             raise InputError(f"--output {arguments.output}: {name} is there already; give another folder.")

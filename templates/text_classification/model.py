@@ -6,6 +6,7 @@ import numpy as np
 from runner.networks import encoders, marking, text_weights
 from runner.networks.backbones import Block
 from runner.networks.tokens import Tokens, special
+from runner.networks.words import tokenizer
 from runner.text.load import Texts
 from runner.text_runs import export
 
@@ -38,8 +39,7 @@ def of_texts(network: keras.Model, config: Config, data: Texts) -> keras.Model:
 
 def of_ids(network: keras.Model) -> keras.Model:
     """The network of a finished run for texts that are tokenised already; any other as it is."""
-    takes_texts = any(isinstance(layer, Tokens) for layer in network.layers)
-    return export.of_ids(network, None) if takes_texts else network
+    return network if tokenizer(network) is None else export.of_ids(network, None)
 
 
 def build_rival(data: Texts) -> keras.Model:

@@ -16,7 +16,6 @@ if __name__ == "__main__":
         CONFIG = flags.parse(Config)
         quiet.import_tensorflow()
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -101,20 +100,6 @@ def fit_rival(config: Config, examples: Texts) -> tuple[keras.Model, Fit]:
     return rival, solved.fit(rival, "head", examples.train, examples.val, weights, counts=True)
 
 
-def methods(config: Config) -> dict[str, Config]:
-    """`baselines.methods`, where a small encoder starts from scratch, and all weights at once with a new
-    head.
-    """
-    arms = baselines.methods(config)
-    if not config.baselines:
-        return arms
-    for name in baselines.from_scratch(config):
-        arms[name] = dataclasses.replace(arms[name], backbone=config.scratch_backbone)
-    epochs = sum(stage.epochs for stage in config.stages)
-    last = dataclasses.replace(config.stages[-1], name="all", train="all", epochs=epochs)
-    return {baselines.AT_ONCE: dataclasses.replace(config, stages=(last,), solve_head=False)} | arms
-
-
 def judge(
     config: Config, networks: dict[str, keras.Model], split: tf.data.Dataset, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
@@ -155,7 +140,7 @@ def main(config: Config) -> Path:
         networks, fits = {}, {}
         if run.config.baselines:
             networks[baselines.TF_IDF], fits[baselines.TF_IDF] = fit_rival(run.config, examples)
-        for name, arm in methods(run.config).items():
+        for name, arm in baselines.of_texts(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
             judge_and_report(run, examples, networks, fits)
