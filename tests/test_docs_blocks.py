@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner.networks import encoders, marking, tokens
+from runner.networks import encoders, marking, tokens, words
 from runner.pictures import any_size
 from runner.stage import check_stages
 from tests.test_docs import PAGES, REPOSITORY, blocks
@@ -84,10 +84,10 @@ def test_a_run_answers_as_the_page_says(tmp_path, monkeypatch, page, template, o
 
 def test_a_network_of_texts_is_loaded_as_the_page_says(tmp_path, monkeypatch):
     """With a vocabulary of a few words, in a run folder of that name."""
-    words = "[PAD] [UNK] [CLS] [SEP] [MASK] what an a book soup . !".split()
-    tokenizer = keras_hub.tokenizers.BertTokenizer(words, lowercase=True)
+    known = "[PAD] [UNK] [CLS] [SEP] [MASK] what an a book soup . !".split()
+    tokenizer = keras_hub.tokenizers.BertTokenizer(known, lowercase=True)
     text = keras.Input((), dtype="string", name="text")
-    encoder = encoders.build("BERT-tiny", len(words), 16)
+    encoder = encoders.build("BERT-tiny", len(known), 16)
     ids = tokens.Tokens(tokenizer, 16)(text)
     hidden = encoders.again(encoder.operations, {"tokens": ids}, encoders.same)
     answer = keras.layers.Dense(2)(marking.MeanOfTokens()(hidden))
@@ -99,6 +99,25 @@ def test_a_network_of_texts_is_loaded_as_the_page_says(tmp_path, monkeypatch):
     left = run("templates/text_classification/README.md", 0)
     texts = tf.constant(["What an exquisite soup!", "A tedious book."])
     np.testing.assert_allclose(left["logits"], saved(texts), atol=1e-6)
+
+
+def test_a_network_of_entities_is_loaded_as_the_page_says(tmp_path, monkeypatch):
+    tokenizer = keras_hub.tokenizers.BertTokenizer("[PAD] [UNK] [CLS] [SEP] [MASK] ada rome .".split())
+    text = keras.Input((), dtype="string", name="text")
+    packed = words.Words(tokenizer, 16, name="tokenizer")(text)
+    encoder = encoders.build("BERT-tiny", 8, 16)
+    ids = words.Columns((0,), name="tokens")(packed)
+    hidden = encoders.again(encoder.operations, {"tokens": ids}, encoders.same)
+    outputs = {"logits": keras.layers.Dense(3)(hidden), "words": words.Columns((1, 2))(packed)}
+    folder = tmp_path / "runs" / "token_classification" / "mine"
+    folder.mkdir(parents=True)
+    saved = keras.Model(text, outputs)
+    saved.save(folder / "model.keras")
+    monkeypatch.chdir(tmp_path)
+    left = run("templates/token_classification/README.md", 0)
+    expected = saved(tf.constant(["Ada went to Rome."]))
+    np.testing.assert_allclose(left["logits"], expected["logits"], atol=1e-6)
+    assert left["places"][0, 4].numpy().tolist() == [12, 16] and left["places"].shape == (1, 16, 2)
 
 
 def test_the_loop_of_a_template_is_as_contributing_shows_it():
@@ -178,6 +197,7 @@ def test_every_block_is_run_here():
         "templates/object_detection/README.md": 1,
         "templates/semantic_segmentation/README.md": 1,
         "templates/text_classification/README.md": 1,
+        "templates/token_classification/README.md": 1,
     }
     there = {page: len(blocks(page, "python")) for page in PAGES}
     assert {page: count for page, count in there.items() if count} == run_above

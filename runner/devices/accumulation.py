@@ -152,7 +152,11 @@ def _with_stand_in(call: Callable) -> Callable:
         rows = _PART.rows
 
         def at_least_one(tensor):
-            one = tf.zeros((1, *tensor.shape[1:]), tensor.dtype)
+            # Texts are of another length in each batch.
+            known = tensor.shape[1:].is_fully_defined()
+            shape = tensor.shape[1:] if known else tf.shape(tensor)[1:]
+            one = tf.zeros(tf.concat([[1], shape], axis=0), tensor.dtype)
+            one = tf.ensure_shape(one, [1, *tensor.shape[1:]])
             return tf.cond(rows > 0, lambda: tensor, lambda: one)
 
         outputs = call(keras.tree.map_structure(at_least_one, inputs), *arguments, **named)
