@@ -190,20 +190,11 @@ def _accents_go(place: str) -> bool:
 
 def _network(run: Path) -> "keras.Model":
     """The network of a run on texts."""
-    import keras
-
     # marking, words: whose layers are found by their names.
-    from runner.networks import marking, pretrained, words  # noqa: F401
+    from runner.networks import marking, saved, words  # noqa: F401
 
     quiet.settle_keras()
-    path = run / "model.keras"
-    try:
-        pretrained.check_size(path)
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # a damaged file raises almost anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        said = f"{path} cannot be loaded ({reason}); give another run.{pretrained.other_version(path)}"
-        raise InputError(said) from error
+    return saved.load(run)
 
 
 def _of_run(run: Path, length: int) -> "keras.Model":

@@ -19,9 +19,10 @@ from PIL import Image
 
 from runner import atomic
 from runner.errors import InputError
+from runner.networks import saved
 from runner.pictures import any_size, square
 from runner.pictures.load import LARGEST
-from runner.runs import decision, folder, network
+from runner.runs import decision, folder
 from runner.runs import formats as exported_formats
 
 SIZES = ((64, 64), (97, 131), (480, 320), (33, 200))
@@ -64,7 +65,7 @@ def load(run_folder: Path) -> tuple[keras.Model, dict]:
     and where either is no such thing.
     """
     run_folder, config = Path(os.path.expanduser(run_folder)), folder.read_complete(run_folder)
-    model = network.load(run_folder)
+    model = saved.load(run_folder)
     _check_settings(run_folder, config)
     shape = getattr(model.input, "shape", None)
     if shape is None or len(shape) != 4 or shape[3] not in (1, 3) or not hasattr(model.output, "shape"):

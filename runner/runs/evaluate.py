@@ -27,9 +27,10 @@ from runner.data.examples import problems as problem_rows
 from runner.data.files import composed
 from runner.devices import environment
 from runner.errors import InputError
+from runner.networks import saved
 from runner.report import page, words
 from runner.report.section import Section
-from runner.runs import decision, folder, network, pairing
+from runner.runs import decision, folder, pairing
 from runner.scores import calibration, classification, operating_point
 
 NAMED = 10
@@ -86,7 +87,7 @@ def run(
         raise InputError(f"{run_folder / 'manifest.csv'} has no split and sha256; give another run.")
     # What goes with weights, such as a tokenizer, is the run's own, wherever it began.
     examples, known = load(template, dataclasses.replace(config, weights=str(run_folder)), data, classes)
-    model = network.load(run_folder)
+    model = saved.load(run_folder)
     test = examples.test.open(None, f"judge the run {run_folder} on it")
     judged = template.judge(config, {"": model}, test, classes)[""]
     numbers, per_class, predictions = template.tables(judged, examples)

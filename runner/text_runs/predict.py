@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from runner.data.files import printable, walk
 from runner.errors import InputError
-from runner.networks import marking, tokens, words
-from runner.runs import decision, folder, network
+from runner.networks import marking, saved, tokens, words
+from runner.runs import decision, folder
 from runner.text import tables, tags
 from runner.text.decoding import Unreadable, decode
 
@@ -145,7 +145,7 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
     """
     run_folder = Path(os.path.expanduser(run_folder))
     folder.read_complete(run_folder)
-    model = network.load(run_folder)
+    model = saved.load(run_folder)
     if words.tokenizer(model) is None:
         raise InputError(f"{run_folder}: its network takes no texts; give a run on texts.")
     if not isinstance(model.output, dict):

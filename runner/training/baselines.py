@@ -59,7 +59,7 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
 def of_texts(config: ConfigType) -> dict[str, ConfigType]:
     """`methods` for a template on texts: a small encoder, config.scratch_backbone, starts from scratch, and
     AT_ONCE trains all weights with a new head, at the rate of the last stage and for as many epochs as all
-    have.
+    have, where the stages are not just that.
     """
     arms = methods(config)
     if not config.baselines:
@@ -67,7 +67,8 @@ def of_texts(config: ConfigType) -> dict[str, ConfigType]:
     for name in from_scratch(config):
         arms[name] = dataclasses.replace(arms[name], backbone=config.scratch_backbone)
     last = dataclasses.replace(config.stages[-1], name="all", train="all", epochs=_epochs(config))
-    return {AT_ONCE: dataclasses.replace(config, stages=(last,), solve_head=False)} | arms
+    at_once = dataclasses.replace(config, stages=(last,), solve_head=False)
+    return arms if at_once == config else {AT_ONCE: at_once} | arms
 
 
 def from_scratch(config: ConfigType) -> dict[str, ConfigType]:

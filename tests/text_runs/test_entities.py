@@ -47,7 +47,7 @@ COLUMNS = ["text", "entities", "class", "form", "score", "start", "end", "note"]
 def loaded_once():
     """Each network is loaded and traced once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict.network, "load", functools.cache(predict.network.load))
+        patch.setattr(predict.saved, "load", functools.cache(predict.saved.load))
         yield
 
 

@@ -249,8 +249,8 @@ def test_records_of_another_shape_are_one_line(run, tmp_path, monkeypatch):
     """Whatever stands in a stranger's folder: an answer, or one line."""
     place = tmp_path / "strange"
     shutil.copytree(run, place)
-    model, record = predict.network.load(run), json.loads((place / "metrics.json").read_text())
-    monkeypatch.setattr(predict.network, "load", lambda _: model)  # the record is meant
+    model, record = predict.saved.load(run), json.loads((place / "metrics.json").read_text())
+    monkeypatch.setattr(predict.saved, "load", lambda _: model)  # the record is meant
     changed = [junk for junk in JUNK if not isinstance(junk, dict)]
     changed += [record | {name: junk} for name in [*record, "operating_point"] for junk in JUNK]
     changed += [{key: value for key, value in record.items() if key != name} for name in record]

@@ -12,6 +12,7 @@ from runner.machine import Machine
 from runner.training import baselines
 from runner.training.fit import Fit
 from templates.image_classification.config import Config
+from templates.text_classification.config import Config as TextConfig
 from tests.rows import train as rows
 from tests.rows.config import Config as Rows
 
@@ -33,6 +34,17 @@ def test_each_length_is_an_arm_of_its_own_and_one_alone_needs_no_name():
     for wrong in ((), (0,), (1, -1)):
         with pytest.raises(InputError, match="scratch_lengths=.* give one or more whole numbers"):
             fields.replace(config, scratch_lengths=wrong)
+
+
+def test_of_texts_the_usual_recipe_is_an_arm_where_the_stages_are_another():
+    solved = TextConfig(solve_head=True)
+    arms = baselines.of_texts(solved)
+    once = arms[baselines.AT_ONCE]
+    assert list(arms)[0] == baselines.AT_ONCE and arms["staged"] is solved and not once.solve_head
+    assert once.stages[0].epochs == solved.stages[0].epochs
+    assert {arms[name].backbone for name in arms if name.startswith("from scratch")} == {"BERT-tiny"}
+    assert baselines.AT_ONCE not in baselines.of_texts(once)
+    assert list(baselines.of_texts(fields.replace(solved, baselines=False))) == ["staged"]
 
 
 def test_the_best_on_validation_is_compared_and_says_so(capsys):

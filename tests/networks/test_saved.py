@@ -12,7 +12,7 @@ import pytest
 
 from runner.errors import InputError
 from runner.networks import backbones
-from runner.runs import network
+from runner.networks import saved as saved_networks
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def saved(tmp_path_factory):
 
 def load(folder, content: bytes):
     (folder / "model.keras").write_bytes(content)
-    return network.load(folder)
+    return saved_networks.load(folder)
 
 
 def refused(folder, content: bytes) -> str:
@@ -101,7 +101,7 @@ def test_nor_is_an_array_that_was_packed(tmp_path, saved):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "model.keras")
     with pytest.raises(InputError, match="no regular file"):
-        network.load(tmp_path)
+        saved_networks.load(tmp_path)
 
 
 def test_a_network_of_another_keras_is_refused_with_both_versions(tmp_path):
@@ -109,7 +109,7 @@ def test_a_network_of_another_keras_is_refused_with_both_versions(tmp_path):
     image = keras.Input((3,))
     keras.Model(image, keras.layers.Dense(4)(image)).save(path)
     values = np.ones((2, 3), "float32")
-    np.testing.assert_array_equal(network.load(tmp_path)(values).shape, (2, 4))
+    np.testing.assert_array_equal(saved_networks.load(tmp_path)(values).shape, (2, 4))
 
     def change(old: bytes, new: bytes, name: str) -> None:
         with zipfile.ZipFile(path) as archive:
@@ -121,15 +121,15 @@ def test_a_network_of_another_keras_is_refused_with_both_versions(tmp_path):
 
     change(b'"units": 4', b'"units": 4, "input_axes": 1', "config.json")  # as a later Keras may write it
     with pytest.raises(InputError, match="cannot be loaded") as error:
-        network.load(tmp_path)
+        saved_networks.load(tmp_path)
     assert "written by" not in str(error.value)
     change(keras.__version__.encode(), b"3.99.0", "metadata.json")
     with pytest.raises(InputError, match="cannot be loaded") as error:
-        network.load(tmp_path)
+        saved_networks.load(tmp_path)
     message = str(error.value)
     assert (
         f"written by Keras 3.99.0, and this is Keras {keras.__version__}" in message and "\n" not in message
     )
     path.write_bytes(b"no archive")
     with pytest.raises(InputError, match="cannot be loaded"):
-        network.load(tmp_path)
+        saved_networks.load(tmp_path)
