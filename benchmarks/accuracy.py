@@ -28,7 +28,7 @@ from templates.image_classification import train as image_classification
 
 RIVALS = {
     "image_classification": (baselines.PIXELS,),
-    "text_classification": (baselines.TF_IDF,),
+    "text_classification": (baselines.TF_IDF, baselines.VECTORS),
     "token_classification": (baselines.GAZETTEER, baselines.MOST_FREQUENT),
 }
 """Of each template that tells classes apart, what it is compared with that needs no network."""
@@ -54,6 +54,8 @@ def fit_rivals(train: ModuleType, config: Any, examples: Any) -> tuple[dict, dic
     """What needs no network, and what it took, by name."""
     if hasattr(train, "rival"):
         return train.rival.fit(examples)
+    if hasattr(train, "fit_rivals"):
+        return train.fit_rivals(config, examples)
     name = RIVALS[train.__package__.rpartition(".")[2]][0]
     network, fitted = train.fit_rival(config, examples)
     return {name: network}, {name: fitted}

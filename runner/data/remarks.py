@@ -14,6 +14,7 @@ SEVERITIES = {
         "unlabelled",
         "seen",
         "entity",
+        "unknown",
     ),
     "for your information": ("converted", "tiny", "imbalance", "no entity"),
 }

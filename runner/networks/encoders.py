@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner import quiet
 from runner.errors import InputError, suggest
+from runner.networks import vectors
 from runner.networks.backbones import Block
 
 if TYPE_CHECKING:
@@ -158,6 +159,13 @@ def same(layer: Any, inputs: list) -> tuple[Any, list]:
     return type(layer).from_config(layer.get_config()), inputs
 
 
+def vectors_of(encoder: "keras.Model") -> Any:
+    """The vectors of all tokens in the first layer of an encoder of `build`, `copy` or `vectors.build`,
+    float32 (tokens, width).
+    """
+    return next(layer for layer in encoder.layers if layer.weights).get_weights()[0]
+
+
 def vocabulary_size(backbone: Any) -> int:
     """How many tokens a KerasHub backbone of the classes in `ENCODERS` knows."""
     return int(getattr(backbone, VOCABULARY.get(type(backbone).__name__, "vocabulary_size")))
@@ -176,11 +184,15 @@ def called(backbone: Any) -> str:
 def blocks(encoder: "keras.Model") -> tuple[Block, ...]:
     """The blocks of an encoder, bottom first: "embeddings", then "transformer_layer_0" and so on.
 
-    encoder: of `build` or `copy`, or a network built on top of it, also one that was saved and loaded again.
+    encoder: of `build`, `copy` or `vectors.build` (which has "embeddings" alone), or a network built on top
+    of it, also one that was saved and loaded again.
     Raises InputError for a network without such layers.
     """
     from runner.networks.marking import EncoderLayer
 
+    words = [layer for layer in encoder.layers if layer.name == vectors.LAYER]
+    if words:
+        return (_block("embeddings", words),)
     below: list[Any] = []
     found: list[Block] = []
     for layer in encoder.layers:

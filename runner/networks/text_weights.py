@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner import quiet
 from runner.errors import InputError, suggest
-from runner.networks import encoders
+from runner.networks import encoders, vectors
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +25,8 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 """Of its model.safetensors, which two other packagers carry too."""
 CHOICES = (
     "minilm, none, a folder in Hugging Face's form (config.json, model.safetensors, vocab.txt) or in "
-    "KerasHub's, the folder of an earlier run, or the name of a KerasHub preset, which is downloaded"
+    "KerasHub's, the folder of an earlier run, a .txt or .vec file of word vectors, or the name of a "
+    "KerasHub preset, which is downloaded"
 )
 REMOTE = ("hf://", "kaggle://", "modelscope://")
 
@@ -35,7 +36,7 @@ class Source:
     """Where weights and a vocabulary come from."""
 
     kind: str
-    """"none", "run" or "preset" (a folder, or what KerasHub downloads)."""
+    """"none", "run", "preset" (a folder, or what KerasHub downloads) or "vectors" (a file of `vectors`)."""
     place: str
     """What is loaded; of "none" the preset whose vocabulary is taken."""
 
@@ -44,7 +45,8 @@ def resolve(weights: str | Path) -> Source:
     """What `weights` means; nothing is loaded.
 
     weights: "minilm"; "none", random weights with minilm's vocabulary; a folder in Hugging Face's or
-    KerasHub's form; a run folder (with model.keras); a preset of KerasHub, by name or as hf://USER/MODEL.
+    KerasHub's form; a run folder (with model.keras); a file of word vectors (`vectors`); a preset of
+    KerasHub, by name or as hf://USER/MODEL.
     Raises InputError for what is not there, and for a folder that holds neither.
     """
     text = str(weights).strip()
@@ -67,6 +69,8 @@ def resolve(weights: str | Path) -> Source:
             f"weights='{text}' is a folder with neither config.json (Hugging Face, KerasHub) nor model.keras "
             f"(a run); give {CHOICES}."
         )
+    if there and path.suffix.lower() in vectors.ENDINGS:
+        return Source("vectors", str(path))
     if there:
         raise InputError(f"weights='{text}' is a file; give the folder that it is in, or {CHOICES}.")
     if path.name != text:
@@ -127,9 +131,12 @@ def build(name: str, weights: str | Path, length: int, tokenizer: Any) -> "keras
                 f"backbone='auto' with weights='none': name one of {', '.join(encoders.ENCODERS)}."
             )
         return encoders.build(name, size, length, padding)
-    wanted = "" if automatic else encoders.find(name)[0]
+    of_vectors = name.strip().lower() == vectors.NAME
+    wanted = "" if automatic else vectors.NAME if of_vectors else encoders.find(name)[0]
     if source.kind == "run":
         made = _of_run(Path(source.place), length)
+    elif source.kind == "vectors":
+        made = vectors.build(source.place)
     else:
         backbone = _preset(source.place, "Backbone")
         made = encoders.copy(backbone, length, encoders.called(backbone), padding)
@@ -153,6 +160,8 @@ def tokenizer(weights: str | Path) -> Any:
     Raises InputError for weights that `resolve` refuses, and where there is no tokenizer to be had.
     """
     source = resolve(weights)
+    if source.kind == "vectors":
+        return vectors.tokenizer(source.place)
     if source.kind != "run":
         return _preset(source.place, "Tokenizer")
     from runner.networks import words
@@ -205,6 +214,7 @@ def _of_run(run: Path, length: int) -> "keras.Model":
 
     network = _network(run)
     layers = [layer for layer in network.layers if isinstance(layer, marking.EncoderLayer)]
+    layers = layers or [layer for layer in network.layers if layer.name == vectors.LAYER]
     if not layers or words.tokenizer(network) is None:
         raise InputError(f"weights='{run}': the network of this run is no encoder of texts; give {CHOICES}.")
     positions = [getattr(layer, "sequence_length", None) for layer in network.layers]

@@ -108,9 +108,25 @@ def special(tokenizer: Any) -> tuple[int, int, int]:
     return int(start), int(tokenizer.end_token_id if end is None else end), int(tokenizer.pad_token_id)
 
 
-def lengths(tokenizer: Any, texts: Sequence[str], at_once: int = 1024) -> np.ndarray:
-    """How many tokens each text has, with those of its beginning and end: int64 (texts,)."""
-    tokenize, found = graph(tokenizer), [np.zeros(0, np.int64)]
+def unknown(tokenizer: Any) -> int:
+    """The id that stands for words that a KerasHub tokenizer does not know; -1 where it spells out any."""
+    return int(tokenizer.token_to_id(tokenizer.oov_token)) if hasattr(tokenizer, "oov_token") else -1
+
+
+def counts(tokenizer: Any, texts: Sequence[str], at_once: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+    """How many tokens each text has, with those of its beginning and end, and how many of them are unknown
+    words: int64 (texts,) each.
+    """
+    tokenize, strange = graph(tokenizer), unknown(tokenizer)
+    found = [np.zeros((2, 0), np.int64)]
     for first in range(0, len(texts), at_once):
-        found.append(tokenize(tf.constant(texts[first : first + at_once])).row_lengths().numpy() + 2)
-    return np.concatenate(found)
+        ids = tokenize(tf.constant(texts[first : first + at_once]))
+        rows = tf.reduce_sum(tf.cast(tf.cast(ids, tf.int64) == strange, tf.int64), axis=1)
+        found.append(np.stack([ids.row_lengths().numpy() + 2, rows.numpy()]))
+    both = np.concatenate(found, axis=1)
+    return both[0], both[1]
+
+
+def lengths(tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
+    """How many tokens each text has, with those of its beginning and end: int64 (texts,)."""
+    return counts(tokenizer, texts)[0]

@@ -27,6 +27,8 @@ from runner.data.splits import USED
 
 TRUNCATED = 0.05
 """The share of texts, in a split, whose ends may be cut off before it is said."""
+UNKNOWN = 0.05
+"""The share of unknown words, of all tokens, up to which nothing is said."""
 UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}
 """Unicode's categories of characters that show nothing: spaces, ends of lines, controls, directions."""
 
@@ -64,12 +66,32 @@ def everything(
         *near_copies(manifest, pairs, "says"),
         *versions(manifest, clusters, "texts", "say nearly the same as another, as versions of one text do"),
         *blank(manifest, texts),
+        *unknown_words(manifest),
         *class_names(counts.sum(axis=1), "texts"),
         *(sizes(counts, "texts") if (manifest["split"] == "train").any() else []),  # else only judged
         *(class_named(manifest, texts) if labelled else []),
         *(lengths(manifest, texts) if labelled else []),
         *(cut_off(manifest, truncated, length) if truncated is not None else []),
     ]
+
+
+def unknown_words(manifest: pd.DataFrame) -> list[Row]:
+    """Say where more than UNKNOWN of the tokens that are used stand for words that the tokenizer does not
+    know; kind "unknown".
+
+    manifest: with tokens and unknown, of each text.
+    """
+    used = manifest[manifest["split"].isin(USED)]
+    share = used["unknown"].sum() / max(1, (used["tokens"] - 2).sum())
+    if share <= UNKNOWN:
+        return []
+    most = used.sort_values("unknown", ascending=False).iloc[0]
+    message = (
+        f"{100 * share:.1f} % of all tokens are words that the tokenizer does not know, most in "
+        f"{most['path']!r} ({most['unknown']} of {most['tokens'] - 2}): take weights of this language, of "
+        "this script, or of parts of words"
+    )
+    return [("", "unknown", message)]
 
 
 def blank(manifest: pd.DataFrame, texts: Sequence[str]) -> list[Row]:

@@ -96,11 +96,13 @@ def load(
     manifest["sha256"] = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     manifest["characters"] = [len(text) for text in texts]
     if found.target is None:
-        manifest["tokens"] = tokens.lengths(tokenizer, texts)
+        manifest["tokens"], manifest["unknown"] = tokens.counts(tokenizer, texts)
         labels, amounts = manifest["label"].cat.codes.to_numpy(np.int64), None
     else:
         parts = words.in_memory(tokenizer, texts)
+        strange = tokens.unknown(tokenizer)
         manifest["tokens"] = [len(one) + 2 for one in parts]
+        manifest["unknown"] = [int((one[:, 0] == strange).sum()) for one in parts]
         targets = [found.target(row) for row in range(len(texts))]
         amounts = np.stack([one.amounts for one in targets])
         labels = examples.rarest(amounts)

@@ -20,6 +20,9 @@ NAMES = (SCRATCH, "frozen backbone", "staged")
 PIXELS = "logistic regression on pixels"
 TF_IDF = "logistic regression on TF-IDF"
 """Of texts: which words they have, and how rare these are."""
+VECTORS = "averaged word vectors"
+"""Logistic regression on the mean of what an encoder's first layer has for each token, whatever stands around
+it."""
 AT_ONCE = "fine-tuned at once"
 """All weights and a new head from the first step, as most people tune a network on texts."""
 SOLVED = "frozen + solved"

@@ -60,3 +60,19 @@ def build_rival(data: Texts) -> keras.Model:
     x = keras.layers.Rescaling([0.0, *idf])(counts)
     x = keras.layers.UnitNormalization()(x)
     return keras.Model(ids, keras.layers.Dense(len(data.classes), dtype="float32", name="head")(x))
+
+
+def build_vectors(config: Config, data: Texts) -> keras.Model:
+    """Logistic regression on the mean of the tokens' vectors, whose head is still to be solved: token ids as
+    `build` takes them to logits.
+
+    The vectors are those of the encoder's first layer, which knows words and no order and no context.
+    """
+    encoder = text_weights.build(config.backbone, config.weights, data.length, data.tokenizer)
+    table = encoders.vectors_of(encoder)
+    ids = keras.Input((None,), dtype="int32", name="tokens")
+    layer = keras.layers.Embedding(*table.shape, name="vectors", dtype="float32")
+    hidden = marking.Marked(special(data.tokenizer)[2], name="marked", dtype="float32")([layer(ids), ids])
+    x = marking.MeanOfTokens(name="pool", dtype="float32")(hidden)
+    layer.set_weights([table])
+    return keras.Model(ids, keras.layers.Dense(len(data.classes), dtype="float32", name="head")(x))

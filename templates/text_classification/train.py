@@ -93,11 +93,18 @@ def fit(
     return network, fitted
 
 
-def fit_rival(config: Config, examples: Texts) -> tuple[keras.Model, Fit]:
-    """Solve logistic regression on TF-IDF, which needs neither a network nor other texts."""
-    rival = model.build_rival(examples)
+def fit_rivals(config: Config, examples: Texts) -> tuple[dict[str, keras.Model], dict[str, Fit]]:
+    """Solve logistic regression on TF-IDF, which needs neither a network nor other texts, and on averaged
+    word vectors, where there are weights to take them from.
+    """
+    rivals = {baselines.TF_IDF: model.build_rival(examples)}
+    if config.weights != "none":
+        rivals[baselines.VECTORS] = model.build_vectors(config, examples)
     weights = example_weights.of_examples(examples, config.class_weight)
-    return rival, solved.fit(rival, "head", examples.train, examples.val, weights, counts=True)
+    splits, fits = (examples.train, examples.val), {}
+    for name, rival in rivals.items():
+        fits[name] = solved.fit(rival, "head", *splits, weights, counts=name == baselines.TF_IDF)
+    return rivals, fits
 
 
 def judge(
@@ -139,7 +146,7 @@ def main(config: Config) -> Path:
         run.check(network, blocks, examples)
         networks, fits = {}, {}
         if run.config.baselines:
-            networks[baselines.TF_IDF], fits[baselines.TF_IDF] = fit_rival(run.config, examples)
+            networks, fits = fit_rivals(run.config, examples)
         for name, arm in baselines.of_texts(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
