@@ -127,6 +127,6 @@ def counts(tokenizer: Any, texts: Sequence[str], at_once: int = 1024) -> tuple[n
     return both[0], both[1]
 
 
-def lengths(tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
+def lengths(tokenizer: Any, texts: Sequence[str], at_once: int = 1024) -> np.ndarray:
     """How many tokens each text has, with those of its beginning and end: int64 (texts,)."""
-    return counts(tokenizer, texts)[0]
+    return counts(tokenizer, texts, at_once)[0]

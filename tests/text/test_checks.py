@@ -17,6 +17,7 @@ def manifest(labels, **columns) -> pd.DataFrame:
     table = pd.DataFrame({"path": [f"a.csv:{i + 2}" for i in range(count)]})
     table["label"] = pd.Categorical(list(labels))
     facts = {"split": "train", "group": "", "sha256": [f"{i:064}" for i in range(count)]}
+    facts |= {"tokens": 12, "unknown": 0}
     return table.assign(**facts | columns)
 
 
@@ -138,3 +139,13 @@ def test_texts_that_are_cut_off_are_counted_above_a_twentieth():
     assert "train" not in rows[0][2].split(" have ")[0]
     assert checks.cut_off(table, np.arange(200) < 5) == []
     assert "than the network takes" in checks.cut_off(table, np.arange(200) < 6)[0][2]
+
+
+def test_many_words_that_the_tokenizer_does_not_know_are_said():
+    table = manifest(np.tile(["ham", "spam"], 10), unknown=[0] * 19 + [10])
+    assert checks.unknown_words(table) == []  # 10 of 200 tokens
+    table.loc[18, "unknown"] = 1
+    ((path, kind, message),) = checks.unknown_words(table)
+    assert (path, kind) == ("", "unknown") and message.startswith("5.5 % of all tokens are words")
+    assert "most in 'a.csv:21' (10 of 10)" in message
+    assert checks.unknown_words(table.assign(split="unused")) == []

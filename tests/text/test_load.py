@@ -79,6 +79,7 @@ def test_elements_agree_with_the_manifest(tmp_path, tokenizer):
         "sha256",
         "characters",
         "tokens",
+        "unknown",
     ]
     assert loaded.manifest["split"].value_counts().to_dict() == {"train": 36, "test": 16, "val": 8}
     assert loaded.carved and loaded.length == 16 and list(loaded.texts) == pd.read_csv(path)["text"].tolist()
