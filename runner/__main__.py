@@ -96,7 +96,7 @@ def predict(options: argparse.Namespace) -> int:
         print(predict.in_words(result.only))
     print(f"{result.predicted} predicted; {result.output} has {result.rows} rows.")
     if result.folder is not None:
-        print(f"drawn: {result.folder}")
+        print(f"beside it: {result.folder}")
     if result.number_unreadable:
         print(f"{result.number_unreadable} could not be read (column note says why):", file=sys.stderr)
         print(*result.unreadable, sep="\n", file=sys.stderr)
@@ -249,7 +249,7 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         parents=[run],
         help="predict inputs of your own with a run, into a CSV file",
         description="Write a CSV file with the answer to each input, and beside it a folder with what is "
-        "drawn: boxes on pictures, masks.",
+        "drawn or written of it: boxes on pictures, masks, texts with the places of entities.",
     )
     make.add_argument(
         "inputs",
