@@ -38,7 +38,7 @@ frame.addEventListener("load", () => {{
   const broken = [...page.images].filter(one => !one.naturalWidth).map(one => one.alt);
   document.getElementById("found").textContent = JSON.stringify({{
     width: wide, reach: page.documentElement.scrollWidth, out, broken,
-    pictures: page.images.length + page.querySelectorAll("svg").length,
+    pictures: page.images.length + page.querySelectorAll("svg, .quotation").length,
   }});
 }});
 </script></body></html>"""
