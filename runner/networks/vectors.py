@@ -6,6 +6,8 @@ how many words there are and how long their vectors. Words come in the order of 
 first.
 """
 
+import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,16 @@ def read(path: str | Path) -> tuple[list[str], np.ndarray]:
 
     Raises InputError for a file of another form, in one line with its number.
     """
+    try:
+        changed = os.stat(path).st_mtime_ns
+    except OSError as error:
+        raise InputError(f"weights='{path}' cannot be read ({error}); {EXPECTED}.") from error
+    return _read(str(path), changed, MOST)
+
+
+@functools.lru_cache(maxsize=1)  # the tokenizer and each network of a run ask for the same file
+def _read(path: str, changed: int, most: int) -> tuple[list[str], np.ndarray]:
+    """`read`, of a file that was changed at this time."""
     found: dict[str, np.ndarray] = {}
     size = 0
     try:
@@ -56,7 +68,7 @@ def read(path: str | Path) -> tuple[list[str], np.ndarray]:
                 if not np.isfinite(vector).all():
                     raise ValueError(f"line {number} has a number that is none")
                 found.setdefault(word, vector)
-                if len(found) == MOST:
+                if len(found) == most:
                     break
     except (OSError, ValueError) as error:
         raise InputError(f"weights='{path}' cannot be read ({error}); {EXPECTED}.") from error
