@@ -312,35 +312,42 @@ class SplitBatches(Batches):
             return "inputs are mixed with each other"
         if "weight" in self.examples.element_spec:
             return "the examples bring weights of their own"
-        return (
-            ""
-            if len(np.unique(self.ids)) == self.count
-            else "an example stands in an epoch twice, as a text of several windows does"
-        )
+        return "" if len(np.unique(self.keys)) == self.count else "an example stands in an epoch twice"
 
     @functools.cached_property
-    def _of_dataset(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ids that the dataset has, ascending, and their labels.
+    def _of_dataset(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The keys that the dataset has, ascending, and their ids and labels.
 
         Not from the manifest: the dataset is what is trained on, and may be some of the split, or have other
         labels. What is still to be decoded has those of the manifest.
         """
         if self._decode:
             ids = np.flatnonzero(self.data.manifest["split"] == self.split).astype(np.int64)
-            return ids, self.data.manifest["label"].cat.codes.to_numpy(np.int64)[ids]
-        both = self.examples.map(lambda one: (one["id"], one["label"])).batch(1024)
-        ids, labels = (np.concatenate(parts) for parts in zip(*both.as_numpy_iterator(), strict=True))
-        order = np.argsort(ids, kind="stable")
-        return ids[order].astype(np.int64), labels[order]
+            return ids, ids, self.data.manifest["label"].cat.codes.to_numpy(np.int64)[ids]
+        key = self.key
+        three = self.examples.map(lambda one: (one[key], one["id"], one["label"])).batch(1024)
+        keys, ids, labels = (np.concatenate(parts) for parts in zip(*three.as_numpy_iterator(), strict=True))
+        order = np.argsort(keys, kind="stable")
+        return keys[order].astype(np.int64), ids[order].astype(np.int64), labels[order]
+
+    @property
+    def key(self) -> str:
+        """What tells elements apart: "part" of windows, of which an example may have several, else "id"."""
+        return "part" if "part" in self.examples.element_spec else "id"
+
+    @property
+    def keys(self) -> np.ndarray:
+        """What each element has as `key`, int64 (count,), ascending."""
+        return self._of_dataset[0]
 
     @property
     def ids(self) -> np.ndarray:
-        """The examples' rows in the manifest, int64 (count,), ascending."""
-        return self._of_dataset[0]
+        """The elements' rows in the manifest, int64 (count,), in the order of `keys`."""
+        return self._of_dataset[1]
 
     def labels(self) -> np.ndarray:
-        """The label of each of `ids`, as the dataset has it: (count, ...)."""
-        return self._of_dataset[1]
+        """The label of each of `keys`, as the dataset has it: (count, ...)."""
+        return self._of_dataset[2]
 
     def fingerprint(self, views: int) -> list:
         """What decides the inputs of `passes`: hashes of their contents, how they are made, a few of them as
@@ -349,7 +356,9 @@ class SplitBatches(Batches):
         drawn = [self.batch_size, *self.views.fingerprint()] if self.views else []
         first = next(self.examples.batch(min(16, self.count)).as_numpy_iterator())["input"]
         hashes = self.data.manifest["sha256"].iloc[self.ids].tolist()
-        return [self.data.recipe, hashes, first, views, *drawn]
+        # Windows are cut by how they are labelled, too: of two splits with one text they may be others.
+        labels = [self.labels()] if self.key == "part" else []
+        return [self.data.recipe, hashes, first, views, *drawn, *labels]
 
     def passes(self, first: int, last: int, worker: int = 0, workers: int = 1) -> tf.data.Dataset:
         """Passes `first` to below `last` over all examples, unshuffled, each with other views: (step, batch),

@@ -81,7 +81,8 @@ class Data:
         counted = (
             f", {self.amounts.sum()} {self.counted}" if self.amounts is not None and self.counted else ""
         )
-        words = f"{len(self.classes)} classes{counted}; {self.unit}: {splits_in_words(self.manifest)}"
+        classes = f"{len(self.classes)} class{'es' * (len(self.classes) != 1)}"
+        words = f"{classes}{counted}; {self.unit}: {splits_in_words(self.manifest)}"
         words += f" ({self.carved})" if self.carved else ""
         if "weight" not in self.manifest:
             return words

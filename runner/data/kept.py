@@ -8,7 +8,7 @@ from runner.devices.multi_worker import Share
 
 
 def batches(array: np.ndarray, split: SplitBatches) -> Batches:
-    """Those batches with a kept array for their inputs: (views, examples in the order of `split.ids`, ...).
+    """Those batches with a kept array for their inputs: (views, examples in the order of `split.keys`, ...).
 
     Where the batches are shuffled, so are these; each mixes all views.
     """

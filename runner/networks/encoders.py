@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoder:
-    """What KerasHub is told to build an encoder; the vocabulary comes from its tokenizer."""
+    """What KerasHub is told to build an encoder or a decoder; the vocabulary comes from its tokenizer."""
 
     backbone: str
     """The class in `keras_hub.models`."""
@@ -65,14 +65,16 @@ VOCABULARY = {"ElectraBackbone": "vocab_size"}
 """What a class calls the size of its vocabulary, where it is not vocabulary_size."""
 
 
-def find(name: str) -> tuple[str, Encoder]:
-    """The name as `ENCODERS` writes it, in any case, and what it stands for; InputError where none does."""
-    for known, encoder in ENCODERS.items():
+def find(name: str, among: Mapping[str, Encoder] = ENCODERS) -> tuple[str, Encoder]:
+    """The name as the table writes it, in any case, and what it stands for; InputError where none does.
+
+    among: `ENCODERS`, or `decoders.DECODERS`.
+    """
+    for known, encoder in among.items():
         if known.lower() == name.strip().lower():
             return known, encoder
-    raise InputError(
-        f"Unknown encoder '{name}'; there are {', '.join(ENCODERS)}.{suggest(name, list(ENCODERS))}"
-    )
+    kind = "encoder" if among is ENCODERS else "decoder"
+    raise InputError(f"Unknown {kind} '{name}'; there are {', '.join(among)}.{suggest(name, list(among))}")
 
 
 def build(name: str, vocabulary_size: int, length: int, padding: int | None = None) -> "keras.Model":
@@ -171,9 +173,9 @@ def vocabulary_size(backbone: Any) -> int:
     return int(getattr(backbone, VOCABULARY.get(type(backbone).__name__, "vocabulary_size")))
 
 
-def called(backbone: Any) -> str:
-    """The name that `ENCODERS` has for a KerasHub backbone, else its class and sizes: "BertBackbone-3x64"."""
-    for name, encoder in ENCODERS.items():
+def called(backbone: Any, among: Mapping[str, Encoder] = ENCODERS) -> str:
+    """The name that the table has for a KerasHub backbone, else its class and sizes: "BertBackbone-3x64"."""
+    for name, encoder in among.items():
         sizes = encoder.arguments()
         same = all(getattr(backbone, one, value) == value for one, value in sizes.items())
         if same and type(backbone).__name__ == encoder.backbone:

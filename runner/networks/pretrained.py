@@ -128,7 +128,7 @@ def _checkpoint(folder: Path, full_name: str) -> Path:
 
 
 def _checkpoints() -> list[str]:
-    return sorted(card.parent.name for card in CHECKPOINTS.glob("*/card.json"))
+    return sorted(weights.parent.name for weights in CHECKPOINTS.glob("*/backbone.weights.h5"))
 
 
 def _listed(names: list[str]) -> str:

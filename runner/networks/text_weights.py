@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,22 @@ def resolve(weights: str | Path) -> Source:
         return Source("preset", str(minilm()))
     if text.lower() == "none":
         return Source("none", str(minilm()))
+    kinds = dict.fromkeys(encoder.backbone for encoder in encoders.ENCODERS.values())
+    return found(text, ("minilm", "none"), CHOICES, tuple(kinds), vectors.ENDINGS)
+
+
+def found(
+    text: str,
+    names: Sequence[str],
+    choices: str,
+    kinds: Sequence[str],
+    endings: Collection[str] = (),
+) -> Source:
+    """What weights without a name of their own mean: a folder, a file, or a preset of KerasHub.
+
+    names: that have a meaning; choices: all that may be given, in words; kinds: classes of KerasHub whose
+    presets are known; endings: of files of word vectors. Raises InputError as `resolve` does.
+    """
     if text.startswith(REMOTE):
         return Source("preset", text)
     path, there = Path(text), False
@@ -67,28 +84,27 @@ def resolve(weights: str | Path) -> Source:
             return Source("preset", str(path))
         raise InputError(
             f"weights='{text}' is a folder with neither config.json (Hugging Face, KerasHub) nor model.keras "
-            f"(a run); give {CHOICES}."
+            f"(a run); give {choices}."
         )
-    if there and path.suffix.lower() in vectors.ENDINGS:
+    if there and path.suffix.lower() in endings:
         return Source("vectors", str(path))
     if there:
-        raise InputError(f"weights='{text}' is a file; give the folder that it is in, or {CHOICES}.")
+        raise InputError(f"weights='{text}' is a file; give the folder that it is in, or {choices}.")
     if path.name != text:
-        raise InputError(f"weights='{text}': there is no such folder; give {CHOICES}.")
-    known = presets()
+        raise InputError(f"weights='{text}': there is no such folder; give {choices}.")
+    known = presets(kinds)
     if text not in known:
         raise InputError(
-            f"Unknown weights '{text}'.{suggest(text, ['minilm', 'none', *known])} Allowed are {CHOICES} "
+            f"Unknown weights '{text}'.{suggest(text, [*names, *known])} Allowed are {choices} "
             f"(such as {', '.join(known[:4])})."
         )
     return Source("preset", text)
 
 
-def presets() -> list[str]:
-    """The names of KerasHub's presets for the encoders that are known here."""
+def presets(kinds: Sequence[str]) -> list[str]:
+    """The names of KerasHub's presets for these classes of it."""
     import keras_hub
 
-    kinds = dict.fromkeys(encoder.backbone for encoder in encoders.ENCODERS.values())
     return [name for kind in kinds for name in getattr(keras_hub.models, kind).presets]
 
 
@@ -138,7 +154,7 @@ def build(name: str, weights: str | Path, length: int, tokenizer: Any) -> "keras
     elif source.kind == "vectors":
         made = vectors.build(source.place)
     else:
-        backbone = _preset(source.place, "Backbone")
+        backbone = preset(source.place, "Backbone", CHOICES)
         made = encoders.copy(backbone, length, encoders.called(backbone), padding)
         known = encoders.vocabulary_size(backbone)
         if known < size:
@@ -163,16 +179,20 @@ def tokenizer(weights: str | Path) -> Any:
     if source.kind == "vectors":
         return vectors.tokenizer(source.place)
     if source.kind != "run":
-        return _preset(source.place, "Tokenizer")
+        return preset(source.place, "Tokenizer", CHOICES)
     from runner.networks import words
 
-    layer = words.tokenizer(_network(Path(source.place)))
+    layer = words.tokenizer(network(Path(source.place)))
     if layer is None:
         raise InputError(f"weights='{weights}': the network of this run takes no texts; give {CHOICES}.")
     return layer.tokenizer
 
 
-def _preset(place: str, kind: str) -> Any:
+def preset(place: str, kind: str, choices: str) -> Any:
+    """The "Backbone" or "Tokenizer" of a preset of KerasHub; choices: what else may be given, in words.
+
+    Raises InputError where it cannot be loaded.
+    """
     import keras_hub
 
     quiet.settle_keras()
@@ -180,7 +200,7 @@ def _preset(place: str, kind: str) -> Any:
         made = getattr(keras_hub.models, kind).from_preset(place)
     except Exception as error:  # KerasHub, its hubs and safetensors raise almost anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"weights='{place}' cannot be loaded ({reason}); give {CHOICES}.") from error
+        raise InputError(f"weights='{place}' cannot be loaded ({reason}); give {choices}.") from error
     if kind == "Tokenizer" and getattr(made, "lowercase", False) and _accents_go(place):
         made.strip_accents = True
     return made
@@ -197,7 +217,7 @@ def _accents_go(place: str) -> bool:
     return not isinstance(settings, dict) or settings.get("strip_accents") is not False
 
 
-def _network(run: Path) -> "keras.Model":
+def network(run: Path) -> "keras.Model":
     """The network of a run on texts."""
     # marking, words: whose layers are found by their names.
     from runner.networks import marking, saved, words  # noqa: F401
@@ -212,23 +232,23 @@ def _of_run(run: Path, length: int) -> "keras.Model":
 
     from runner.networks import marking, words
 
-    network = _network(run)
-    layers = [layer for layer in network.layers if isinstance(layer, marking.EncoderLayer)]
-    layers = layers or [layer for layer in network.layers if layer.name == vectors.LAYER]
-    if not layers or words.tokenizer(network) is None:
+    whole = network(run)
+    layers = [layer for layer in whole.layers if isinstance(layer, marking.EncoderLayer)]
+    layers = layers or [layer for layer in whole.layers if layer.name == vectors.LAYER]
+    if not layers or words.tokenizer(whole) is None:
         raise InputError(f"weights='{run}': the network of this run is no encoder of texts; give {CHOICES}.")
-    positions = [getattr(layer, "sequence_length", None) for layer in network.layers]
+    positions = [getattr(layer, "sequence_length", None) for layer in whole.layers]
     longest = max((one for one in positions if isinstance(one, int)), default=length)
     if length > longest:
         raise InputError(
             f"length={length!r} is not allowed: the network of {run} has positions for {longest} tokens."
         )
-    up_to = network.operations.index(layers[-1]) + 1
+    up_to = whole.operations.index(layers[-1]) + 1
     ids = keras.Input((None,), dtype="int32", name="tokens")
 
     def in_this_precision(layer, inputs):
         config = layer.get_config() | {"dtype": keras.config.dtype_policy().name}
         return type(layer).from_config(config), inputs
 
-    hidden = encoders.again(network.operations[:up_to], {words.ids(network): ids}, in_this_precision)
-    return keras.Model(ids, hidden, name=network.name)
+    hidden = encoders.again(whole.operations[:up_to], {words.ids(whole): ids}, in_this_precision)
+    return keras.Model(ids, hidden, name=whole.name)

@@ -18,12 +18,14 @@ class Tokens(keras.layers.Layer):
     as they fit, the token of the end, and padding.
 
     tokenizer: of KerasHub, which keeps its vocabulary in the saved file; length: of the rows, at least 2.
+    ended: False leaves out the token of the end, for texts that are to go on.
     """
 
-    def __init__(self, tokenizer: Any, length: int, **options: Any):
+    def __init__(self, tokenizer: Any, length: int, ended: bool = True, **options: Any):
         super().__init__(**options)
         self.tokenizer = tokenizer
         self.length = int(length)
+        self.ended = bool(ended)
         self.in_graph = graph(tokenizer)
 
     def build(self, shape: Any) -> None:
@@ -32,10 +34,10 @@ class Tokens(keras.layers.Layer):
     def call(self, texts: Any) -> Any:
         """As the class says, in graphs and outside of them; TensorFlow alone has strings."""
         start, end, padding = special(self.tokenizer)
-        found = self.in_graph(texts)[:, : self.length - 2]
+        found = self.in_graph(texts)[:, : self.length - 1 - self.ended]
         rows = found.nrows()
         ends = [tf.fill([rows, 1], tf.constant(one, found.dtype)) for one in (start, end)]
-        whole = tf.concat([ends[0], found, ends[1]], axis=1)
+        whole = tf.concat([ends[0], found, *ends[1:][: self.ended]], axis=1)
         return tf.cast(whole.to_tensor(padding, shape=[None, self.length]), "int32")
 
     def compute_output_spec(self, texts: Any) -> keras.KerasTensor:
@@ -43,7 +45,11 @@ class Tokens(keras.layers.Layer):
 
     def get_config(self) -> dict:
         tokenizer = keras.saving.serialize_keras_object(self.tokenizer)
-        return super().get_config() | {"tokenizer": tokenizer, "length": self.length}
+        return super().get_config() | {
+            "tokenizer": tokenizer,
+            "length": self.length,
+            "ended": self.ended,
+        }
 
     @classmethod
     def from_config(cls, config: dict) -> "Tokens":
@@ -125,6 +131,15 @@ def counts(tokenizer: Any, texts: Sequence[str], at_once: int = 1024) -> tuple[n
         found.append(np.stack([ids.row_lengths().numpy() + 2, rows.numpy()]))
     both = np.concatenate(found, axis=1)
     return both[0], both[1]
+
+
+def ids(tokenizer: Any, texts: Sequence[str], at_once: int = 1024) -> list[np.ndarray]:
+    """The tokens of each text, int64 (tokens of each,), without those of beginning and end."""
+    tokenize, found = graph(tokenizer), list[np.ndarray]()
+    for first in range(0, len(texts), at_once):
+        rows = tokenize(tf.constant(texts[first : first + at_once]))
+        found += np.split(rows.flat_values.numpy().astype(np.int64), rows.row_splits.numpy()[1:-1])
+    return found
 
 
 def lengths(tokenizer: Any, texts: Sequence[str], at_once: int = 1024) -> np.ndarray:

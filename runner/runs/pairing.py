@@ -13,6 +13,7 @@ from runner.runs import folder
 from runner.scores import entities, intervals, paired
 
 WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP", "f1": "F1"}
+WORDS["probability"] = "probability of a character"
 
 
 @dataclass(frozen=True)

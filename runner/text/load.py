@@ -1,5 +1,5 @@
-"""Texts with labels or entities from anywhere become one `Texts`: three datasets of token ids, one manifest,
-and what was wrong.
+"""Texts with labels or entities, or to be continued, from anywhere become one `Texts`: three datasets of
+token ids, one manifest, and what was wrong.
 
 Every text is tokenised once, before training begins, and kept.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from runner.data import examples, splits
@@ -23,7 +24,8 @@ from runner.data.source import Source
 from runner.data.splits import USED
 from runner.errors import InputError
 from runner.networks import tokens, words
-from runner.text import checks, entity_checks, near_duplicates, sources, windows
+from runner.text import checks, entity_checks, near_duplicates, passages, sources, windows
+from runner.text.passages import Passages
 
 UNIT = "texts"
 LONGEST = 512
@@ -35,7 +37,8 @@ ROUNDED = 8
 @dataclass(frozen=True, eq=False)
 class Texts(Data):
     """`Data` of texts: an element's input is int32 (length,), as `networks.tokens.Tokens` gives them. Of
-    texts with entities an element is a window of a text, as `text.windows.dataset` gives them.
+    texts with entities, or to be continued, an element is a window of a text, as `text.windows.dataset` and
+    `text.passages.dataset` give them.
 
     texts: as they were found, by id, those of test among them: to show, once that is open.
     tokenizer: of KerasHub. length: of the rows, of the longest text that is used or at most what was asked
@@ -83,14 +86,7 @@ def load(
     found = source if isinstance(source, Source) else sources.find(source)
     shown = repr(found.name)
     examples.check_source(found, shown, labels_per_class, train_examples, UNIT, trains=test_fraction != 1)
-    unreadable = [row for row in found.problems if row[1] == "unreadable"]
-    if unreadable and on_bad_data == "stop":
-        path, _, message = unreadable[0]
-        raise InputError(
-            f"Received data={shown} with {len(unreadable)} files that are no text, such as {path!r}, which "
-            f"{message}; repair or remove them, or skip them with on_bad_data='skip'."
-        )
-
+    _refuse_unreadable(found, shown, on_bad_data)
     texts = [one if isinstance(one, str) else one.decode() for one in found.read()]
     manifest = examples.begin_manifest(found)
     manifest["sha256"] = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
@@ -106,20 +102,16 @@ def load(
         targets = [found.target(row) for row in range(len(texts))]
         amounts = np.stack([one.amounts for one in targets])
         labels = examples.rarest(amounts)
-    pairs = near_duplicates.find(texts)
-    clusters = clusters_of(pairs, len(manifest))
-    carved = splits.carved_in_words(set(manifest["split"]) - {""}, val_fraction, test_fraction)
-    manifest["split"] = examples.divide(
+    pairs, clusters, carved = _divide(
         manifest,
+        texts,
         labels,
-        clusters=clusters,
+        amounts,
         seed=seed,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         labels_per_class=labels_per_class,
         train_examples=train_examples,
-        unit=UNIT,
-        amounts=amounts,
     )
     counts = count(manifest, found.classes, amounts)
     truncated = None if amounts is not None else (manifest["tokens"] > length).to_numpy()
@@ -153,6 +145,104 @@ def load(
         tokenizer=tokenizer,
         length=rows,
     )
+
+
+def load_passages(
+    source: Passages,
+    tokenizer: Any,
+    length: int,
+    *,
+    seed: int = 0,
+    train_characters: int | None = None,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.25,
+    on_bad_data: str = "skip",
+) -> Texts:
+    """Load texts to be continued, split them, check them and tokenise them.
+
+    source: of `passages.find`, which has the splits of few documents already; of more, a missing val or test
+    is carved out of train, documents whole. tokenizer: of KerasHub. length: of the windows, in tokens; those
+    of val and test share half of their tokens with the one before, which are not asked for again.
+    train_characters: train on this many at most, and validate on as many at most; None on all. Other
+    arguments, and what is raised: as of `load`.
+    """
+    examples.check_options(seed, None, val_fraction, test_fraction, on_bad_data)
+    if train_characters is not None and (not examples.is_whole(train_characters) or train_characters < 1):
+        raise InputError(
+            f"Received train_characters={train_characters!r}; None or a whole number from 1 is allowed."
+        )
+    shown = repr(source.name)
+    _refuse_unreadable(source, shown, on_bad_data)
+    texts = [str(one) for one in source.read()]
+    manifest = examples.begin_manifest(source)
+    manifest["sha256"] = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    manifest["characters"] = [len(text) for text in texts]
+    cut_up = tokens.ids(tokenizer, texts)
+    manifest["tokens"], manifest["unknown"] = [len(one) + 2 for one in cut_up], 0
+    manifest["document"] = source.documents
+    amounts = manifest[["characters"]].to_numpy(np.int64)
+    fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+    pairs, clusters, carved = _divide(
+        manifest, texts, examples.rarest(amounts), amounts, seed=seed, **fractions
+    )
+    if source.in_order:
+        carved = f"val ({100 * val_fraction:.0f} %) and test ({100 * test_fraction:.0f} %): the ends of texts"
+    if train_characters is not None and test_fraction != 1:
+        manifest["split"] = passages.thinned(manifest, source.documents, train_characters, seed)
+    told = source.problems + checks.everything(
+        manifest, texts, count(manifest, source.classes, amounts), pairs, clusters, None
+    )
+    end = tokens.special(tokenizer)[1]
+
+    def windows_of(split: str) -> tf.data.Dataset:
+        context = 0 if split == "train" else length // 2
+        rows = examples.ids(manifest, split)
+        return passages.dataset(cut_up, rows, source.documents, length, end, context)
+
+    train, val, test = map(windows_of, USED)
+    return Texts(
+        train,
+        val,
+        Sealed(test),
+        source.classes,
+        manifest,
+        examples.problems(told),
+        worst_first(pairs, manifest, clusters),
+        amounts=amounts,
+        recipe=f"{length} {tokens.digest(tokenizer)}",
+        unit="passages",
+        counted=source.counted,
+        carved=carved,
+        texts=texts,
+        tokenizer=tokenizer,
+        length=length,
+    )
+
+
+def _refuse_unreadable(found: Source, shown: str, on_bad_data: str) -> None:
+    unreadable = [row for row in found.problems if row[1] == "unreadable"]
+    if unreadable and on_bad_data == "stop":
+        path, _, message = unreadable[0]
+        raise InputError(
+            f"Received data={shown} with {len(unreadable)} files that are no text, such as {path!r}, which "
+            f"{message}; repair or remove them, or skip them with on_bad_data='skip'."
+        )
+
+
+def _divide(
+    manifest: pd.DataFrame, texts: Sequence[str], labels: np.ndarray, amounts: np.ndarray | None, **how: Any
+) -> tuple[pd.DataFrame, np.ndarray, str]:
+    """Write the split of each row into the manifest; return near-duplicates, their clusters, and what was
+    carved, in words. how: as `examples.divide` takes it.
+    """
+    pairs = near_duplicates.find(texts)
+    clusters = clusters_of(pairs, len(manifest))
+    given = set(manifest["split"]) - {""}
+    carved = splits.carved_in_words(given, how["val_fraction"], how["test_fraction"])
+    manifest["split"] = examples.divide(
+        manifest, labels, clusters=clusters, unit=UNIT, amounts=amounts, **how
+    )
+    return pairs, clusters, carved
 
 
 def _dataset(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from runner.data.files import printable
 from runner.data.source import COLUMNS, Source, cells_of, in_columns, in_splits, ordered
 from runner.errors import InputError
@@ -47,23 +49,34 @@ def texts(path: Path) -> list[tuple[str, str]]:
 
     Raises InputError as `find` does.
     """
-    where, name = f"Received {str(path)!r}", printable(path.name)
-    form, text = path.suffix.lower(), read(path, where)
-    lines = _json_lines(text, where, ("text",)) if FORMS[form] is _json_lines else FORMS[form](text, where)
+    name = printable(path.name)
+    numbers, cells = columns(path, f"Received {str(path)!r}", ("text",))
+    return [(f"{name}:{number}", text) for number, text in zip(numbers, cells["text"], strict=True)]
+
+
+def columns(path: Path, where: str, names: Sequence[str]) -> tuple[list[int], pd.DataFrame]:
+    """The line of each row of a table as `find` takes it, and those of the columns `names` that it has, of
+    which there must be the first.
+
+    where: how a message begins. Raises InputError as `find` does.
+    """
+    form, text, needed = path.suffix.lower(), read(path, where), names[0]
+    lines = _json_lines(text, where, (needed,)) if FORMS[form] is _json_lines else FORMS[form](text, where)
     if FORMS[form] is not _json_lines:  # there a line without anything is no row
         lines = [(number, row) for number, row in lines if any(cell.strip() for cell in row)]
     header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
-    if header.count("text") != 1:
+    if header.count(needed) != 1:
         found = f"the columns {', '.join(map(repr, header))}" if header else "nothing in it"
-        raise InputError(f"{where} with {found}; expected a column text in the first line.")
+        raise InputError(f"{where} with {found}; expected a column {needed} in the first line.")
     for number, row in lines[1:]:
         if len(row) != len(header):
             raise InputError(
                 f"{where} with {len(row)} cells in line {number} and {len(header)} columns; put cells that "
                 "hold what separates them in double quotes."
             )
-    place = header.index("text")
-    return [(f"{name}:{number}", row[place]) for number, row in lines[1:]]
+    places = {name: header.index(name) for name in names if name in header}
+    cells = {name: [row[place] for _, row in lines[1:]] for name, place in places.items()}
+    return [number for number, _ in lines[1:]], pd.DataFrame(cells, dtype=object)
 
 
 def read(path: Path, where: str) -> str:

@@ -96,8 +96,8 @@ def dataset(
     length: int,
     special: tuple[int, int, int],
 ) -> tf.data.Dataset:
-    """An element per window of the texts `ids`, in their order: {"id", "input", "label", "starts", "ends",
-    "spans", "classes"}.
+    """An element per window of the texts `ids`, in their order: {"id", "part", "input", "label", "starts",
+    "ends", "spans", "classes"}. "part" numbers the windows.
 
     parts: of all texts, as for `rows`; arrays: "spans" int64 (texts, most, 2) and "classes" int64 (texts,
     most), -1 for none. "input", "label", "starts" and "ends" are int32 (length,), the label a tag of
@@ -126,4 +126,5 @@ def dataset(
         name: np.array(values, kinds.get(name, np.int32)).reshape(len(values), *shapes.get(name, ()))
         for name, values in found.items()
     }
+    columns["part"] = np.arange(len(columns["id"]), dtype=np.int64)
     return tf.data.Dataset.from_tensor_slices(columns)

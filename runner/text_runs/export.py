@@ -4,10 +4,11 @@
 
 A SavedModel takes the texts themselves (a program that serves it loads the operations of the package
 tensorflow-text first). LiteRT and ONNX have no strings to cut up: those files take token ids, and beside them
-stand the vocabulary and how it is used, for a tokenizer of the device.
+stand the vocabulary and how it is used, for a tokenizer of the device; of byte pairs also which are joined.
 """
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ import numpy as np
 import tensorflow as tf
 
 from runner import atomic
-from runner.errors import InputError
 from runner.networks import encoders, tokens
 from runner.networks import words as word_layers
 from runner.runs import decision, formats
@@ -43,7 +43,7 @@ def run(
     run_folder: of a complete run. wanted: names from `runs.formats.NAMES`. output: folder for the results, by
     default `run_folder`/export.
 
-    Writes decision.NAME beside them, and where a file takes token ids VOCABULARY.
+    Writes decision.NAME beside them, and where a file takes token ids the vocabulary.
     Raises InputError for a folder that is no complete run on texts, and what `runs.formats` raises.
     """
     formats.check(wanted)
@@ -52,15 +52,17 @@ def run(
     layer = word_layers.tokenizer(network)
     place = atomic.place(output, "--output") if output else run_folder / "export"
     prepared = how(layer)
-    vocabulary = words(layer.tokenizer) if set(wanted) - {"savedmodel"} else []
-    of_words = isinstance(network.output, dict)
-    shape = (network.output["logits"] if of_words else network.output).shape
+    of_words = isinstance(layer, word_layers.Words)
+    several = isinstance(network.output, dict)
+    shape = (network.output["logits"] if several else network.output).shape
     beside = decision.record(run_folder, shape[1:], prepared)
     if of_words:
         beside["tags"] = [tags.named(one, beside["classes"]) for one in range(shape[-1])]
+    elif several:
+        beside["decision"] = "the largest logit of a place is of the likeliest token behind it"
     texts = np.array(PROBES, dtype=object)
     found_now = network(tf.constant(texts), training=False)
-    logits = np.asarray(found_now["logits"] if of_words else found_now)
+    logits = np.asarray(found_now["logits"] if several else found_now)
     found: dict[Path, float] = {}
     for name in wanted:
         if name == "savedmodel":
@@ -70,9 +72,8 @@ def run(
             read = np.asarray(layer(tf.constant(texts)))
             given, whole = read[..., 0] if of_words else read, of_ids(network, layer.length)
         found |= formats.export(whole, taken, [given], [logits], [name], place, beside)
-    if vocabulary:
-        lines = "".join(f"{word}\n" for word in vocabulary)
-        atomic.write(place / VOCABULARY, lambda temporary: temporary.write_text(lines, encoding="utf-8"))
+    if set(wanted) - {"savedmodel"}:
+        _write_vocabulary(layer.tokenizer, place)
     return found
 
 
@@ -103,11 +104,16 @@ def how(layer: tokens.Tokens | word_layers.Words) -> dict[str, Any]:
     }
 
 
-def words(tokenizer: Any) -> list[str]:
-    """The vocabulary in the order of its ids; InputError for a tokenizer that is more than its words."""
-    if not tokens.of_words(tokenizer):
-        raise InputError(
-            f"--format litert and onnx take token ids, and {type(tokenizer).__name__} cuts texts by more "
-            "than a list of words: give savedmodel, which holds the tokenizer."
-        )
-    return list(tokenizer.get_vocabulary())
+def _write_vocabulary(tokenizer: Any, place: Path) -> None:
+    """Write what a tokenizer of the device needs: VOCABULARY, or of byte pairs the files that GPT-2's own
+    tokenizer has, vocabulary.json and merges.txt.
+    """
+    if tokens.of_words(tokenizer):
+        lines = "".join(f"{word}\n" for word in tokenizer.get_vocabulary())
+        atomic.write(place / VOCABULARY, lambda temporary: temporary.write_text(lines, encoding="utf-8"))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_assets(folder)
+        for path in sorted(Path(folder).iterdir()):
+            raw = path.read_bytes()
+            atomic.write(place / path.name, lambda temporary, raw=raw: temporary.write_bytes(raw))

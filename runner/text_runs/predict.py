@@ -140,8 +140,8 @@ def class_tables(
 
 
 def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
-    """The model of a complete run on texts, strings to logits or to what `text_runs.entities` reads, its
-    class names, and its temperature (1 where none was fitted).
+    """The model of a complete run on texts, strings to logits or to what `text_runs.entities` and `generate`
+    read, its class names, and its temperature (1 where none was fitted).
     """
     run_folder = Path(os.path.expanduser(run_folder))
     folder.read_complete(run_folder)
@@ -151,6 +151,8 @@ def load(run_folder: str | Path) -> tuple[keras.Model, list[str], float]:
     if not isinstance(model.output, dict):
         return model, *decision.classes_of(run_folder, model.output.shape[-1])
     classes, temperature = decision.classes_of(run_folder)
+    if "words" not in model.output:  # a decoder, which has tokens for classes
+        return model, classes, temperature
     outputs = model.output["logits"].shape[-1]
     if tags.count(len(classes)) != outputs:
         raise InputError(

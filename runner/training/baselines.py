@@ -31,7 +31,12 @@ SAME_BOXES = "the same boxes in every picture"
 GAZETTEER = "names of the training texts"
 """Of texts with entities: what was one in training is one again."""
 MOST_FREQUENT = "most frequent tag of each word"
-NOTHING_TRANSFERRED = (SCRATCH, PIXELS, TF_IDF, SAME_BOXES, GAZETTEER, MOST_FREQUENT)
+N_GRAM = "counted sequences of characters"
+AS_IT_CAME = "as it came"
+"""The weights without any training, where they can answer already."""
+UNTRAINED = ("none", "bytes")
+"""Weights that have learned nothing before."""
+NOTHING_TRANSFERRED = (SCRATCH, PIXELS, TF_IDF, SAME_BOXES, GAZETTEER, MOST_FREQUENT, N_GRAM)
 """Methods that know the training examples and nothing else."""
 
 
@@ -59,18 +64,24 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
     return from_scratch(config) | {"frozen backbone": frozen, "staged": config}
 
 
-def of_texts(config: ConfigType) -> dict[str, ConfigType]:
-    """`methods` for a template on texts: a small encoder, config.scratch_backbone, starts from scratch, and
+def of_texts(config: ConfigType, scratch_keep: str = "last") -> dict[str, ConfigType]:
+    """`methods` for a template on texts: a small network, config.scratch_backbone, starts from scratch, and
     AT_ONCE trains all weights with a new head, at the rate of the last stage and for as many epochs as all
     have, where the stages are not just that.
+
+    scratch_keep: "best" hands on the epoch of the training from scratch that is best on validation, as fits
+    networks without BatchNorm that learn their few texts by heart.
     """
     arms = methods(config)
     if not config.baselines:
         return arms
     for name in from_scratch(config):
-        arms[name] = dataclasses.replace(arms[name], backbone=config.scratch_backbone)
+        stage = dataclasses.replace(arms[name].stages[0], keep=scratch_keep)
+        arms[name] = dataclasses.replace(arms[name], backbone=config.scratch_backbone, stages=(stage,))
     last = dataclasses.replace(config.stages[-1], name="all", train="all", epochs=_epochs(config))
-    at_once = dataclasses.replace(config, stages=(last,), solve_head=False)
+    at_once = dataclasses.replace(config, stages=(last,))
+    if hasattr(config, "solve_head"):
+        at_once = dataclasses.replace(at_once, solve_head=False)
     return arms if at_once == config else {AT_ONCE: at_once} | arms
 
 
@@ -173,7 +184,7 @@ def table(
                 "seconds": round(fits[trained].seconds, 1),
                 f"val_{score}": validation[trained],
                 **(_tested(test[name], score, also) if test else {}),
-                "pretrained": config.weights != "none" and name not in NOTHING_TRANSFERRED,
+                "pretrained": config.weights not in UNTRAINED and name not in NOTHING_TRANSFERRED,
                 "recipe": recipe(validation) if name == SCRATCH else "",
                 **dict(zip(columns, apart.get(name, (np.nan,) * 3), strict=False)),
             }

@@ -222,12 +222,12 @@ class FrozenPrefix:
     def _keep(self, levels: Sequence["_Level"], batches: SplitBatches) -> Kept | None:
         """The activations of a split at the first level, or None where they fit nowhere.
 
-        (views, examples in the order of their ids, ...); computed from those of the next level, as far as
+        (views, examples in the order of their keys, ...); computed from those of the next level, as far as
         that has the same views, else from the inputs.
         """
         level, *lower = levels
         strategy = level.network.distribute_strategy
-        ids, views = batches.ids, level.views if batches.views else 1
+        keys, views = batches.keys, level.views if batches.views else 1
         key = cache.fingerprint(
             Path(folding.__file__).read_bytes(),
             [keras.__version__, tf.__version__, self.fold],
@@ -248,7 +248,7 @@ class FrozenPrefix:
                 parts = [
                     (view, slice(first, first + size))
                     for view in range(done)
-                    for first in range(0, len(ids), size)
+                    for first in range(0, len(keys), size)
                 ]
                 for place in parts[worker::workers]:
                     array[place] = compute(below.array[place])
@@ -257,13 +257,13 @@ class FrozenPrefix:
                 return
             dtype = batches.examples.element_spec["input"].dtype
             compute = level.function(level.network.input, self.fold, dtype)
-            steps = -(-len(ids) // size)
+            steps = -(-len(keys) // size)
             for step, batch in batches.passes(done, views, worker, workers):
-                rows = np.searchsorted(ids, batch["id"].numpy())
+                rows = np.searchsorted(keys, batch[batches.key].numpy())
                 array[int(step) // steps, rows] = compute(batch["input"])
                 self.between_batches()
 
-        shape = (views, len(ids), *level.shape(batches))
+        shape = (views, len(keys), *level.shape(batches))
         if workers > 1:
             return _keep_together(key, shape, level.dtype, fill, strategy, self.budgets)
         return cache.keep(key, shape, level.dtype, fill, **self.budgets)

@@ -7,8 +7,8 @@ import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
+from tokenizers import ByteLevelBPETokenizer
 
-from runner.errors import InputError
 from runner.networks import encoders, marking, tokens
 from runner.text_runs import export
 
@@ -39,7 +39,7 @@ def test_on_token_ids_it_answers_as_on_texts(network, length):
 def test_what_stands_beside_is_enough_to_make_the_ids(network):
     """Here without KerasHub: cleaned, in lower case, split at spaces, the longest pieces first."""
     layer = network.get_layer("tokenizer")
-    said, words = json.loads(json.dumps(export.how(layer))), export.words(layer.tokenizer)
+    said, words = json.loads(json.dumps(export.how(layer))), list(layer.tokenizer.get_vocabulary())
     assert said["tokenizer"] == "BertTokenizer" and said["before"] == tokens.CLEANED
     number = {word: place for place, word in enumerate(words)}
 
@@ -61,13 +61,20 @@ def test_what_stands_beside_is_enough_to_make_the_ids(network):
         assert row + [said["padding"]] * (said["length"] - len(row)) == expected
 
 
-def test_byte_pairs_are_more_than_a_list_of_words():
-    pairs = keras_hub.models.RobertaTokenizer(
-        {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "a": 5, "aa": 6}, ["a a"]
-    )
-    with pytest.raises(InputError, match="RobertaTokenizer cuts texts by more than a list of words"):
-        export.words(pairs)
-    assert "before" not in export.how(tokens.Tokens(pairs, 8))
+def test_of_byte_pairs_the_files_beside_are_what_other_tokenizers_read(tmp_path):
+    text = "the cat and the hat, a naïve one: the end"
+    made = ByteLevelBPETokenizer()
+    made.train_from_iterator([text], vocab_size=280, special_tokens=["<|endoftext|>"], show_progress=False)
+    made.save_model(str(tmp_path))
+    vocabulary = json.loads((tmp_path / "vocab.json").read_text())
+    merges = (tmp_path / "merges.txt").read_text().splitlines()[1:]
+    pairs = keras_hub.models.GPT2Tokenizer(vocabulary, merges)
+    export._write_vocabulary(pairs, tmp_path)
+    again = ByteLevelBPETokenizer(str(tmp_path / "vocabulary.json"), str(tmp_path / "merges.txt"))
+    layer = tokens.Tokens(pairs, 24, ended=False)
+    row = np.asarray(layer(tf.constant([text])))[0].tolist()
+    said = export.how(layer)
+    assert row == ([said["start"], *again.encode(text).ids])[:24] and "before" not in said
 
 
 @pytest.mark.slow

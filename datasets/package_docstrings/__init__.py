@@ -1,0 +1,1 @@
+"""The docstrings of a package that is installed."""
