@@ -1,8 +1,9 @@
-"""Test accuracy, or F1, of a classifying template's methods over several seeds and numbers of labels.
+"""Test accuracy, F1 or bits per character of a template's methods over several seeds and numbers of labels.
 
     python -m benchmarks.accuracy --labels 5 10 20 50 --seeds 5
     python -m benchmarks.accuracy --template text_classification --labels 20 --seeds 3
     python -m benchmarks.accuracy --template token_classification --labels all --seeds 3
+    python -m benchmarks.accuracy --template text_generation --labels 20000 100000 --seeds 3
     python -m benchmarks.accuracy --labels all --seeds 3 --data FOLDER --backbone MobileNetV2-0.35 --weights
     FILE ...
 
@@ -23,6 +24,7 @@ import pandas as pd
 
 from runner import atomic, fields, flags
 from runner.errors import InputError
+from runner.scores import likelihood
 from runner.training import baselines
 from templates.image_classification import train as image_classification
 
@@ -30,32 +32,37 @@ RIVALS = {
     "image_classification": (baselines.PIXELS,),
     "text_classification": (baselines.TF_IDF, baselines.VECTORS),
     "token_classification": (baselines.GAZETTEER, baselines.MOST_FREQUENT),
+    "text_generation": (baselines.N_GRAM, baselines.AS_IT_CAME),
 }
-"""Of each template that tells classes apart, what it is compared with that needs no network."""
+"""Of each template, what it is compared with that needs no training."""
+AMOUNTS = {
+    "labels_per_class": ("labels per class", "accuracy", "accuracy"),
+    "train_examples": ("training texts", "f1", "f1"),
+    "train_characters": ("training characters", likelihood.SCORE, "bits_per_character"),
+}
+"""The setting that says how few labels count: what it is in words, what methods are compared by, and what is
+shown of them."""
 
 
 def arms(config: Any) -> dict[str, Any]:
     """The Configs of a template's methods by their names."""
+    if amount(config) == "train_characters":
+        return baselines.of_texts(config, scratch_keep="best")
     kind = baselines.of_texts if hasattr(config, "scratch_backbone") else baselines.methods
     return kind(config)
 
 
-def score(config: Any) -> str:
-    """What the methods of a template are compared by."""
-    return "accuracy" if hasattr(config, "labels_per_class") else "f1"
-
-
 def amount(config: Any) -> str:
     """The setting that says how few labels count."""
-    return "labels_per_class" if hasattr(config, "labels_per_class") else "train_examples"
+    return next(name for name in AMOUNTS if hasattr(config, name))
 
 
 def fit_rivals(train: ModuleType, config: Any, examples: Any) -> tuple[dict, dict]:
-    """What needs no network, and what it took, by name."""
-    if hasattr(train, "rival"):
-        return train.rival.fit(examples)
+    """What needs no training, and what it took, by name."""
     if hasattr(train, "fit_rivals"):
         return train.fit_rivals(config, examples)
+    if hasattr(train, "rival"):
+        return train.rival.fit(examples)
     name = RIVALS[train.__package__.rpartition(".")[2]][0]
     network, fitted = train.fit_rival(config, examples)
     return {name: network}, {name: fitted}
@@ -76,7 +83,7 @@ def one_seed(config, methods: list[str], train: ModuleType = image_classificatio
         if baselines.called(name) in methods:
             title = f"{name}, {few} labels, seed {config.machine.seed}"
             networks[name], fits[name] = train.fit(arm, examples, title)
-    key = score(config)
+    _, key, shown = AMOUNTS[amount(config)]
     chosen_on = train.judge(config, networks, examples.val, examples.classes)
     chosen_on = {name: float(train.tables(one, examples)[0][key]) for name, one in chosen_on.items()}
     best = baselines.compared(networks, chosen_on)
@@ -92,6 +99,7 @@ def one_seed(config, methods: list[str], train: ModuleType = image_classificatio
             "seed": config.machine.seed,
             "method": name,
             key: float(one[key]),
+            shown: float(one[shown]),
             "test_examples": one["examples"],
             "seconds": round(seconds[name], 1),
             "recipe": baselines.recipe(chosen_on) if name == baselines.SCRATCH else "",
@@ -100,9 +108,11 @@ def one_seed(config, methods: list[str], train: ModuleType = image_classificatio
     ]
 
 
-def summary(rows: pd.DataFrame, key: str = "accuracy") -> str:
-    """Mean ± standard deviation of a score over the seeds as a Markdown table: a row per number of labels, a
+def summary(rows: pd.DataFrame, key: str = "accuracy", counted: str = "labels per class") -> str:
+    """Mean ± standard deviation of a number over the seeds as a Markdown table: a row per number of labels, a
     column per method.
+
+    counted: what `labels_per_class` counts, in words.
     """
     groups = rows.groupby(["labels_per_class", "method"], sort=False)[key]
     cells = groups.agg(
@@ -113,9 +123,7 @@ def summary(rows: pd.DataFrame, key: str = "accuracy") -> str:
     table = cells.unstack()[list(dict.fromkeys(rows["method"]))]
     table = table.loc[list(dict.fromkeys(rows["labels_per_class"]))]
     lines = [
-        f"| {'labels per class' if key == 'accuracy' else 'training texts'} | "
-        + " | ".join(table.columns)
-        + " |",
+        f"| {counted} | " + " | ".join(table.columns) + " |",
         "| --- " * (len(table.columns) + 1) + "|",
     ]
     return "\n".join(
@@ -135,7 +143,7 @@ def main() -> None:
         "--labels",
         nargs="+",
         default=["5", "10", "20", "50"],
-        help="labels per class (token_classification: texts), or all",
+        help="labels per class (token_classification: texts, text_generation: characters), or all",
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--template", choices=list(RIVALS), default="image_classification")
@@ -161,7 +169,7 @@ def main() -> None:
             rows += one_seed(config, arguments.methods, train)
             atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
-    table = pd.DataFrame(rows)
+    table, (counted, _, shown) = pd.DataFrame(rows), AMOUNTS[amount(base)]
     from runner.devices import environment
 
     found = environment.describe("")
@@ -170,7 +178,7 @@ def main() -> None:
         for name, value in table.groupby("method", sort=False)["seconds"].median().items()
     )
     print(
-        f"\n{summary(table, score(base))}\n\nMean ± standard deviation of test {score(base)} over "
+        f"\n{summary(table, shown, counted)}\n\nMean ± standard deviation of test {shown} over "
         f"{arguments.seeds} seeds, "
         f"{table['test_examples'].iloc[0]} in the test; median seconds of a training: {seconds}; "
         f"{found['cores']} cores of {found['processor']}, TensorFlow {found['tensorflow']}, "

@@ -17,9 +17,10 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from runner.errors import InputError, suggest
-from runner.networks import backbones, encoders
+from runner.networks import backbones, decoders, encoders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = ("runner", "datasets", "checkpoints", "runs", "templates", "tests")
@@ -128,7 +129,16 @@ def check(project: str, application: str, backbone: str, repository: Path = REPO
             + suggest(application, applications(repository))
         )
     if backbone:
-        (encoders if "text" in wings(application, repository) else backbones).find(backbone)
+        _networks(application, repository).find(backbone)
+
+
+def _networks(application: str, repository: Path) -> ModuleType:
+    """The module that knows the backbones of a template, by the one that it has as its default."""
+    config = (repository / "templates" / application / "config.py").read_text(encoding="utf-8")
+    default = re.search(r'^    backbone: str = "([^"\n]*)"', config, flags=re.MULTILINE)
+    if default and default[1] in decoders.DECODERS:
+        return decoders
+    return encoders if default and default[1] in encoders.ENCODERS else backbones
 
 
 def resolve_data(data: str, folder: str | Path, repository: Path = REPOSITORY) -> str:
@@ -183,7 +193,7 @@ def fill(project: Path, application: str, data: str, backbone: str, repository: 
     _copy_named_folders(repository / "checkpoints", project / "checkpoints", checkpoints)
     _copy_named_folders(repository / "datasets", project / "datasets", datasets)
 
-    edited = _with_defaults(config, data, backbone, repository)
+    edited = _with_defaults(config, data, backbone, repository, _networks(application, repository))
     (project / package / "config.py").write_text(edited, encoding="utf-8", newline="\n")
     for path in (project / package).rglob("*"):
         if path.suffix in (".py", ".ipynb", ".md", ".txt"):
@@ -298,11 +308,20 @@ def _copy_named_folders(source: Path, target: Path, named: set[str]) -> None:
         shutil.copytree(path, target / path.name, ignore=ignored)
 
 
-def _with_defaults(config: str, data: str, backbone: str, repository: Path) -> str:
-    """Return the text of `config.py` with other defaults for the data and the backbone."""
+def _with_defaults(
+    config: str, data: str, backbone: str, repository: Path, networks: ModuleType = backbones
+) -> str:
+    """Return the text of `config.py` with other defaults for the data and the backbone, of `networks`."""
     if data:
         config = _set_default(config, "data", json.dumps(data, ensure_ascii=False))
-    if backbone:
+    if backbone and networks is not backbones:
+        # The weights of another network of texts have to be named: nothing brings them along.
+        full_name = networks.find(backbone)[0]
+        written = re.search(r'^    backbone: str = "([^"\n]*)"', config, flags=re.MULTILINE)
+        config = _set_default(config, "backbone", json.dumps(full_name))
+        if written is None or written[1] != full_name:
+            config = _set_default(config, "weights", '"none"')
+    elif backbone:
         backbone = backbones.canonical(backbone)
         config = _set_default(config, "backbone", json.dumps(backbone))
         weights = re.search(r'^    weights: str = "([^"\n]*)"', config, flags=re.MULTILINE)

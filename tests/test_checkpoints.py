@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from checkpoints import train
+from checkpoints import docstrings, train
 from runner.errors import InputError
-from runner.networks import backbones
+from runner.networks import backbones, decoder_weights
 
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+DOCSTRINGS = CHECKPOINTS / "docstrings_gpt"
 FOLDER = Path(__file__).resolve().parent.parent / "checkpoints" / "letters_in_photos"
 WEIGHTS = FOLDER / "backbone.weights.h5"
 
@@ -109,3 +111,44 @@ def test_command_writes_weights_card_and_readme(tmp_path, monkeypatch):
     assert card["pictures"] == 64 and 0 <= card["accuracy_unseen_fonts"] <= 1
     assert hashlib.sha256((tmp_path / "backbone.weights.h5").read_bytes()).hexdigest() == card["sha256"]
     backbones.build(card["backbone"], 64, str(tmp_path / "backbone.weights.h5"))
+
+
+# ---------------------------------------------------------------- docstrings_gpt
+
+
+@pytest.fixture(scope="module")
+def decoder_card():
+    return json.loads((DOCSTRINGS / "card.json").read_text(encoding="utf-8"))
+
+
+def test_the_decoders_card_belongs_to_its_preset(decoder_card):
+    weights = DOCSTRINGS / "model.weights.h5"
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == decoder_card["sha256"]
+    assert sum(path.stat().st_size for path in DOCSTRINGS.rglob("*") if path.is_file()) <= 5_000_000
+    assert (DOCSTRINGS / "README.md").read_text(encoding="utf-8") == docstrings.readme(
+        decoder_card, weights.stat().st_size
+    )
+    for name, parameter in inspect.signature(docstrings.main).parameters.items():
+        if name != "out":
+            assert parameter.default == decoder_card[name]
+    assert docstrings.UNSEEN not in decoder_card["packages"]
+    assert not any(docstrings.COPYLEFT.search(said) for _, said in decoder_card["packages"].values())
+    # It has learned as much as it could in its steps: the last two twentieths differ by little.
+    losses = decoder_card["loss_of_each_twentieth"]
+    assert losses[-2] - losses[-1] < 0.02 < losses[0] - losses[-1]
+
+
+def test_the_decoder_tells_docstrings_of_the_unseen_package_as_its_card_says(decoder_card):
+    tokenizer = decoder_weights.tokenizer("docstrings_gpt")
+    assert tokenizer.vocabulary_size() == decoder_card["vocabulary"]
+    network = decoder_weights.build("GPT-tiny", "docstrings_gpt", 128, tokenizer)
+    reading = docstrings.reading
+    texts = reading.of_split(docstrings.UNSEEN, "test")[:60]
+    tokens = docstrings.stream(tokenizer, texts)
+    rows = tokens[: len(tokens) // 129 * 129].reshape(-1, 129)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    nats = float(loss(rows[:, 1:], network.predict(rows[:, :-1], verbose=0)))
+    bits = nats * len(tokens) / sum(map(len, texts)) / np.log(2)
+    # Others of its docstrings, and another release perhaps.
+    assert bits == pytest.approx(decoder_card["bits_per_character"]["unseen"], abs=0.4)
+    assert bits < 3

@@ -101,7 +101,7 @@ def wings_of_a_copy(application, repository) -> set[str]:
 def test_the_wings_are_those_that_the_template_imports(application):
     wings = new.wings(application)
     assert set(wings) == wings_of_a_copy(application, REPOSITORY)
-    texts = application in ("text_classification", "token_classification")
+    texts = application in ("text_classification", "token_classification", "text_generation")
     kind, other = ("text", "picture") if texts else ("picture", "text")
     assert f"{kind}_runs" in wings and f"{other}_runs" not in wings
     assert ("pictures" in wings) == (kind == "picture") and ("text" in wings) == (kind == "text")
@@ -264,6 +264,25 @@ def test_choices_become_the_defaults(place, tmp_path, monkeypatch):
 def config_with(copy_of_repository, *choices) -> str:
     text = (copy_of_repository / "templates" / APPLICATION / "config.py").read_text()
     return new._with_defaults(text, *choices, copy_of_repository)
+
+
+@pytest.mark.parametrize(
+    ("application", "backbone", "weights"),
+    [
+        ("text_classification", "minilm-l6", "minilm"),
+        ("token_classification", "BERT-tiny", "none"),
+        ("text_generation", "gpt-TINY", "docstrings_gpt"),
+        ("text_generation", "GPT-2", "none"),
+    ],
+)
+def test_a_copy_for_texts_gets_a_network_for_texts(tmp_path, application, backbone, weights):
+    made = new.new(application, tmp_path / "mine", backbone=backbone)
+    lines = (made / "mine" / "config.py").read_text().splitlines()
+    (named,) = [line for line in lines if line.startswith("    backbone: str")]
+    assert named.split('"')[1].lower() == backbone.lower() and f'    weights: str = "{weights}"' in lines
+    assert (made / "checkpoints" / "docstrings_gpt").is_dir() == (application == "text_generation")
+    with pytest.raises(InputError, match="nknown"):
+        new.new(application, tmp_path / "other", backbone="ResNet50")
 
 
 def test_the_checkpoints_own_backbone_keeps_the_checkpoint(copy_of_repository):

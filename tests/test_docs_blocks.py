@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner.networks import encoders, marking, tokens, words
+from runner.networks import decoder_weights, decoders, encoders, marking, tokens, words
 from runner.pictures import any_size
 from runner.stage import check_stages
 from tests.test_docs import PAGES, REPOSITORY, blocks
@@ -177,6 +177,23 @@ def test_programs_of_ones_own_send_their_input_away(tmp_path):
     assert next(iter(left["pairs"]))[0].shape == (SIZE, SIZE, 3)
 
 
+def test_a_network_goes_on_as_the_page_says(tmp_path, monkeypatch):
+    """With random weights, in a run folder of that name."""
+    tokenizer = decoder_weights.of_bytes()
+    decoder = decoders.build("GPT-tiny", tokenizer.vocabulary_size(), 128)
+    text = keras.Input((), dtype="string", name="text")
+    ids = tokens.Tokens(tokenizer, 128, ended=False, name="tokenizer")(text)
+    logits = encoders.again(decoder.operations, {"tokens": ids}, encoders.same)
+    folder = tmp_path / "runs" / "text_generation" / "mine"
+    folder.mkdir(parents=True)
+    keras.Model(text, {"tokens": ids, "logits": logits}).save(folder / "model.keras")
+    (folder / "config.json").write_text("{}")
+    (folder / "metrics.json").write_text(json.dumps({"classes": ["text"]}))
+    monkeypatch.chdir(tmp_path)
+    left = run("templates/text_generation/README.md", 0)
+    assert len(left["texts"]) == 2 and all(isinstance(one, str) for one in left["texts"])
+
+
 @pytest.mark.slow
 def test_stages_by_ones_own_fit():
     """ResNet50 as the page has it, smaller and without the weights that need a network."""
@@ -197,6 +214,7 @@ def test_every_block_is_run_here():
         "templates/object_detection/README.md": 1,
         "templates/semantic_segmentation/README.md": 1,
         "templates/text_classification/README.md": 1,
+        "templates/text_generation/README.md": 1,
         "templates/token_classification/README.md": 1,
     }
     there = {page: len(blocks(page, "python")) for page in PAGES}

@@ -16,11 +16,22 @@ from runner.devices import strategy
 from runner.machine import Machine
 from runner.stage import Stage
 from templates.text_classification import train as text_classification
+from templates.text_generation import train as text_generation
 from templates.token_classification import train as token_classification
 
 ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = {"text_classification": text_classification, "token_classification": token_classification}
-FEW = {"text_classification": ("labels-per-class", 20), "token_classification": ("train-examples", 40)}
+TEMPLATES = {
+    "text_classification": text_classification,
+    "token_classification": token_classification,
+    "text_generation": text_generation,
+}
+FEW = {
+    "text_classification": ("labels-per-class", 20),
+    "token_classification": ("train-examples", 40),
+    "text_generation": ("train-characters", 4000),
+}
+SMALL = {"text_generation": "GPT-tiny"}
+"""The backbone, where it is not BERT-tiny."""
 
 
 def start(template: str, run: Path, folder: Path) -> subprocess.Popen:
@@ -33,7 +44,8 @@ def start(template: str, run: Path, folder: Path) -> subprocess.Popen:
     )
     command = [
         *(sys.executable, "-m", f"templates.{template}.train", "--run-dir", str(run), "--batch-size", "8"),
-        *("--config", str(folder / "config.json"), "--weights", "none", "--backbone", "BERT-tiny"),
+        *("--config", str(folder / "config.json"), "--weights", "none"),
+        *("--backbone", SMALL.get(template, "BERT-tiny")),
         *("--no-baselines", "--deterministic", "--checkpoint-steps", "2", f"--{few}", str(count)),
     ]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "THAW_CACHE": str(folder / "cache")}
@@ -74,8 +86,11 @@ def small(template: str, **machine) -> fields.ConfigType:
         Stage("all", train="all", epochs=2, learning_rate=1e-3),
         Stage("top", train="top:1", epochs=1, learning_rate=1e-3),
     )
-    base = TEMPLATES[template].Config(weights="none", backbone="BERT-tiny", stages=stages, batch_size=8)
-    base = fields.replace(base, dropout=0.0, solve_head=False, baselines=False)
+    backbone = SMALL.get(template, "BERT-tiny")
+    base = TEMPLATES[template].Config(weights="none", backbone=backbone, stages=stages, batch_size=8)
+    base = fields.replace(base, dropout=0.0, baselines=False)
+    if hasattr(base, "solve_head"):
+        base = fields.replace(base, solve_head=False)
     return fields.replace(base, **{few.replace("-", "_"): count}, machine=Machine(**machine))
 
 

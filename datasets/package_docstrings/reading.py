@@ -64,20 +64,26 @@ def licence(package: metadata.Distribution) -> str:
 
 SPLITS = {"train": 6, "validation": 1, "test": 3}
 """How many of ten modules each has."""
+SHARED = 20
+"""Words of a paragraph that two docstrings have by no chance."""
 
 
 def of_split(package: str, split: str) -> list[str]:
     """The docstrings of an installed package that are in a split, each once, in the order of its modules.
 
-    Whole modules are dealt, by their names. A docstring that stands in several counts to the first.
+    Whole modules are dealt, by their names. A docstring that stands in several counts to the first, and one
+    with a paragraph of SHARED words or more that a module of another split has before it is left out.
     """
     dealt = [name for name, count in SPLITS.items() for _ in range(count)]
     seen: set[str] = set()
+    of_paragraph: dict[tuple[str, ...], str] = {}
     found = []
     for name, path in modules(metadata.distribution(package)):
-        number = int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(dealt)
+        own = dealt[int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(dealt)]
         for text in docstrings(path):
-            if text not in seen:
-                seen.add(text)
-                found += [text] * (dealt[number] == split)
+            words = [tuple(re.findall(r"\w+", part.lower())) for part in _PARAGRAPH.split(text)]
+            homes = {of_paragraph.setdefault(part, own) for part in words if len(part) >= SHARED}
+            if text not in seen and homes <= {own}:
+                found += [text] * (own == split)
+            seen.add(text)
     return found

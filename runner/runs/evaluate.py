@@ -144,7 +144,7 @@ def load(
     """
     changes: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 1.0}
     names = {field.name for field in dataclasses.fields(config)}
-    changes |= dict.fromkeys(names & {"labels_per_class", "train_examples"})
+    changes |= dict.fromkeys(names & {"labels_per_class", "train_examples", "train_characters"})
     if "data" in names:
         examples = template.load(dataclasses.replace(config, data=data, **changes))
     else:

@@ -7,7 +7,9 @@ tensorflow-text first). LiteRT and ONNX have no strings to cut up: those files t
 stand the vocabulary and how it is used, for a tokenizer of the device; of byte pairs also which are joined.
 """
 
+import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,5 +117,4 @@ def _write_vocabulary(tokenizer: Any, place: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_assets(folder)
         for path in sorted(Path(folder).iterdir()):
-            raw = path.read_bytes()
-            atomic.write(place / path.name, lambda temporary, raw=raw: temporary.write_bytes(raw))
+            atomic.write(place / path.name, functools.partial(shutil.copyfile, path))

@@ -20,8 +20,10 @@ class Config:
     """A name from datasets/, tfds:NAME, a text file, a folder of them (also in train, val and test), or a
     .csv, .tsv or .jsonl table with a column text.
     """
-    train_characters: int | Literal["all"] = 20_000
-    """Train on so many characters at most, and validate on as many at most; all uses all."""
+    train_characters: int | Literal["all"] | None = 20_000
+    """Train on so many characters at most, and validate on as many at most; all (or None) uses
+    all.
+    """
     val_fraction: float = 0.15
     """Share of the texts set aside for validation, where the data has no validation split; of fewer than ten
     texts a part of each, towards its end.
@@ -94,7 +96,7 @@ class Config:
             ("data", bool(self.data.strip()), "the name or path of a data set"),
             (
                 "train_characters",
-                self.train_characters == "all" or self.train_characters >= 100,
+                self.train_characters in ("all", None) or self.train_characters >= 100,
                 "all, or a whole number from 100",
             ),
             ("length", 8 <= self.length <= 1024, "8 to 1,024 tokens"),

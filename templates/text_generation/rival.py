@@ -1,4 +1,4 @@
-"""What costs nothing: counted sequences of characters, and the weights as they came."""
+"""What costs nothing: counted sequences of characters."""
 
 import time
 from collections.abc import Sequence
@@ -18,8 +18,6 @@ ORDERS = 3, 4, 5, 6, 7
 """Bytes of a sequence, the last of which is told from those before it; the best on validation is taken."""
 NO_BYTE = 0
 """Stands between documents."""
-NO_TRAINING = Fit(pd.DataFrame(), pd.DataFrame(), 0.0)
-"""Of the weights as they came."""
 
 
 class Counts(NamedTuple):

@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from runner import fields
 from runner.data.batches import SplitBatches
+from runner.data.source import amount
 from runner.devices import strategy
 from runner.networks import decoder_weights
 from runner.runs import folder as run_folders
@@ -50,7 +51,7 @@ def load(config: Config) -> Texts:
         decoder_weights.tokenizer(config.weights),
         config.length,
         seed=config.machine.seed,
-        train_characters=None if config.train_characters == "all" else config.train_characters,
+        train_characters=amount(config.train_characters, config.data),
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         on_bad_data=config.on_bad_data,
@@ -84,6 +85,17 @@ def fit(
         keep_start=decoder_weights.is_pretrained(config.weights),
     )
     return network, fitted
+
+
+def fit_rivals(config: Config, examples: Texts) -> tuple[dict[str, Any], dict[str, Fit]]:
+    """What needs no training: counted sequences of characters, and weights that have learned before as they
+    came; by name, with a `Fit` without epochs of each.
+    """
+    networks, fits = rival.fit(examples)
+    if decoder_weights.is_pretrained(config.weights):
+        networks[baselines.AS_IT_CAME] = model.build(config, examples)[0]
+        fits[baselines.AS_IT_CAME] = Fit(pd.DataFrame(), pd.DataFrame(), 0.0)
+    return networks, fits
 
 
 def judge(
@@ -161,10 +173,7 @@ def main(config: Config) -> Path:
         run.check(network, blocks, examples)
         networks, fits = {}, {}
         if run.config.baselines:
-            networks, fits = rival.fit(examples)
-            if decoder_weights.is_pretrained(run.config.weights):
-                networks[baselines.AS_IT_CAME] = network
-                fits[baselines.AS_IT_CAME] = rival.NO_TRAINING
+            networks, fits = fit_rivals(run.config, examples)
         for name, arm in baselines.of_texts(run.config, scratch_keep="best").items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
