@@ -3,8 +3,8 @@
     python -m checkpoints.docstrings
 
 made `checkpoints/docstrings_gpt/`, a preset of KerasHub. The sentences are read where they are installed and
-not kept; packages whose licence asks for the same of what is made from them are left out, and so is the one
-that the template of text generation trains on.
+not kept; packages under the GPL and its kin are left out, and so is the one that the template of text
+generation trains on.
 """
 
 import hashlib
@@ -102,6 +102,7 @@ def main(
     backbone.save_to_preset(str(out))
     tokenizer.save_to_preset(str(out))
     weights = out / "model.weights.h5"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     measured = {
         split: round(bits(model, streams[split], texts[split], length), 3) for split in ("held_out", "unseen")
     }
@@ -120,7 +121,7 @@ def main(
         "seed": seed,
         "parameters": backbone.count_params(),
         "minutes": round((time.time() - began) / 60, 1),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "machine": f"{cores} CPU core{'s' * (cores > 1)}, {platform.machine()}",
         "command": "python -m checkpoints.docstrings",
         "licence": LICENCE,
         "versions": {"python": platform.python_version()}
@@ -237,8 +238,8 @@ Over the first 200 pieces of {card["length"]} tokens, each token told from those
 
 - Data: {characters["train"]:,} characters of docstrings, examples in code left out, read from the packages
   that were installed (below) and not kept here; {card["tokens"]["train"]:,} tokens of
-  {card["vocabulary"]:,} byte pairs. {UNSEEN} was left out, and so were packages under a licence that
-  asks for the same of what is made from them.
+  {card["vocabulary"]:,} byte pairs. {UNSEEN} was left out, and so were packages under the GPL and
+  its kin.
 - Training: {card["steps"]:,} steps of {card["batch_size"]} pieces of {card["length"]} tokens; AdamW at
   {card["learning_rate"]:g} with a cosine to 0. Loss in nats a token, each a twentieth of the steps:
   {losses}.
