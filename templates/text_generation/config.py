@@ -47,14 +47,17 @@ class Config:
     """Share of what layers give that training hides."""
 
     stages: tuple[Stage, ...] = (
-        Stage("all", train="all", epochs=10, learning_rate=1e-3, schedule="cosine", warmup=0.1),
+        Stage("top", train="top:2", epochs=8, learning_rate=1e-3, schedule="cosine", warmup=0.1),
+        Stage("all", train="all", epochs=4, learning_rate=3e-4, schedule="cosine", warmup=0.1),
     )
-    """What is trained, one after another."""
+    """First the upper half of the small decoder, then all of it: of few texts all weights at once learn more
+    by heart and less of what carries over (README.md).
+    """
     keep_frozen: bool = True
     """Compute once what lies below the weights that a stage trains, and keep it."""
     monitor: str = "val_loss"
     """The number, measured on validation, that decides which epoch of a stage is best, and which stage."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Windows of text per step, over all devices together (but see scale_learning_rate)."""
     accumulate: int = 1
     """Compute each batch in so many parts, one after another, and then take the step."""
