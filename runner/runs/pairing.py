@@ -12,7 +12,7 @@ from runner.errors import InputError
 from runner.runs import folder
 from runner.scores import entities, intervals, paired
 
-WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP", "f1": "F1"}
+WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP", "f1": "F1", "bleu": "BLEU"}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ SAME_BOXES = "the same boxes in every picture"
 GAZETTEER = "names of the training texts"
 """Of texts with entities: what was one in training is one again."""
 MOST_FREQUENT = "most frequent tag of each word"
-NOTHING_TRANSFERRED = (SCRATCH, PIXELS, TF_IDF, SAME_BOXES, GAZETTEER, MOST_FREQUENT)
+WORD_BY_WORD = "word by word"
+"""Of translations: a dictionary counted from the training pairs."""
+NOTHING_TRANSFERRED = (SCRATCH, PIXELS, TF_IDF, SAME_BOXES, GAZETTEER, MOST_FREQUENT, WORD_BY_WORD)
 """Methods that know the training examples and nothing else."""
 
 
