@@ -115,7 +115,8 @@ def _runs(said: str, asked: str) -> list[int]:
     found: list[int] = []
     for size in range(1, CHARACTERS + 1):
         runs = [Counter(text[at : at + size] for at in range(len(text) - size + 1)) for text in both]
-        found += [runs[0].total(), runs[1].total(), (runs[0] & runs[1]).total()]
+        # As sacreBLEU: nothing of a length that the wanted one is too short for counts as found.
+        found += [runs[0].total() * bool(runs[1]), runs[1].total(), (runs[0] & runs[1]).total()]
     return found
 
 
