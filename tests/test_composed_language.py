@@ -82,12 +82,7 @@ def test_half_of_the_words_of_validation_and_test_are_new(composing, pairs):
         own = forms(composing, split)
         assert set(new) == {word for word in new if word in own}
         told = [word for english, _ in pairs[split] for word in in_words(english) if word in own]
-        old = [
-            word
-            for english, _ in pairs[split]
-            for word in in_words(english)
-            if word in of_training
-        ]
+        old = [word for english, _ in pairs[split] for word in in_words(english) if word in of_training]
         assert 0.4 < len(told) / (len(told) + len(old)) < 0.6
         with_new = sum(any(word not in known for word in in_words(english)) for english, _ in pairs[split])
         assert with_new / len(pairs[split]) > 0.9

@@ -10,6 +10,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -85,19 +86,19 @@ class Written(keras.layers.Layer):
     pieces: `Pieces.written`.
     """
 
-    def __init__(self, pieces: str, **options):
+    def __init__(self, pieces: str, **options: Any):
         super().__init__(**options)
         self.pieces = pieces
         names = Pieces(pieces).names
         self.names = tuple("" if number < len(SPECIAL) else one for number, one in enumerate(names))
 
-    def call(self, ids):
+    def call(self, ids: Any) -> Any:
         """As `Pieces.decode`, in graphs; TensorFlow alone has strings."""
         before_end = tf.cumsum(tf.cast(ids == END, tf.int32), axis=1) == 0
         parts = tf.gather(tf.constant(self.names), tf.where(before_end, ids, PADDING))
         return tf.strings.strip(tf.strings.regex_replace(tf.strings.reduce_join(parts, axis=1), SPACE, " "))
 
-    def compute_output_spec(self, ids) -> keras.KerasTensor:
+    def compute_output_spec(self, ids: Any) -> keras.KerasTensor:
         return keras.KerasTensor(ids.shape[:1], dtype="string")
 
     def get_config(self) -> dict:

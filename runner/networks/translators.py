@@ -43,7 +43,9 @@ class Beside(keras.layers.Layer):
 def apart(joined: Any) -> tuple[Any, Any]:
     """What `Beside` joined: hidden states, and ids int32 (batch, length)."""
     digits = ops.cast(joined[..., -BITS:], "int32")
-    return joined[..., :-BITS], ops.sum(digits * ops.convert_to_tensor([2**one for one in range(BITS)]), axis=-1)
+    return joined[..., :-BITS], ops.sum(
+        digits * ops.convert_to_tensor([2**one for one in range(BITS)]), axis=-1
+    )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from runner.data import checks as of_any
@@ -129,9 +130,7 @@ def load(
     longest = int(used[["tokens", "pieces"]].max().max())
     rows = min(int(length), -(-longest // ROUNDED) * ROUNDED)
     layer = tokens.Tokens(tokenizer, rows, name="tokenizer")
-    made = [
-        _dataset(layer, texts, targets, parts, examples.ids(manifest, split), learns) for split in USED
-    ]
+    made = [_dataset(layer, texts, targets, parts, examples.ids(manifest, split), learns) for split in USED]
     told = found.problems + everything(manifest, texts, targets, pairs, clusters, length, learns)
     return Pairs(
         *made[:2],
@@ -204,7 +203,13 @@ def _dataset(
 
 
 def everything(
-    manifest, texts: Sequence[str], targets: Sequence[str], pairs, clusters, length: int, learns: bool
+    manifest: pd.DataFrame,
+    texts: Sequence[str],
+    targets: Sequence[str],
+    pairs: pd.DataFrame,
+    clusters: np.ndarray,
+    length: int,
+    learns: bool,
 ) -> list[Row]:
     """All checks of pairs: those of texts that make sense without labels, and what only a pair can have."""
     like = "say nearly the same as another, as versions of one text do"
@@ -222,7 +227,7 @@ def everything(
     ]
 
 
-def untranslated(manifest, texts: Sequence[str], targets: Sequence[str]) -> list[Row]:
+def untranslated(manifest: pd.DataFrame, texts: Sequence[str], targets: Sequence[str]) -> list[Row]:
     """Pairs whose translation is the text itself; kind "untranslated"."""
     same = [
         path
@@ -235,7 +240,7 @@ def untranslated(manifest, texts: Sequence[str], targets: Sequence[str]) -> list
     return [("", "untranslated", message)]
 
 
-def unlike(manifest) -> list[Row]:
+def unlike(manifest: pd.DataFrame) -> list[Row]:
     """Pairs one of whose sides is far too long for the other, as where lines do not belong together; kind
     "misaligned".
     """

@@ -165,7 +165,9 @@ def _objects(text: str, where: str) -> tuple[list[int], pd.DataFrame]:
     for number, row in tables.objects(text, where, keys[:2], expected):
         # As a text, so that white space stays and nothing but a string is taken.
         cells = {key: tables.as_cell("text", row[key], number, where) for key in keys[:2]}
-        rows.append(cells | {key: tables.as_cell(key, row[key], number, where) for key in keys[2:] if key in row})
+        rows.append(
+            cells | {key: tables.as_cell(key, row[key], number, where) for key in keys[2:] if key in row}
+        )
         numbers.append(number)
     if not rows:
         raise InputError(f"{where}, which is empty; expected a line for each pair with {expected}.")
@@ -219,7 +221,9 @@ def _of_folder(root: Path, wanted: tuple[str, str] | None) -> tuple[list[Pair], 
             continue
         if len(both) == 1:
             lacking = second if both == [first] else first
-            raise InputError(f"{where} with {some[both[0]]!r} and no {name}.{lacking}; add it, or take both out.")
+            raise InputError(
+                f"{where} with {some[both[0]]!r} and no {name}.{lacking}; add it, or take both out."
+            )
         split = split_in_name(name)
         if split in by_split:
             raise InputError(

@@ -86,7 +86,9 @@ def of_ids(network: keras.Model, length: int | None) -> keras.Model:
     both = keras.Input((length, 2), dtype="int32", name="pairs")
     hidden = translators.encoded(network)
     operations = keras.Model(network.input, hidden).operations
-    source, target = (word_layers.Columns((one,), name=name)(both) for one, name in enumerate(("source", "target")))
+    source, target = (
+        word_layers.Columns((one,), name=name)(both) for one, name in enumerate(("source", "target"))
+    )
     hidden = encoders.again(operations, {word_layers.ids(network): source}, encoders.same)
     decoder = translators.copy(translators.decoder_of(network), hidden.shape[-1])
     return keras.Model(both, decoder(translators.Beside(name="beside")([hidden, target])), name=network.name)

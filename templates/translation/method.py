@@ -21,9 +21,7 @@ class Loss(keras.losses.Loss):
     pieces).
     """
 
-    def __init__(
-        self, pieces: float = 1.0, smoothing: float = 0.0, name: str = "cross_entropy", **arguments
-    ):
+    def __init__(self, pieces: float = 1.0, smoothing: float = 0.0, name: str = "cross_entropy", **arguments):
         super().__init__(name=name, **arguments)
         self.pieces, self.smoothing = pieces, smoothing
 

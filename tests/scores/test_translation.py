@@ -82,9 +82,7 @@ def test_intervals_are_over_sentences_or_groups_of_them():
 
 def test_a_difference_is_of_the_same_sentences():
     wanted, ids = WANTED * 6, np.arange(36)
-    worse, better = (
-        translation.Answers(ids, wanted, wanted, spoiled(2, share)) for share in (0.5, 0.2)
-    )
+    worse, better = (translation.Answers(ids, wanted, wanted, spoiled(2, share)) for share in (0.5, 0.2))
     found = worse.less_than(better)
     numbers = [one.numbers()["bleu"] for one in (worse, better)]
     assert found.value == pytest.approx(numbers[1] - numbers[0]) and found.low > 0

@@ -28,7 +28,8 @@ def aligned(folder, name: str, some, first: str = "en", second: str = "de") -> N
 
 def test_the_three_tables_say_the_same(tmp_path):
     rows = [
-        (*pair, split, group) for pair, split, group in zip(PAIRS, ("train", "dev", "test"), "xyz", strict=True)
+        (*pair, split, group)
+        for pair, split, group in zip(PAIRS, ("train", "dev", "test"), "xyz", strict=True)
     ]
     names = ("source", "target", "split", "group")
     csv = "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in (names, *rows))
@@ -99,7 +100,9 @@ def test_mistakes_are_told_in_one_line(tmp_path):
 
     refused(tmp_path / "nowhere.csv", "which is not there; give a .csv")
     refused(write(tmp_path / "pairs.pdf", "x"), "a file of another form")
-    refused(write(tmp_path / "a.csv", "text,label\na,b\n"), r"columns 'text', 'label'; expected source,target")
+    refused(
+        write(tmp_path / "a.csv", "text,label\na,b\n"), r"columns 'text', 'label'; expected source,target"
+    )
     refused(write(tmp_path / "b.csv", ""), "which is empty")
     refused(write(tmp_path / "c.csv", "source,target\n"), "no rows")
     refused(write(tmp_path / "d.csv", "source,target\na,b,c\n"), "3 cells in line 2 and 2 columns")
