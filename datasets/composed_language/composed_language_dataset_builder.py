@@ -1,4 +1,4 @@
-"""composed_language: English sentences and their translations into an invented language, as a TFDS dataset."""
+"""composed_language: English sentences and what they are in an invented language, as a TFDS dataset."""
 
 import tensorflow_datasets as tfds
 
@@ -18,7 +18,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        """Return the splits: 2,000, 200 and 400 pairs."""
+        """Return the splits: 1,500, 200 and 400 pairs."""
         return {split: self._generate_examples(split) for split in composing.SPLITS}
 
     def _generate_examples(self, split: str):

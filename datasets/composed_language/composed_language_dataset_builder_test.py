@@ -12,7 +12,7 @@ class ComposedLanguageTest(tfds.testing.DatasetBuilderTestCase):
 
     DATASET_CLASS = composed_language_dataset_builder.Builder
     EXAMPLE_DIR = str(Path(__file__).parent)
-    SPLITS = {"train": 2000, "validation": 200, "test": 400}
+    SPLITS = {"train": 1500, "validation": 200, "test": 400}
 
 
 if __name__ == "__main__":

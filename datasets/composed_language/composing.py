@@ -3,8 +3,8 @@
 A meaning has one word in the invented language and several in English: `big`, `large` and `enormous` are the
 same there. Which English words are used differs from split to split, so that about half of the nouns,
 adjectives, verbs and adverbs of a validation or test sentence stand in no training sentence. The order is
-another one as well: the verb comes last, an adjective behind its noun, what is a preposition in English behind
-what it belongs to, and a reason before what it explains.
+another one as well: the verb comes last, an adjective behind its noun, what is a preposition in English
+behind what it belongs to, and a reason before what it explains.
 
 Every machine gets the same sentences: random numbers come from `np.random.RandomState`, whose streams are
 frozen, and each split has a stream of its own.
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SPLITS = {"train": 2000, "validation": 200, "test": 400}
+SPLITS = {"train": 1500, "validation": 200, "test": 400}
 """Sentences."""
 
 MEANINGS = {
@@ -190,7 +190,7 @@ def past(verb: str) -> str:
 
 
 class Composer:
-    """Composes sentences of a split; each meaning of a kind, and each word of a meaning, as often as others."""
+    """Composes sentences of a split; each meaning of a kind, and each word of it, as often as others."""
 
     def __init__(self, split: str, random: np.random.RandomState):
         self.split, self.random = split, random

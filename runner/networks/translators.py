@@ -1,9 +1,9 @@
 """A decoder above an encoder: what it writes next, and the search for what it would write altogether.
 
-The encoder's graph stays flat. Its last tensor and what the decoder has written so far go on as one (`Beside`),
-so that a network can be divided below the decoder as any other (`training.frozen`); the decoder is one layer
-(`Decoder`). While it is trained it sees at each place the right pieces before (teacher forcing); afterwards
-`search` feeds it its own.
+The encoder's graph stays flat. Its last tensor and what the decoder has written so far go on as one
+(`Beside`), so that a network can be divided below the decoder as any other (`training.frozen`); the decoder
+is one layer (`Decoder`). While it is trained it sees at each place the right pieces before (teacher forcing);
+afterwards `search` feeds it its own.
 """
 
 from typing import Any
@@ -19,15 +19,15 @@ from runner.networks.pieces import BEGIN, END, PADDING, UNKNOWN, Pieces
 
 PACKAGE = "runner"
 BITS = 15
-"""An id is below 2**15 (`pieces.MOST`), and goes along as so many zeros and ones, which all precisions hold."""
+"""An id is below 2**15 (`pieces.MOST`), and goes along as so many zeros and ones, which any precision has."""
 NEVER = -1e9
 """The log-probability of what is not to be chosen."""
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Beside(keras.layers.Layer):
-    """[hidden states (batch, length, width), ids (batch, length)] to one tensor (batch, length, width + BITS):
-    each id in binary digits behind the hidden state of its place.
+    """[hidden states (batch, length, width), ids (batch, length)] to one tensor (batch, length, width +
+    BITS): each id in binary digits behind the hidden state of its place.
     """
 
     def call(self, inputs: Any) -> Any:
@@ -56,8 +56,8 @@ class Decoder(keras.layers.Layer):
     pieces before and at all that the encoder says of the text; the vectors of the pieces are also what tells
     them apart in the end (Press and Wolf 2017, arXiv:1608.05859).
 
-    pieces: `Pieces.written`. length: the most pieces it has positions for. layers, width, heads: how many, and
-    of what size; a layer is 4 times as wide within. dropout: in each, and on what the encoder says.
+    pieces: `Pieces.written`. length: the most pieces it has positions for. layers, width, heads: how many,
+    and of what size; a layer is 4 times as wide within. dropout: in each, and on what the encoder says.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class Decoder(keras.layers.Layer):
         return self.embedding(ids) * self.width**0.5 + self.positions(places)
 
     def step(self, ids: Any, place: Any, hidden: Any, there: Any, before: Any, seen: Any) -> tuple[Any, Any]:
-        """The logits of what follows pieces at one place, float32 (n, pieces), without computing anew what lies
-        before it.
+        """The logits of what follows pieces at one place, float32 (n, pieces), without computing anew what
+        lies before it.
 
         ids: int32 (n,); place: int32 (). hidden, there: what the encoder says, and which of it is no padding.
         before: the keys and values of the pieces before, of each layer (n, 2, length, heads, width / heads);
@@ -146,7 +146,7 @@ class Decoder(keras.layers.Layer):
         return [ops.zeros(shape, self.compute_dtype) for _ in self.stack]
 
     def look(self, hidden: Any, there: Any) -> list[Any]:
-        """The keys and values of what the encoder says, of each layer (n, 2, length, heads, width / heads)."""
+        """The keys and values of what the encoder says, of each layer like those of `nothing`."""
         rows = ops.shape(hidden)[0]
         x = self.embedded(ops.full((rows, 1), BEGIN, "int32"), ops.arange(1))
         found = []
@@ -261,8 +261,8 @@ class Translate(keras.layers.Layer):
         return cls(keras.saving.deserialize_keras_object(config.pop("decoder")), **config)
 
 
-def decoder_of(network: keras.Model) -> Decoder | None:
-    """The decoder of a network, as it is trained or as it translates; None of one that has none."""
+def decoder_of(network: keras.Model) -> Any:
+    """The `Decoder` of a network, as it is trained or as it translates; None of one that has none."""
     layers = (layer.decoder if isinstance(layer, Translate) else layer for layer in network.layers)
     return next((layer for layer in layers if isinstance(layer, Decoder)), None)
 

@@ -2,8 +2,8 @@
 sacreBLEU counts them (Post 2018, arXiv:1804.08771), with intervals.
 
 Both are made of sums over sentences, such as how many runs of four words are also in the wanted translation.
-`Counts` keeps them sentence by sentence, so that a resample of sentences costs an addition. Scores are 0..1, a
-hundredth of what sacreBLEU prints.
+`Counts` keeps them sentence by sentence, so that a resample of sentences costs an addition. Scores are 0..1,
+a hundredth of what sacreBLEU prints.
 """
 
 from collections import Counter
@@ -31,8 +31,8 @@ class Counts:
     words how many are right, and how many were found.
     """
     chrf: np.ndarray
-    """(sentences, 3 * CHARACTERS): for runs of 1 to CHARACTERS characters how many were found, wanted, and are
-    right.
+    """(sentences, 3 * CHARACTERS): for runs of 1 to CHARACTERS characters how many were found, wanted, and
+    are right.
     """
 
     def __len__(self) -> int:
@@ -91,13 +91,13 @@ def _told(metric: BLEU | CHRF):
 def count(found: Sequence[str], wanted: Sequence[str]) -> Counts:
     """Count what both scores are made of, for translations and those that are wanted, sentence by sentence.
 
-    Words are those of sacreBLEU's tokeniser 13a; chrF counts characters without white space. Raises InputError
-    where there is none, or not one for each.
+    Words are those of sacreBLEU's tokeniser 13a; chrF counts characters without white space. Raises
+    InputError where there is none, or not one for each.
     """
     if len(found) != len(wanted) or not len(found):
         raise InputError(
-            f"received {len(found)} translations and {len(wanted)} that are wanted; give one for each, and one "
-            "at least."
+            f"received {len(found)} translations and {len(wanted)} that are wanted; give one for each, and "
+            "one at least."
         )
     metric = BLEU(effective_order=True)
     words = np.zeros((len(found), 2 + 2 * WORDS))

@@ -40,13 +40,13 @@ FEW = 10
 
 @dataclass(frozen=True, eq=False)
 class Pairs(Data):
-    """`Data` of pairs: there are no classes, and an element is {"id"; "input": int32 (length, 2), the tokens of
-    the text and, beside them, the pieces of its translation, each after the one that it follows; "label": int32
-    (length,), the pieces that follow, PADDING behind the end; "source", "target": both as strings}.
+    """`Data` of pairs: there are no classes, and an element is {"id"; "input": int32 (length, 2), the tokens
+    of the text and, beside them, the pieces of its translation, each after the one that it follows; "label":
+    int32 (length,), the pieces that follow, PADDING behind the end; "source", "target": both as strings}.
 
     texts, targets: as they were found, by id, those of test among them: to show, once that is open.
-    tokenizer: of KerasHub, for what is translated. pieces: what translations are written in; None of data that
-    nothing is trained on. length: of the rows. languages: from which into which, "" where nothing says.
+    tokenizer: of KerasHub, for what is translated. pieces: what translations are written in; None of data
+    that nothing is trained on. length: of the rows. languages: from which into which, "" where nothing says.
     """
 
     texts: Sequence[str] = ()
@@ -97,7 +97,7 @@ def load(
             f"Received data={found.name!r} with {len(bad)} pairs that have nothing on one side, such as "
             f"{bad[0][0]!r}; fill or remove them, or skip them with on_bad_data='skip'."
         )
-    texts, targets = list(found.read()), list(found.targets)
+    texts, targets = list(map(str, found.read())), list(found.targets)
     manifest = examples.begin_manifest(found)
     manifest["sha256"] = [
         hashlib.sha256(f"{text}\0{target}".encode()).hexdigest()
@@ -133,7 +133,8 @@ def load(
     made = [_dataset(layer, texts, targets, parts, examples.ids(manifest, split), learns) for split in USED]
     told = found.problems + everything(manifest, texts, targets, pairs, clusters, length, learns)
     return Pairs(
-        *made[:2],
+        made[0],
+        made[1],
         Sealed(made[2]),
         (),
         manifest,
@@ -152,8 +153,8 @@ def load(
 
 
 def batches(data: Pairs, split: str, batch_size: int, **options) -> SplitBatches:
-    """The batches of a split, each as long as its longest text or translation: input int32 (batch, longest, 2),
-    label int32 (batch, longest).
+    """The batches of a split, each as long as its longest text or translation: input int32 (batch, longest,
+    2), label int32 (batch, longest).
 
     data, split, batch_size, options (shuffle, seed, drop_remainder): see `SplitBatches`.
     """

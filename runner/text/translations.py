@@ -324,10 +324,10 @@ def _of_set(source: str, wanted: tuple[str, str] | None) -> tuple[list[Pair], tu
             path = f"{builder.name}/{name}[{number}]"
             texts = row[place[0]] if place else row
             try:
-                both = [decode(texts[one]) for one in (first, second)]
+                text, target = (decode(texts[one]) for one in (first, second))
             except Unreadable as error:
                 raise InputError(f"{where}, whose text {path!r} {error}; choose another dataset.") from None
             group = row.get("group", b"")
             of = group.decode() if isinstance(group, bytes) else str(group)
-            pairs.append(Pair(path, *both, split if len(chosen) > 1 else "", of))
+            pairs.append(Pair(path, text, target, split if len(chosen) > 1 else "", of))
     return pairs, (first, second)

@@ -20,9 +20,9 @@ from runner.text_runs import predict
 
 
 def searcher(network: keras.Model, beams: int) -> Callable[[Any], dict[str, np.ndarray]]:
-    """What a network with a decoder makes of tokenised pairs, int32 (batch, length, 2), of which the texts alone
-    are read: {"greedy", "found": str (batch,) by one beam and by `beams`; "sure": float32 (batch,), 0..1, the
-    mean probability of a piece of what was found}.
+    """What a network with a decoder makes of tokenised pairs, int32 (batch, length, 2), of which the texts
+    alone are read: {"greedy", "found": str (batch,) by one beam and by `beams`; "sure": float32 (batch,),
+    0..1, the mean probability of a piece of what was found}.
 
     network: as it is trained, or of a finished run. Both searches are one compiled function, which is traced
     here: a call traces nothing, whatever number of texts comes.

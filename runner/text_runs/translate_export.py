@@ -3,9 +3,9 @@
     python -m runner export RUN --format savedmodel litert onnx
 
 A SavedModel takes texts and gives their translations, search and all (a program that serves it loads the
-operations of the package tensorflow-text first). LiteRT and ONNX have no strings, and neither the search is in
-those files: they take token ids and the pieces written so far and give the logits of the piece that follows at
-each place. Both lists of words stand beside them, for a tokenizer and a search of the device.
+operations of the package tensorflow-text first). LiteRT and ONNX have no strings, and neither the search is
+in those files: they take token ids and the pieces written so far and give the logits of the piece that
+follows at each place. Both lists of words stand beside them, for a tokenizer and a search of the device.
 """
 
 import os
@@ -26,8 +26,8 @@ from runner.text_runs import export, translate
 WRITTEN = "pieces.txt"
 """A piece of translations a line, the line's number from 0 its id."""
 SEARCH = (
-    "begin with the piece `begin` and zeros behind it; of the logits at the place of the last piece the largest "
-    "(greedy search) is the piece that follows, which is put behind it, until that is `end`. Put pieces "
+    "begin with the piece `begin` and zeros behind it; of the logits at the place of the last piece the "
+    "largest (greedy search) is the piece that follows, which is put behind it, until that is `end`. Put pieces "
     f"together, and read {pieces.SPACE} as a space"
 )
 
@@ -72,16 +72,20 @@ def run(
             given = _begun(np.asarray(layer(tf.constant(texts))), len(names))
             logits = np.asarray(whole(given, training=False))
         found |= formats.export(whole, taken, [given], [logits], [name], place, beside)
-    for name, words in ((export.VOCABULARY, vocabulary), (WRITTEN, names)):
-        lines = "".join(f"{word}\n" for word in words)
-        if apart:
-            atomic.write(place / name, lambda path, lines=lines: path.write_text(lines, encoding="utf-8"))
+    if apart:
+        _list(place / export.VOCABULARY, vocabulary)
+        _list(place / WRITTEN, names)
     return found
 
 
+def _list(path: Path, words: Sequence[str]) -> None:
+    lines = "".join(f"{word}\n" for word in words)
+    atomic.write(path, lambda temporary: temporary.write_text(lines, encoding="utf-8"))
+
+
 def of_ids(network: keras.Model, length: int | None) -> keras.Model:
-    """The network of a run for ids, int32 (batch, length, 2): tokens of a text, and the pieces written so far;
-    to the logits of the pieces that follow, float32 (batch, length, pieces). length None takes any.
+    """The network of a run for ids, int32 (batch, length, 2): tokens of a text, and the pieces written so
+    far; to the logits of the pieces that follow, float32 (batch, length, pieces). length None takes any.
     """
     both = keras.Input((length, 2), dtype="int32", name="pairs")
     hidden = translators.encoded(network)

@@ -58,8 +58,8 @@ class Config:
     """So many beginnings of a translation go on at a time; 1 always takes the likeliest next piece."""
 
     stages: tuple[Stage, ...] = (
-        Stage("decoder", train="head", epochs=15, learning_rate=2e-3, schedule="cosine", warmup=0.1),
-        Stage("all", train="all", epochs=5, learning_rate=3e-4, schedule="cosine", warmup=0.1),
+        Stage("decoder", train="head", epochs=12, learning_rate=2e-3, schedule="cosine", warmup=0.1),
+        Stage("all", train="all", epochs=2, learning_rate=3e-4, schedule="cosine", warmup=0.1),
     )
     """First the decoder alone, above an encoder that stays as it is; then all weights."""
     keep_frozen: bool = True
@@ -81,7 +81,7 @@ class Config:
     """The encoder that is trained from scratch: a small one, for a large one learns nothing from few
     pairs.
     """
-    scratch_lengths: tuple[int, ...] = (1, 3)
+    scratch_lengths: tuple[int, ...] = (1, 2)
     """Train from scratch for so many times the epochs of all stages; the one that is best on validation is
     compared.
     """

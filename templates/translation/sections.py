@@ -25,8 +25,8 @@ def question(config: Config, examples: Pairs) -> str:
     few = amount(config.train_examples, config.data) or "all"
     return (
         f"How well does a decoder above an encoder that started from the weights {Path(config.weights).name} "
-        f"translate {said(examples)} in {Path(config.data).name} after training on {few} pairs, and what does "
-        "each way of using the encoder bring?"
+        f"translate {said(examples)} in {Path(config.data).name} after training on {few} pairs, and what "
+        "does each way of using the encoder bring?"
     )
 
 
@@ -64,8 +64,8 @@ def numbers(config: Config, test: dict, by_length: pd.DataFrame) -> Section:
         "BLEU and chrF",
         f"BLEU = {100 * test['bleu']:.1f} ({low:.1f} to {high:.1f}), {told['bleu']}.\n\n"
         f"chrF = {100 * test['chrf']:.1f}, {told['chrf']}.\n\n"
-        f"A translation has {test['brevity']:.2f} words for each that is wanted. Intervals are of a bootstrap "
-        "over sentences.",
+        f"A translation has {test['brevity']:.2f} words for each that is wanted. Intervals are of a "
+        "bootstrap over sentences.",
         tables=[
             ("By search", pd.DataFrame(rows, columns=["search", "BLEU", "chrF"])),
             ("By the length of the text", by_length),
@@ -123,8 +123,8 @@ def card(config: Config, examples: Pairs) -> cards.Task:
         title=Path(config.data).name,
         what=f"A translator of texts {said(examples)}; there are no",
         prepared=f"of a text {examples.length} tokens are read, and training texts have {words:.0f} words in "
-        f"the mean; translations are written in {len(examples.pieces):,} pieces, which were learnt from those "
-        "of training",
+        f"the mean; translations are written in {len(examples.pieces):,} pieces, which were learnt from "
+        "those of training",
         takes="texts: strings (batch,) in UTF-8,",
         gives=f"translation, strings (batch,), found by a search with {config.beams} beams, and score, "
         "float32 (batch,), the mean probability of its pieces; nothing stands",

@@ -150,8 +150,8 @@ def main(config: Config) -> Path:
 
 
 def arms(config: Config) -> dict[str, Config]:
-    """The Configs of all that is trained. All weights at once, above a decoder that knows nothing yet, are none
-    of them: what that costs stands in README.md.
+    """The Configs of all that is trained. All weights at once, above a decoder that knows nothing yet, are
+    none of them: it would cost as much as all others together.
     """
     return {name: arm for name, arm in baselines.of_texts(config).items() if name != baselines.AT_ONCE}
 

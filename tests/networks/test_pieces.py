@@ -1,4 +1,4 @@
-"""Pieces of translations: texts come back from them, in Python as in a graph, and they are always the same."""
+"""Pieces of translations: texts come back from them, in Python as in a graph, and always the same."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""BLEU and chrF are sacreBLEU's, of all sentences and of each; intervals and differences are over sentences."""
+"""BLEU and chrF are sacreBLEU's, of all sentences and of each; intervals are over sentences."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Pairs from tables, from files whose lines belong together, and from TFDS: what is read and what is refused."""
+"""Pairs from tables, from files whose lines belong together, and from TFDS; and what is refused."""
 
 import gzip
 import json
@@ -81,7 +81,7 @@ def test_what_has_nothing_on_one_side_is_named_and_left_out(tmp_path):
 def test_the_set_of_the_repository_is_read_in_its_splits(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     found = translations.find("composed_language")
-    assert found.examples["split"].value_counts().to_dict() == {"train": 2000, "test": 400, "val": 200}
+    assert found.examples["split"].value_counts().to_dict() == {"train": 1500, "test": 400, "val": 200}
     assert found.languages == ("en", "xx") and found.examples["path"][0] == "composed_language/train[0]"
     # TFDS mixes them, the same way everywhere.
     first = ("Three doctors constructed many poor jails.", "Digon teri vefuton kageli mulo nubodu.")
