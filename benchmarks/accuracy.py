@@ -1,8 +1,9 @@
-"""Test accuracy, or F1, of a classifying template's methods over several seeds and numbers of labels.
+"""Test accuracy, F1 or BLEU of a template's methods over several seeds and numbers of labels.
 
     python -m benchmarks.accuracy --labels 5 10 20 50 --seeds 5
     python -m benchmarks.accuracy --template text_classification --labels 20 --seeds 3
     python -m benchmarks.accuracy --template token_classification --labels all --seeds 3
+    python -m benchmarks.accuracy --template translation --labels all --seeds 3
     python -m benchmarks.accuracy --labels all --seeds 3 --data FOLDER --backbone MobileNetV2-0.35 --weights
     FILE ...
 
@@ -30,8 +31,9 @@ RIVALS = {
     "image_classification": (baselines.PIXELS,),
     "text_classification": (baselines.TF_IDF, baselines.VECTORS),
     "token_classification": (baselines.GAZETTEER, baselines.MOST_FREQUENT),
+    "translation": (baselines.WORD_BY_WORD,),
 }
-"""Of each template that tells classes apart, what it is compared with that needs no network."""
+"""Of each template that tells classes apart or translates, what it is compared with that needs no network."""
 
 
 def arms(config: Any) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def arms(config: Any) -> dict[str, Any]:
 
 def score(config: Any) -> str:
     """What the methods of a template are compared by."""
+    if hasattr(config, "beams"):
+        return "bleu"
     return "accuracy" if hasattr(config, "labels_per_class") else "f1"
 
 

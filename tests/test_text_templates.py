@@ -17,10 +17,19 @@ from runner.machine import Machine
 from runner.stage import Stage
 from templates.text_classification import train as text_classification
 from templates.token_classification import train as token_classification
+from templates.translation import train as translation
 
 ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = {"text_classification": text_classification, "token_classification": token_classification}
-FEW = {"text_classification": ("labels-per-class", 20), "token_classification": ("train-examples", 40)}
+TEMPLATES = {
+    "text_classification": text_classification,
+    "token_classification": token_classification,
+    "translation": translation,
+}
+FEW = {
+    "text_classification": ("labels-per-class", 20),
+    "token_classification": ("train-examples", 40),
+    "translation": ("train-examples", 40),
+}
 
 
 def start(template: str, run: Path, folder: Path) -> subprocess.Popen:
@@ -75,7 +84,8 @@ def small(template: str, **machine) -> fields.ConfigType:
         Stage("top", train="top:1", epochs=1, learning_rate=1e-3),
     )
     base = TEMPLATES[template].Config(weights="none", backbone="BERT-tiny", stages=stages, batch_size=8)
-    base = fields.replace(base, dropout=0.0, solve_head=False, baselines=False)
+    base = fields.replace(base, dropout=0.0, baselines=False)
+    base = fields.replace(base, solve_head=False) if hasattr(base, "solve_head") else base
     return fields.replace(base, **{few.replace("-", "_"): count}, machine=Machine(**machine))
 
 

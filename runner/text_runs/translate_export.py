@@ -27,7 +27,8 @@ WRITTEN = "pieces.txt"
 """A piece of translations a line, the line's number from 0 its id."""
 SEARCH = (
     "begin with the piece `begin` and zeros behind it; of the logits at the place of the last piece the "
-    "largest (greedy search) is the piece that follows, which is put behind it, until that is `end`. Put pieces "
+    "largest (greedy search) is the piece that follows, which is put behind it, until that is "
+    "`end_of_translation`; the pieces `never_written` do not count. Put pieces "
     f"together, and read {pieces.SPACE} as a space"
 )
 

@@ -64,13 +64,17 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
 def of_texts(config: ConfigType) -> dict[str, ConfigType]:
     """`methods` for a template on texts: a small encoder, config.scratch_backbone, starts from scratch, and
     AT_ONCE trains all weights with a new head, at the rate of the last stage and for as many epochs as all
-    have, where the stages are not just that.
+    have, where the stages are not just that, and the head is one that can be solved.
     """
     arms = methods(config)
     if not config.baselines:
         return arms
     for name in from_scratch(config):
         arms[name] = dataclasses.replace(arms[name], backbone=config.scratch_backbone)
+    if not hasattr(
+        config, "solve_head"
+    ):  # its head is half a network: at once would cost as much as all else
+        return arms
     last = dataclasses.replace(config.stages[-1], name="all", train="all", epochs=_epochs(config))
     at_once = dataclasses.replace(config, stages=(last,), solve_head=False)
     return arms if at_once == config else {AT_ONCE: at_once} | arms

@@ -19,14 +19,14 @@ def build(config: Config, data: Pairs) -> tuple[keras.Model, tuple[Block, ...]]:
     pieces that follow. The graph is flat: the encoder's layers are the model's layers, and the decoder is one
     more. `of_texts` makes one that takes texts and writes.
     """
-    encoder = text_weights.build(config.backbone, config.weights, data.length, data.tokenizer)
+    encoder = text_weights.build(config.backbone, config.weights, config.length, data.tokenizer)
     both = keras.Input((None, 2), dtype="int32", name="pairs")
     source = Columns((0,), name="source")(both)
     hidden = encoders.again(encoder.operations, {encoder.input.name: source}, encoders.same)
     joined = translators.Beside(name="beside")([hidden, Columns((1,), name="target")(both)])
     logits = translators.Decoder(
         data.pieces.written,
-        data.length,
+        config.length,
         config.decoder_layers,
         config.decoder_width,
         config.decoder_heads,
@@ -38,16 +38,16 @@ def build(config: Config, data: Pairs) -> tuple[keras.Model, tuple[Block, ...]]:
 
 
 def of_texts(network: keras.Model, config: Config, data: Pairs) -> keras.Model:
-    """The network that translates: strings (batch,) in, of which `data.length` tokens are read.
+    """The network that translates: strings (batch,) in, of which `config.length` tokens are read.
 
     Gives "translation", strings (batch,), found by a search with `config.beams`, and "score", float32
     (batch,), 0..1: the mean probability of its pieces.
     """
     text = keras.Input((), dtype="string", name="text")
-    ids = Tokens(data.tokenizer, data.length, name="tokenizer")(text)
+    ids = Tokens(data.tokenizer, config.length, name="tokenizer")(text)
     hidden = translators.encoded(network)
     operations = keras.Model(network.input, hidden).operations
     hidden = encoders.again(operations, {"source": ids}, encoders.same)
     decoder = translators.copy(translators.decoder_of(network), hidden.shape[-1])
-    outputs = translators.translations(decoder, hidden, config.beams, data.length)
+    outputs = translators.translations(decoder, hidden, config.beams, config.length)
     return keras.Model(text, outputs, name=network.name)

@@ -16,14 +16,17 @@ from runner.training.fit import Fit
 
 ROUNDS = 8
 """Of the counting; more change little."""
-_WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_PART = re.compile(rf"{_WORD.pattern}|[^\w\s]")
 NOTHING = ""
 """The word of no place, of which words may come that stand for no other (IBM's null word)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Translates each word by itself, in the order of the text; a word that it does not know stays."""
+    """Translates each word by itself, in the order of the text; a word that it does not know stays, and so does
+    each mark.
+    """
 
     of_word: Mapping[str, str]
     """Folded words to their translation, "" for those that have none."""
@@ -32,10 +35,9 @@ class Dictionary:
     def translate(self, text: str) -> str:
         """The words of a text in their order, marks without a space before them."""
         found = ""
-        for word in _WORD.findall(text):
-            said = self.of_word.get(fold(word), word)
-            found += said if not re.search(r"\w", said) else f" {said}"
-        found = found.strip()
+        for part in _PART.findall(text):
+            found += f" {self.of_word.get(fold(part), part)}" if _WORD.match(part) else part
+        found = " ".join(found.split())
         return found[:1].upper() + found[1:]
 
 

@@ -122,7 +122,7 @@ def card(config: Config, examples: Pairs) -> cards.Task:
     return cards.Task(
         title=Path(config.data).name,
         what=f"A translator of texts {said(examples)}; there are no",
-        prepared=f"of a text {examples.length} tokens are read, and training texts have {words:.0f} words in "
+        prepared=f"of a text {config.length} tokens are read, and training texts have {words:.0f} words in "
         f"the mean; translations are written in {len(examples.pieces):,} pieces, which were learnt from "
         "those of training",
         takes="texts: strings (batch,) in UTF-8,",

@@ -142,18 +142,11 @@ def main(config: Config) -> Path:
         networks, fits = {}, {}
         if run.config.baselines:
             networks, fits = rival.fit(examples)
-        for name, arm in arms(run.config).items():
+        for name, arm in baselines.of_texts(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
             judge_and_report(run, examples, networks, fits)
         return run.folder
-
-
-def arms(config: Config) -> dict[str, Config]:
-    """The Configs of all that is trained. All weights at once, above a decoder that knows nothing yet, are
-    none of them: it would cost as much as all others together.
-    """
-    return {name: arm for name, arm in baselines.of_texts(config).items() if name != baselines.AT_ONCE}
 
 
 def judge_and_report(run: runs.Run, examples: Pairs, networks: dict, fits: dict) -> None:
