@@ -24,7 +24,7 @@ NOTHING = ""
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Translates each word by itself, in the order of the text; a word that it does not know stays, and so does
+    """Translates each word by itself, in the order of the text; a word that it does not know stays, as does
     each mark.
     """
 
