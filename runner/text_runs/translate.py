@@ -27,9 +27,10 @@ def searcher(network: keras.Model, beams: int) -> Callable[[Any], dict[str, np.n
     network: as it is trained, or of a finished run. Both searches are one compiled function, which is traced
     here: a call traces nothing, whatever number of texts comes.
     """
-    decoder, hidden = translators.decoder_of(network), translators.encoded(network)
+    decoder = translators.decoder_of(network)
     if decoder is None:
         raise InputError(f"The model '{network.name}' has no decoder; give one that translates.")
+    hidden = translators.encoded(network)
     layer = words.tokenizer(network)
     encoder = keras.Model(network.input if layer is None else layer.output, hidden)
     pieces = Pieces(decoder.pieces)
