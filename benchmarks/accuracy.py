@@ -1,9 +1,10 @@
-"""Test accuracy, F1 or bits per character of a template's methods over several seeds and numbers of labels.
+"""Test accuracy, F1, BLEU or bits per character of a template's methods over seeds and numbers of labels.
 
     python -m benchmarks.accuracy --labels 5 10 20 50 --seeds 5
     python -m benchmarks.accuracy --template text_classification --labels 20 --seeds 3
     python -m benchmarks.accuracy --template token_classification --labels all --seeds 3
     python -m benchmarks.accuracy --template text_generation --labels 20000 100000 --seeds 3
+    python -m benchmarks.accuracy --template translation --labels all --seeds 3
     python -m benchmarks.accuracy --labels all --seeds 3 --data FOLDER --backbone MobileNetV2-0.35 --weights
     FILE ...
 
@@ -33,6 +34,7 @@ RIVALS = {
     "text_classification": (baselines.TF_IDF, baselines.VECTORS),
     "token_classification": (baselines.GAZETTEER, baselines.MOST_FREQUENT),
     "text_generation": (baselines.N_GRAM, baselines.AS_IT_CAME),
+    "translation": (baselines.WORD_BY_WORD,),
 }
 """Of each template, what it is compared with that needs no training."""
 AMOUNTS = {
@@ -48,8 +50,16 @@ def arms(config: Any) -> dict[str, Any]:
     """The Configs of a template's methods by their names."""
     if amount(config) == "train_characters":
         return baselines.of_texts(config, scratch_keep="best")
+    if hasattr(config, "beams"):
+        return baselines.of_texts(config, at_once=False)
     kind = baselines.of_texts if hasattr(config, "scratch_backbone") else baselines.methods
     return kind(config)
+
+
+def measures(config: Any) -> tuple[str, str, str]:
+    """What AMOUNTS says of a template."""
+    counted, key, shown = AMOUNTS[amount(config)]
+    return ("training pairs", "bleu", "bleu") if hasattr(config, "beams") else (counted, key, shown)
 
 
 def amount(config: Any) -> str:
@@ -83,7 +93,7 @@ def one_seed(config, methods: list[str], train: ModuleType = image_classificatio
         if baselines.called(name) in methods:
             title = f"{name}, {few} labels, seed {config.machine.seed}"
             networks[name], fits[name] = train.fit(arm, examples, title)
-    _, key, shown = AMOUNTS[amount(config)]
+    _, key, shown = measures(config)
     chosen_on = train.judge(config, networks, examples.val, examples.classes)
     chosen_on = {name: float(train.tables(one, examples)[0][key]) for name, one in chosen_on.items()}
     best = baselines.compared(networks, chosen_on)
@@ -169,7 +179,7 @@ def main() -> None:
             rows += one_seed(config, arguments.methods, train)
             atomic.write_csv(out, pd.DataFrame(rows))
             print(f"{labels} labels, seed {seed}: {time.perf_counter() - started:.0f} s")
-    table, (counted, _, shown) = pd.DataFrame(rows), AMOUNTS[amount(base)]
+    table, (counted, _, shown) = pd.DataFrame(rows), measures(base)
     from runner.devices import environment
 
     found = environment.describe("")

@@ -135,12 +135,16 @@ def export(options: argparse.Namespace) -> int:
     from runner.runs import folder
 
     # A wrong folder is answered before TensorFlow's seconds.
-    of_pictures = "image_size" in folder.read_complete(options.run)
+    record = folder.read_complete(options.run)
     quiet.import_tensorflow()
-    if of_pictures:
+    if "image_size" in record:
         from runner.picture_runs import export
 
         found = export.run(options.run, options.format, options.output)
+    elif "beams" in record:
+        from runner.text_runs import translate_export
+
+        found = translate_export.run(options.run, options.format, options.output)
     else:
         from runner.text_runs import export as export_of_texts
 

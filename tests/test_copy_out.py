@@ -101,7 +101,7 @@ def wings_of_a_copy(application, repository) -> set[str]:
 def test_the_wings_are_those_that_the_template_imports(application):
     wings = new.wings(application)
     assert set(wings) == wings_of_a_copy(application, REPOSITORY)
-    texts = application in ("text_classification", "token_classification", "text_generation")
+    texts = application.startswith("text_") or application in ("token_classification", "translation")
     kind, other = ("text", "picture") if texts else ("picture", "text")
     assert f"{kind}_runs" in wings and f"{other}_runs" not in wings
     assert ("pictures" in wings) == (kind == "picture") and ("text" in wings) == (kind == "text")

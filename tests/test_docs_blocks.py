@@ -10,7 +10,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner.networks import decoder_weights, decoders, encoders, marking, tokens, words
+from runner.networks import (
+    decoder_weights,
+    decoders,
+    encoders,
+    marking,
+    pieces,
+    tokens,
+    translators,
+    words,
+)
 from runner.pictures import any_size
 from runner.stage import check_stages
 from tests.test_docs import PAGES, REPOSITORY, blocks
@@ -120,6 +129,24 @@ def test_a_network_of_entities_is_loaded_as_the_page_says(tmp_path, monkeypatch)
     assert left["places"][0, 4].numpy().tolist() == [12, 16] and left["places"].shape == (1, 16, 2)
 
 
+def test_a_network_that_translates_is_loaded_as_the_page_says(tmp_path, monkeypatch):
+    tokenizer = keras_hub.tokenizers.BertTokenizer("[PAD] [UNK] [CLS] [SEP] [MASK] a dog runs .".split())
+    text = keras.Input((), dtype="string", name="text")
+    encoder = encoders.build("BERT-tiny", 9, 16)
+    ids = tokens.Tokens(tokenizer, 16, name="tokenizer")(text)
+    hidden = encoders.again(encoder.operations, {"tokens": ids}, encoders.same)
+    known = pieces.learn(["ein Hund läuft."] * 2, 60)
+    decoder = translators.Decoder(known.written, 16, 1, 16, 2, 0.0)
+    folder = tmp_path / "runs" / "translation" / "mine"
+    folder.mkdir(parents=True)
+    saved = keras.Model(text, translators.translations(decoder, hidden, 2, 16))
+    saved.save(folder / "model.keras")
+    monkeypatch.chdir(tmp_path)
+    left = run("templates/translation/README.md", 0)
+    expected = saved(tf.constant(["A dog runs."]))["translation"].numpy()[0].decode()
+    assert left["translation"] == expected
+
+
 def test_the_loop_of_a_template_is_as_contributing_shows_it():
     """Each step of that `main`, in that order, is a step of the templates' own, which tests of theirs run."""
     main = run("CONTRIBUTING.md", 0, __package__="templates.image_classification")["main"]
@@ -216,6 +243,7 @@ def test_every_block_is_run_here():
         "templates/text_classification/README.md": 1,
         "templates/text_generation/README.md": 1,
         "templates/token_classification/README.md": 1,
+        "templates/translation/README.md": 1,
     }
     there = {page: len(blocks(page, "python")) for page in PAGES}
     assert {page: count for page, count in there.items() if count} == run_above

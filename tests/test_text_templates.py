@@ -18,17 +18,20 @@ from runner.stage import Stage
 from templates.text_classification import train as text_classification
 from templates.text_generation import train as text_generation
 from templates.token_classification import train as token_classification
+from templates.translation import train as translation
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = {
     "text_classification": text_classification,
     "token_classification": token_classification,
     "text_generation": text_generation,
+    "translation": translation,
 }
 FEW = {
     "text_classification": ("labels-per-class", 20),
     "token_classification": ("train-examples", 40),
     "text_generation": ("train-characters", 4000),
+    "translation": ("train-examples", 40),
 }
 SMALL = {"text_generation": "GPT-tiny"}
 """The backbone, where it is not BERT-tiny."""

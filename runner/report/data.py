@@ -233,7 +233,7 @@ def _label(data: Data, one: int) -> str:
 def sheet_ids(data: Data) -> list[int]:
     """Return the ids of the training pictures in the sheet, class by class."""
     train = data.manifest[data.manifest["split"] == "train"]
-    if data.amounts is not None:  # spread over the set, which may go film by film
+    if data.amounts is not None or not data.classes:  # spread over the set, which may go film by film
         return train.index[np.linspace(0, len(train) - 1, min(SHEET, len(train))).astype(int)].tolist()
     each = max(1, SHEET // len(data.classes))
     # With more classes than places, the classes shown are spread evenly over all of them.

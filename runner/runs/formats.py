@@ -156,8 +156,9 @@ def _check_onnx() -> None:
 def _read_savedmodel(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
     served = tf.saved_model.load(str(path))
     found = [served.serve(tf.constant(one)) for one in inputs]
-    # Of several outputs the logits are what is compared.
-    return [(one["logits"] if isinstance(one, dict) else one).numpy() for one in found]
+    # Of several outputs the logits are what is compared, of translations how sure they are.
+    key = "logits" if isinstance(found[0], dict) and "logits" in found[0] else "score"
+    return [(one[key] if isinstance(one, dict) else one).numpy() for one in found]
 
 
 def _read_litert(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:

@@ -12,8 +12,15 @@ from runner.errors import InputError
 from runner.runs import folder
 from runner.scores import entities, intervals, paired
 
-WORDS = {"accuracy": "accuracy", "ap50": "AP50", "miou": "mean IoU", "map": "mAP", "f1": "F1"}
-WORDS["probability"] = "probability of a character"
+WORDS = {
+    "accuracy": "accuracy",
+    "ap50": "AP50",
+    "miou": "mean IoU",
+    "map": "mAP",
+    "f1": "F1",
+    "bleu": "BLEU",
+    "probability": "probability of a character",
+}
 
 
 @dataclass(frozen=True)

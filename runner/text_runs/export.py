@@ -75,7 +75,7 @@ def run(
             given, whole = read[..., 0] if of_words else read, of_ids(network, layer.length)
         found |= formats.export(whole, taken, [given], [logits], [name], place, beside)
     if set(wanted) - {"savedmodel"}:
-        _write_vocabulary(layer.tokenizer, place)
+        write_vocabulary(layer.tokenizer, place)
     return found
 
 
@@ -106,7 +106,7 @@ def how(layer: tokens.Tokens | word_layers.Words) -> dict[str, Any]:
     }
 
 
-def _write_vocabulary(tokenizer: Any, place: Path) -> None:
+def write_vocabulary(tokenizer: Any, place: Path) -> None:
     """Write what a tokenizer of the device needs: VOCABULARY, or of byte pairs the files that GPT-2's own
     tokenizer has, vocabulary.json and merges.txt.
     """

@@ -31,12 +31,17 @@ SAME_BOXES = "the same boxes in every picture"
 GAZETTEER = "names of the training texts"
 """Of texts with entities: what was one in training is one again."""
 MOST_FREQUENT = "most frequent tag of each word"
+WORD_BY_WORD = "word by word"
+"""Of translations: a dictionary counted from the training pairs."""
 N_GRAM = "counted sequences of characters"
 AS_IT_CAME = "as it came"
 """The weights without any training, where they can answer already."""
 UNTRAINED = ("none", "bytes")
 """Weights that have learned nothing before."""
-NOTHING_TRANSFERRED = (SCRATCH, PIXELS, TF_IDF, SAME_BOXES, GAZETTEER, MOST_FREQUENT, N_GRAM)
+NOTHING_TRANSFERRED = (
+    *(SCRATCH, PIXELS, TF_IDF, SAME_BOXES, GAZETTEER, MOST_FREQUENT),
+    *(N_GRAM, WORD_BY_WORD),
+)
 """Methods that know the training examples and nothing else."""
 
 
@@ -64,13 +69,16 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
     return from_scratch(config) | {"frozen backbone": frozen, "staged": config}
 
 
-def of_texts(config: ConfigType, scratch_keep: str = "last") -> dict[str, ConfigType]:
+def of_texts(
+    config: ConfigType, scratch_keep: str = "last", at_once: bool = True
+) -> dict[str, ConfigType]:
     """`methods` for a template on texts: a small network, config.scratch_backbone, starts from scratch, and
     AT_ONCE trains all weights with a new head, at the rate of the last stage and for as many epochs as all
     have, where the stages are not just that.
 
     scratch_keep: "best" hands on the epoch of the training from scratch that is best on validation, as fits
     networks without BatchNorm that learn their few texts by heart.
+    at_once: False leaves AT_ONCE out, where the head is half a network and it would cost as much as all else.
     """
     arms = methods(config)
     if not config.baselines:
@@ -78,11 +86,13 @@ def of_texts(config: ConfigType, scratch_keep: str = "last") -> dict[str, Config
     for name in from_scratch(config):
         stage = dataclasses.replace(arms[name].stages[0], keep=scratch_keep)
         arms[name] = dataclasses.replace(arms[name], backbone=config.scratch_backbone, stages=(stage,))
+    if not at_once:
+        return arms
     last = dataclasses.replace(config.stages[-1], name="all", train="all", epochs=_epochs(config))
-    at_once = dataclasses.replace(config, stages=(last,))
+    together = dataclasses.replace(config, stages=(last,))
     if hasattr(config, "solve_head"):
-        at_once = dataclasses.replace(at_once, solve_head=False)
-    return arms if at_once == config else {AT_ONCE: at_once} | arms
+        together = dataclasses.replace(together, solve_head=False)
+    return arms if together == config else {AT_ONCE: together} | arms
 
 
 def from_scratch(config: ConfigType) -> dict[str, ConfigType]:

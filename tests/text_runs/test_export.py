@@ -69,7 +69,7 @@ def test_of_byte_pairs_the_files_beside_are_what_other_tokenizers_read(tmp_path)
     vocabulary = json.loads((tmp_path / "vocab.json").read_text())
     merges = (tmp_path / "merges.txt").read_text().splitlines()[1:]
     pairs = keras_hub.models.GPT2Tokenizer(vocabulary, merges)
-    export._write_vocabulary(pairs, tmp_path)
+    export.write_vocabulary(pairs, tmp_path)
     again = ByteLevelBPETokenizer(str(tmp_path / "vocabulary.json"), str(tmp_path / "merges.txt"))
     layer = tokens.Tokens(pairs, 24, ended=False)
     row = np.asarray(layer(tf.constant([text])))[0].tolist()

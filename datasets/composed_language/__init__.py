@@ -1,0 +1,1 @@
+"""The composed_language dataset: English sentences and what they are in an invented language."""

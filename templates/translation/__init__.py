@@ -1,0 +1,1 @@
+"""Translation: a pretrained encoder and a new decoder learn to translate, stage by stage."""
