@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from runner.networks import decoder_weights
+from runner.text_networks import decoder_weights
 from runner.text_runs import generate
 
 PROMPT = "The function returns"

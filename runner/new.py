@@ -20,7 +20,8 @@ from pathlib import Path
 from types import ModuleType
 
 from runner.errors import InputError, suggest
-from runner.networks import backbones, decoders, encoders
+from runner.networks import backbones
+from runner.text_networks import decoders, encoders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = ("runner", "datasets", "checkpoints", "runs", "templates", "tests")

@@ -11,7 +11,8 @@ import pytest
 
 from checkpoints import docstrings, train
 from runner.errors import InputError
-from runner.networks import backbones, decoder_weights
+from runner.networks import backbones
+from runner.text_networks import decoder_weights
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 DOCSTRINGS = CHECKPOINTS / "docstrings_gpt"

@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from runner.networks import (
+from runner.pictures import any_size
+from runner.stage import check_stages
+from runner.text_networks import (
     decoder_weights,
     decoders,
     encoders,
@@ -20,8 +22,6 @@ from runner.networks import (
     translators,
     words,
 )
-from runner.pictures import any_size
-from runner.stage import check_stages
 from tests.test_docs import PAGES, REPOSITORY, blocks
 
 SIZE = 16

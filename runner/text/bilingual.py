@@ -25,12 +25,12 @@ from runner.data.pairs import worst_first
 from runner.data.sealed import Sealed
 from runner.data.splits import USED
 from runner.errors import InputError
-from runner.networks import pieces as written
-from runner.networks import tokens
-from runner.networks.pieces import BEGIN, END, PADDING, Pieces
 from runner.text import checks, near_duplicates
 from runner.text.load import LONGEST, ROUNDED
 from runner.text.translations import UNIT, Translations
+from runner.text_networks import pieces as written
+from runner.text_networks import tokens
+from runner.text_networks.pieces import BEGIN, END, PADDING, Pieces
 
 RATIO = 4.0
 """How many times as long as all others, in pieces a token, a translation may be before it is said."""

@@ -101,8 +101,8 @@ def within_words(texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[
 def out_of_reach(texts: Sequence[str], parts: Sequence[np.ndarray], spans: np.ndarray) -> list[Row]:
     """Count the entities that no answer word by word can give, which count as missed: kind "entity".
 
-    parts: of each text its tokens, as of `networks.words.in_memory`; spans: int64 (texts, most, 2), -1 for
-    none.
+    parts: of each text its tokens, as of `text_networks.words.in_memory`; spans: int64 (texts, most, 2), -1
+    for none.
     """
     out, total = [], 0
     for text, part, of_text in zip(texts, parts, spans, strict=True):

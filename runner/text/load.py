@@ -23,9 +23,9 @@ from runner.data.sealed import Sealed
 from runner.data.source import Source
 from runner.data.splits import USED
 from runner.errors import InputError
-from runner.networks import tokens, words
 from runner.text import checks, entity_checks, near_duplicates, passages, sources, windows
 from runner.text.passages import Passages
+from runner.text_networks import tokens, words
 
 UNIT = "texts"
 LONGEST = 512
@@ -36,7 +36,7 @@ ROUNDED = 8
 
 @dataclass(frozen=True, eq=False)
 class Texts(Data):
-    """`Data` of texts: an element's input is int32 (length,), as `networks.tokens.Tokens` gives them. Of
+    """`Data` of texts: an element's input is int32 (length,), as `text_networks.tokens.Tokens` gives them. Of
     texts with entities, or to be continued, an element is a window of a text, as `text.windows.dataset` and
     `text.passages.dataset` give them.
 
@@ -68,9 +68,9 @@ def load(
     Splits that it gives are kept.
     A missing val or test is carved out of train, stratified and seeded; texts of one group, and texts that
     say the same or nearly so, stay in one split.
-    tokenizer: of KerasHub (`networks.text_weights.tokenizer`). length: what a text has more of, in tokens,
-    those of its beginning and end among them, is cut off; it is reported where that are many. Texts with
-    entities are read in windows of so many tokens, and nothing is cut off.
+    tokenizer: of KerasHub (`text_networks.text_weights.tokenizer`). length: what a text has more of, in
+    tokens, those of its beginning and end among them, is cut off; it is reported where that are many. Texts
+    with entities are read in windows of so many tokens, and nothing is cut off.
     labels_per_class: train on this many texts per class, and validate on at most as many; the rest is
     "unused", and test is never thinned. train_examples: the same for texts with entities, of all together.
     val_fraction, test_fraction: share of the texts there are to split, in (0, 1); or 0 and 1, to judge a

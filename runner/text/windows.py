@@ -71,7 +71,7 @@ def cut(starts: np.ndarray, room: int) -> list[Window]:
 def rows(parts: np.ndarray, length: int, special: tuple[int, int, int]) -> list[Row]:
     """What a network reads of a text, window by window.
 
-    parts: int64 (tokens, 3), as of `networks.words.in_memory`. length: of a window, with the tokens of
+    parts: int64 (tokens, 3), as of `text_networks.words.in_memory`. length: of a window, with the tokens of
     beginning and end. special: their ids, and that of padding.
     """
     begin, end, padding = special

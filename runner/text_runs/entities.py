@@ -10,10 +10,11 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import inference, words
-from runner.networks.tokens import special
+from runner.networks import inference
 from runner.scores.entities import COLUMNS, Span
 from runner.text import tags, windows
+from runner.text_networks import words
+from runner.text_networks.tokens import special
 from runner.text_runs import export, predict
 
 JSON_LINES = "entities.jsonl"

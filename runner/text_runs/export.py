@@ -20,10 +20,10 @@ import numpy as np
 import tensorflow as tf
 
 from runner import atomic
-from runner.networks import encoders, tokens
-from runner.networks import words as word_layers
 from runner.runs import decision, formats
 from runner.text import tags
+from runner.text_networks import encoders, tokens
+from runner.text_networks import words as word_layers
 from runner.text_runs import predict
 
 VOCABULARY = "vocabulary.txt"

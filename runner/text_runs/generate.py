@@ -18,7 +18,7 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import decoders, tokens, words
+from runner.text_networks import decoders, tokens, words
 from runner.text_runs import export, predict
 
 SAMPLERS = ("greedy", "top-k", "top-p", "beam")

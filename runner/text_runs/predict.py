@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from runner.data.files import printable, walk
 from runner.errors import InputError
-from runner.networks import marking, saved, tokens, words
+from runner.networks import saved
 from runner.runs import decision, folder
 from runner.text import tables, tags
 from runner.text.decoding import Unreadable, decode
+from runner.text_networks import marking, tokens, words
 
 assert marking  # its layers, and those of `tokens`, are found by their names when a network is loaded
 

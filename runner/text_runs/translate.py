@@ -12,10 +12,11 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import inference, saved, tokens, translators, words
-from runner.networks.marking import present
-from runner.networks.pieces import Pieces
+from runner.networks import inference, saved
 from runner.runs import folder
+from runner.text_networks import tokens, translators, words
+from runner.text_networks.marking import present
+from runner.text_networks.pieces import Pieces
 from runner.text_runs import predict
 
 

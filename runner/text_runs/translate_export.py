@@ -17,10 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from runner import atomic
-from runner.networks import encoders, pieces, translators
-from runner.networks import words as word_layers
-from runner.networks.pieces import Pieces
 from runner.runs import formats
+from runner.text_networks import encoders, pieces, translators
+from runner.text_networks import words as word_layers
+from runner.text_networks.pieces import Pieces
 from runner.text_runs import export, translate
 
 WRITTEN = "pieces.txt"

@@ -69,9 +69,7 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
     return from_scratch(config) | {"frozen backbone": frozen, "staged": config}
 
 
-def of_texts(
-    config: ConfigType, scratch_keep: str = "last", at_once: bool = True
-) -> dict[str, ConfigType]:
+def of_texts(config: ConfigType, scratch_keep: str = "last", at_once: bool = True) -> dict[str, ConfigType]:
     """`methods` for a template on texts: a small network, config.scratch_backbone, starts from scratch, and
     AT_ONCE trains all weights with a new head, at the rate of the last stage and for as many epochs as all
     have, where the stages are not just that.

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 
-from runner.networks import encoders, marking, text_weights
 from runner.networks.backbones import Block
-from runner.networks.tokens import Tokens, special
-from runner.networks.words import tokenizer
 from runner.text.load import Texts
+from runner.text_networks import encoders, marking, text_weights
+from runner.text_networks.tokens import Tokens, special
+from runner.text_networks.words import tokenizer
 from runner.text_runs import export
 
 from .config import Config

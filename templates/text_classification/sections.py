@@ -126,6 +126,6 @@ def card(config: Config, examples: Texts) -> cards.Task:
         ),
         numbers={"Macro F1": "macro_f1"},
         unit="texts",
-        loads="It has layers of this project: import `runner.networks.marking` and `runner.networks.tokens` "
-        "before `keras.models.load_model`.",
+        loads="It has layers of this project: import `runner.text_networks.marking` and "
+        "`runner.text_networks.tokens` before `keras.models.load_model`.",
     )

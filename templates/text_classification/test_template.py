@@ -13,9 +13,9 @@ import tensorflow as tf
 from runner import fields
 from runner.errors import InputError
 from runner.machine import Machine
-from runner.networks import tokens
 from runner.runs import evaluate, folder
 from runner.stage import Stage
+from runner.text_networks import tokens
 
 from . import sections, train
 from .config import Config

@@ -27,12 +27,13 @@ from runner.data import weights as example_weights
 from runner.data.examples import compared_groups
 from runner.data.source import amount
 from runner.devices import strategy
-from runner.networks import inference, text_weights
+from runner.networks import inference
 from runner.runs import run as runs
 from runner.scores import assessment, classification, intervals, operating_point, paired
 from runner.text.batches import batches
 from runner.text.load import Texts
 from runner.text.load import load as load_texts
+from runner.text_networks import text_weights
 from runner.text_runs import predict as new_texts
 from runner.training import baselines, solved
 from runner.training.checkpoint import Checkpointing

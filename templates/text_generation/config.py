@@ -38,7 +38,7 @@ class Config:
     """Texts are read so many tokens at a time."""
 
     backbone: str = "GPT-tiny"
-    """A decoder of runner/networks/decoders.py, or auto for the one that the weights are of."""
+    """A decoder of runner/text_networks/decoders.py, or auto for the one that the weights are of."""
     weights: str = "docstrings_gpt"
     """docstrings_gpt, none, bytes, a folder in KerasHub's or Hugging Face's form, the folder of an earlier
     run, or a KerasHub preset of GPT-2.

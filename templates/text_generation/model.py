@@ -2,11 +2,11 @@
 
 import keras
 
-from runner.networks import decoder_weights, decoders, encoders
 from runner.networks.backbones import Block
-from runner.networks.tokens import Tokens
-from runner.networks.words import tokenizer
 from runner.text.load import Texts
+from runner.text_networks import decoder_weights, decoders, encoders
+from runner.text_networks.tokens import Tokens
+from runner.text_networks.words import tokenizer
 from runner.text_runs import export
 
 from .config import Config

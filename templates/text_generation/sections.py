@@ -203,6 +203,6 @@ def card(config: Config, examples: Texts) -> cards.Task:
         ),
         limits=("The probability of a character is 2 to the power of minus the bits per character.",),
         unit="passages",
-        loads="It has layers of this project and of KerasHub: import `runner.networks.marking` and "
-        "`runner.networks.tokens` before `keras.models.load_model`.",
+        loads="It has layers of this project and of KerasHub: import `runner.text_networks.marking` and "
+        "`runner.text_networks.tokens` before `keras.models.load_model`.",
     )

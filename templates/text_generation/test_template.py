@@ -13,11 +13,11 @@ import tensorflow as tf
 from runner import fields
 from runner.errors import InputError
 from runner.machine import Machine
-from runner.networks import decoders
-from runner.networks.tokens import Tokens
 from runner.runs import evaluate, folder
 from runner.stage import Stage
 from runner.text import passages
+from runner.text_networks import decoders
+from runner.text_networks.tokens import Tokens
 from runner.training import baselines as arms
 
 from . import method, rival, sections, train

@@ -29,12 +29,12 @@ from runner import fields
 from runner.data.batches import SplitBatches
 from runner.data.source import amount
 from runner.devices import strategy
-from runner.networks import decoder_weights
 from runner.runs import folder as run_folders
 from runner.runs import run as runs
 from runner.scores import likelihood
 from runner.text import passages
 from runner.text.load import Texts, load_passages
+from runner.text_networks import decoder_weights
 from runner.text_runs import generate
 from runner.training import baselines
 from runner.training.checkpoint import Checkpointing

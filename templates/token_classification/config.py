@@ -34,7 +34,7 @@ class Config:
     """
 
     backbone: str = "MiniLM-L6"
-    """An encoder of runner/networks/encoders.py, or auto for the one that the weights are of."""
+    """An encoder of runner/text_networks/encoders.py, or auto for the one that the weights are of."""
     weights: str = "minilm"
     """minilm, none, a folder in Hugging Face's or KerasHub's form, the folder of an earlier run, or a
     KerasHub preset.

@@ -2,11 +2,11 @@
 
 import keras
 
-from runner.networks import encoders, text_weights
 from runner.networks.backbones import Block
-from runner.networks.words import Columns, Words, tokenizer
 from runner.text import tags
 from runner.text.load import Texts
+from runner.text_networks import encoders, text_weights
+from runner.text_networks.words import Columns, Words, tokenizer
 from runner.text_runs import export
 
 from .config import Config

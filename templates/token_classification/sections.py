@@ -150,6 +150,6 @@ def card(config: Config, examples: Texts) -> cards.Task:
         numbers={"Macro F1": "macro_f1", "precision": "precision", "recall": "recall"},
         limits=("Entities within entities, and words with two types, cannot be found.",),
         unit="texts",
-        loads="It has layers of this project: import `runner.networks.marking` and `runner.networks.words` "
-        "before `keras.models.load_model`.",
+        loads="It has layers of this project: import `runner.text_networks.marking` and "
+        "`runner.text_networks.words` before `keras.models.load_model`.",
     )

@@ -13,11 +13,11 @@ import tensorflow as tf
 from runner import fields
 from runner.errors import InputError
 from runner.machine import Machine
-from runner.networks.words import Words
 from runner.runs import evaluate, folder
 from runner.scores import entities
 from runner.stage import Stage
 from runner.text import tags
+from runner.text_networks.words import Words
 from runner.training import baselines as arms
 
 from . import method, rival, sections, train

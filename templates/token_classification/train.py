@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from runner.data.source import amount
 from runner.devices import strategy
-from runner.networks import inference, text_weights
+from runner.networks import inference
 from runner.runs import run as runs
 from runner.scores import entities
 from runner.text import entities as sources
@@ -35,6 +35,7 @@ from runner.text import tags
 from runner.text.batches import batches
 from runner.text.load import Texts
 from runner.text.load import load as load_texts
+from runner.text_networks import text_weights
 from runner.text_runs import entities as new_texts
 from runner.training import baselines, solved
 from runner.training.checkpoint import Checkpointing

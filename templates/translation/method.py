@@ -5,7 +5,7 @@ meanwhile.
 import keras
 from keras import ops
 
-from runner.networks.pieces import PADDING
+from runner.text_networks.pieces import PADDING
 
 
 class Loss(keras.losses.Loss):

@@ -2,11 +2,11 @@
 
 import keras
 
-from runner.networks import encoders, text_weights, translators
 from runner.networks.backbones import Block
-from runner.networks.tokens import Tokens
-from runner.networks.words import Columns
 from runner.text.bilingual import Pairs
+from runner.text_networks import encoders, text_weights, translators
+from runner.text_networks.tokens import Tokens
+from runner.text_networks.words import Columns
 
 from .config import Config
 

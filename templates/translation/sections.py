@@ -143,6 +143,7 @@ def card(config: Config, examples: Pairs) -> cards.Task:
             "BLEU and chrF compare with one translation of a person: others may be as right.",
         ),
         unit="pairs",
-        loads="It has layers of this project: import `runner.networks.tokens`, `runner.networks.marking` and "
-        "`runner.networks.translators` before `keras.models.load_model`.",
+        loads="It has layers of this project: import `runner.text_networks.tokens`, "
+        "`runner.text_networks.marking` and `runner.text_networks.translators` before "
+        "`keras.models.load_model`.",
     )

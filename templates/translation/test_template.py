@@ -13,11 +13,11 @@ import tensorflow as tf
 from runner import fields
 from runner.errors import InputError
 from runner.machine import Machine
-from runner.networks.pieces import PADDING
-from runner.networks.tokens import Tokens
 from runner.runs import evaluate, folder
 from runner.scores import translation as scores
 from runner.stage import Stage
+from runner.text_networks.pieces import PADDING
+from runner.text_networks.tokens import Tokens
 from runner.training import baselines as arms
 
 from . import method, rival, train

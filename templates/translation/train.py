@@ -27,11 +27,11 @@ import tensorflow as tf
 
 from runner.data.source import amount
 from runner.devices import strategy
-from runner.networks import text_weights
 from runner.runs import run as runs
 from runner.scores import translation as scores
 from runner.text import bilingual, translations
 from runner.text.bilingual import Pairs
+from runner.text_networks import text_weights
 from runner.text_runs import translate
 from runner.training import baselines
 from runner.training.checkpoint import Checkpointing

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from runner.errors import InputError
-from runner.networks import text_weights
-from runner.networks.pieces import BEGIN, END, PADDING
 from runner.text import bilingual, translations
+from runner.text_networks import text_weights
+from runner.text_networks.pieces import BEGIN, END, PADDING
 
 WORDS = "red blue green old new small big round".split()
 THINGS = "house car boat tree lamp coat".split()

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from runner.data import pairs
 from runner.errors import InputError
-from runner.networks.words import Words
 from runner.scores import entities as scores
 from runner.text import batches, entities, tags
 from runner.text import load as loading
 from runner.text.load import load
+from runner.text_networks.words import Words
 
 THINGS = [
     f"{first}{second}"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from runner.data.examples import ids as ids_of
 from runner.errors import InputError
-from runner.networks import decoder_weights
 from runner.text import passages
 from runner.text.load import load_passages
+from runner.text_networks import decoder_weights
 
 hypothesis.configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # else it makes .hypothesis here
 PROPERTY = settings(max_examples=200, derandomize=True, database=None, deadline=None)

@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks.tokens import Tokens
-from runner.networks.words import Columns, Words
 from runner.runs import predict as command
 from runner.text import entities as sources
 from runner.text import tags
+from runner.text_networks.tokens import Tokens
+from runner.text_networks.words import Columns, Words
 from runner.text_runs import entities, export, predict
 from templates.token_classification import train
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tokenizers import ByteLevelBPETokenizer
 
-from runner.networks import encoders, marking, tokens
+from runner.text_networks import encoders, marking, tokens
 from runner.text_runs import export
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "short", "one", ".", "##s", "two"]

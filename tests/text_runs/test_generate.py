@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import decoder_weights, decoders
+from runner.text_networks import decoder_weights, decoders
 from runner.text_runs import generate
 
 PROMPTS = ["The first", "A second one that is longer", "ä"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from runner.networks.tokens import Tokens
+from runner.text_networks.tokens import Tokens
 from runner.text_runs import occlusion
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "film", "so", "good", "bad", "!"]

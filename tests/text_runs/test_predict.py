@@ -16,10 +16,10 @@ import scipy.special
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import encoders, marking
-from runner.networks.tokens import Tokens
 from runner.runs import folder, template
 from runner.runs import predict as command
+from runner.text_networks import encoders, marking
+from runner.text_networks.tokens import Tokens
 from runner.text_runs import predict
 from templates.text_classification import train
 
@@ -275,7 +275,7 @@ GOES_ON = """
 import sys
 import runner
 import numpy
-from runner.networks import text_weights
+from runner.text_networks import text_weights
 tokenizer = text_weights.tokenizer(sys.argv[1])
 encoder = text_weights.build("auto", sys.argv[1], 8, tokenizer)
 print(numpy.asarray(encoder(numpy.array([[2, 5, 8, 6, 3, 0, 0, 0]]))).sum())

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import encoders, pieces, translators
-from runner.networks.tokens import Tokens
-from runner.networks.words import Columns
+from runner.text_networks import encoders, pieces, translators
+from runner.text_networks.tokens import Tokens
+from runner.text_networks.words import Columns
 from runner.text_runs import translate
 
 LENGTH = 8

@@ -698,7 +698,7 @@ def test_other_weights_pictures_or_views_are_another_file(network, examples, cac
 def encoder():
     """Builds (network, blocks): two transformer layers without dropout on 12 token ids, and a head."""
     keras_hub = pytest.importorskip("keras_hub")
-    from runner.networks import encoders, marking
+    from runner.text_networks import encoders, marking
 
     sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 24, "dropout": 0.0}
     keras.utils.set_random_seed(7)

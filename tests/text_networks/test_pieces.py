@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner.networks import pieces
-from runner.networks.pieces import BEGIN, END, PADDING, SPECIAL, UNKNOWN, Pieces, Written
+from runner.text_networks import pieces
+from runner.text_networks.pieces import BEGIN, END, PADDING, SPECIAL, UNKNOWN, Pieces, Written
 
 TEXTS = [
     "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche.",

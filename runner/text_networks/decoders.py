@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from runner import quiet
 from runner.errors import InputError
-from runner.networks import encoders
 from runner.networks.backbones import Block
-from runner.networks.encoders import Encoder
+from runner.text_networks import encoders
+from runner.text_networks.encoders import Encoder
 
 if TYPE_CHECKING:
     import keras

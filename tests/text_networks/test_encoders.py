@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from runner.errors import InputError
-from runner.networks import encoders, marking
 from runner.stage import Stage
+from runner.text_networks import encoders, marking
 from runner.training import frozen, trainable
 
 SIZES = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 24, "max_sequence_length": 32}

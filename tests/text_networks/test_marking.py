@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from runner.networks import marking
+from runner.text_networks import marking
 
 HIDDEN = np.array([[[1, 2], [0, 3], [0, 0]], [[-1, 1], [0, 0], [5, 5]], [[0, 0]] * 3], "float32")
 THERE = np.array([[True, True, False], [True, False, True], [False] * 3])

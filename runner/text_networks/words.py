@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runner.networks.tokens import Tokens, graph, of_words, special
+from runner.text_networks.tokens import Tokens, graph, of_words, special
 
 _MARKS = r"[!-/:-@\[-`{-~]|\p{P}"
 _IDEOGRAPHS = (

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import encoders, marking, text_weights, tokens, vectors
+from runner.text_networks import encoders, marking, text_weights, tokens, vectors
 
 LINES = ["the 1 0 0.5", "cat 0 1 0", ", 0.5 0.5 0.5", "New York -1 2 3", "cat 9 9 9", "café 1 1 1"]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import InputError
-from runner.networks import decoders, text_weights, words
 from runner.networks.pretrained import CHECKPOINTS
-from runner.networks.text_weights import Source
+from runner.text_networks import decoders, text_weights, words
+from runner.text_networks.text_weights import Source
 
 if TYPE_CHECKING:
     import keras

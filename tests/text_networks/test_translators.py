@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner.networks import encoders, pieces, translators
-from runner.networks.pieces import BEGIN, END, PADDING, UNKNOWN
-from runner.networks.words import Columns
+from runner.text_networks import encoders, pieces, translators
+from runner.text_networks.pieces import BEGIN, END, PADDING, UNKNOWN
+from runner.text_networks.words import Columns
 
 LENGTH = 7
 

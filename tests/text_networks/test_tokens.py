@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import tokenizers
 
-from runner.networks import encoders, marking, text_weights, tokens
+from runner.text_networks import encoders, marking, text_weights, tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "eat", "##s", "cafe", ".", "中"]
@@ -216,7 +216,7 @@ def test_the_tokenizer_is_a_part_of_the_saved_network(which, request, tmp_path):
 
 FRESH = """
 import sys
-import runner.networks.marking, runner.networks.tokens
+import runner.text_networks.marking, runner.text_networks.tokens
 import keras, numpy as np, tensorflow as tf
 texts = tf.constant(np.load(sys.argv[1]).tolist())
 for folder in sys.argv[2:]:

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from runner.errors import InputError
-from runner.networks import encoders, marking, text_weights, tokens
+from runner.text_networks import encoders, marking, text_weights, tokens
 from runner.training import trainable
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "eat", "##s", "cafe"]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner import quiet
 from runner.errors import InputError, suggest
-from runner.networks import vectors
 from runner.networks.backbones import Block
+from runner.text_networks import vectors
 
 if TYPE_CHECKING:
     import keras
@@ -106,7 +106,7 @@ def copy(backbone: Any, length: int, name: str, padding: int | None = None) -> "
     import keras
     import keras_hub
 
-    from runner.networks import marking
+    from runner.text_networks import marking
 
     kind = type(backbone).__name__
     if kind not in {encoder.backbone for encoder in ENCODERS.values()}:
@@ -190,7 +190,7 @@ def blocks(encoder: "keras.Model") -> tuple[Block, ...]:
     of it, also one that was saved and loaded again.
     Raises InputError for a network without such layers.
     """
-    from runner.networks.marking import EncoderLayer
+    from runner.text_networks.marking import EncoderLayer
 
     words = [layer for layer in encoder.layers if layer.name == vectors.LAYER]
     if words:

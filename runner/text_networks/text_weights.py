@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner import quiet
 from runner.errors import InputError, suggest
-from runner.networks import encoders, vectors
+from runner.text_networks import encoders, vectors
 
 if TYPE_CHECKING:
     import keras
@@ -180,7 +180,7 @@ def tokenizer(weights: str | Path) -> Any:
         return vectors.tokenizer(source.place)
     if source.kind != "run":
         return preset(source.place, "Tokenizer", CHOICES)
-    from runner.networks import words
+    from runner.text_networks import words
 
     layer = words.tokenizer(network(Path(source.place)))
     if layer is None:
@@ -220,7 +220,8 @@ def _accents_go(place: str) -> bool:
 def network(run: Path) -> "keras.Model":
     """The network of a run on texts."""
     # marking, words: whose layers are found by their names.
-    from runner.networks import marking, saved, words  # noqa: F401
+    from runner.networks import saved  # noqa: F401
+    from runner.text_networks import marking, words  # noqa: F401
 
     quiet.settle_keras()
     return saved.load(run)
@@ -230,7 +231,7 @@ def _of_run(run: Path, length: int) -> "keras.Model":
     """The encoder in the network of a run, with layers of its own, which compute in the precision of now."""
     import keras
 
-    from runner.networks import marking, words
+    from runner.text_networks import marking, words
 
     whole = network(run)
     layers = [layer for layer in whole.layers if isinstance(layer, marking.EncoderLayer)]

@@ -13,9 +13,9 @@ import keras_hub
 import tensorflow as tf
 from keras import ops
 
-from runner.networks import pieces as written
-from runner.networks.marking import present
-from runner.networks.pieces import BEGIN, END, PADDING, UNKNOWN, Pieces
+from runner.text_networks import pieces as written
+from runner.text_networks.marking import present
+from runner.text_networks.pieces import BEGIN, END, PADDING, UNKNOWN, Pieces
 
 PACKAGE = "runner"
 BITS = 15

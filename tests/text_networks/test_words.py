@@ -12,7 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.networks import text_weights, tokens, words
+from runner.text_networks import text_weights, tokens, words
 from tests.networks.test_tokens import PIECES, TEXTS, WORDS
 
 hypothesis.configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # else it makes .hypothesis here

@@ -1,0 +1,1 @@
+"""Networks for texts: encoders, decoders, what cuts texts into tokens, and the weights they start from."""
