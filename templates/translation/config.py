@@ -46,7 +46,7 @@ class Config:
     """
     decoder_layers: int = 2
     """Layers of the decoder, which always starts from nothing."""
-    decoder_width: int = 256
+    decoder_width: int = 192
     """The size of its vectors, a multiple of decoder_heads."""
     decoder_heads: int = 4
     """Into so many parts each layer divides them to look around."""
