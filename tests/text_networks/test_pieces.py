@@ -52,7 +52,7 @@ def test_frequent_words_are_one_piece_and_share_none_with_marks(found):
 
 
 def test_the_same_texts_give_the_same_pieces_in_another_process(found):
-    code = f"from runner.networks import pieces; print(pieces.learn({TEXTS * 2!r}, 150).digest())"
+    code = f"from runner.text_networks import pieces; print(pieces.learn({TEXTS * 2!r}, 150).digest())"
     root = Path(__file__).parents[2]
     for _ in range(2):
         again = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
