@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from runner.networks.pieces import Pieces
 
 from runner.text_networks import pieces
+from runner.text_networks.pieces import Pieces
 from runner.text_runs import translate, translate_export
 from templates.translation import train
 from templates.translation.test_template import small_config, write
