@@ -65,7 +65,7 @@ def fit(
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(
-            optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None, global_clipnorm=1.0),
+            optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
             loss=method.Loss(),
             metrics=[method.BitsPerToken()],
             **strategy.compile_options(config.machine),
