@@ -184,9 +184,9 @@ def search(decoder: Decoder, hidden: Any, beams: int, length: int) -> tuple[Any,
     log-probability of a piece, the end among them, float32 (batch,).
 
     At each place go on the `beams` beginnings that are likeliest as a whole; one that has ended stays as it
-    is, and competes. A text is done when the likeliest of all has ended, or after `length` pieces: of those
-    that are left then the one whose mean is largest is the answer; where there are any, one that has ended.
-    One beam is greedy search: always the likeliest next piece.
+    is, and competes. Of those that are left the one whose mean is largest is the answer; where there are any,
+    one that has ended. One beam is greedy search: always the likeliest next piece. Stops when all have ended,
+    or after `length` pieces; to stop with the likeliest as a whole would favour short ones.
 
     hidden: what an encoder says, (batch, tokens, width), 0 for padding.
     """
@@ -201,11 +201,11 @@ def search(decoder: Decoder, hidden: Any, beams: int, length: int) -> tuple[Any,
     unwritten = tf.reduce_sum(unwritten, axis=0)
     ended_goes_on = tf.one_hot(PADDING, size, 0.0, NEVER)
 
-    def on(place: Any, ids: Any, total: Any, ended: Any, done: Any, *before: Any) -> tuple:
+    def on(place: Any, ids: Any, total: Any, ended: Any, *before: Any) -> tuple:
         last = tf.where(place > 0, ids[:, tf.maximum(place - 1, 0)], BEGIN)
         logits, kept = decoder.step(last, place, hidden, there, before, seen)
         chances = tf.nn.log_softmax(tf.cast(logits, tf.float32)) + unwritten
-        chances = tf.where((ended | done)[:, None], ended_goes_on, chances)
+        chances = tf.where(ended[:, None], ended_goes_on, chances)
         whole = tf.reshape(total[:, None] + chances, (batch, beams * size))
         best, number = tf.math.top_k(whole, beams)
         number = tf.reshape(number, (-1,))
@@ -213,19 +213,17 @@ def search(decoder: Decoder, hidden: Any, beams: int, length: int) -> tuple[Any,
         if beams > 1:
             ids, ended, *kept = (tf.gather(one, of) for one in (ids, ended, *kept))
         ids = tf.where(tf.range(length)[None] == place, piece[:, None], ids)
-        ended |= piece == END
-        done |= tf.repeat(ended[::beams], beams)  # the likeliest stands first
-        return place + 1, ids, tf.reshape(best, (-1,)), ended, done, *kept
+        return place + 1, ids, tf.reshape(best, (-1,)), ended | (piece == END), *kept
 
     first = tf.where(tf.range(batch * beams) % beams == 0, 0.0, NEVER)  # else all would be the same one
     state = (
         tf.constant(0),
         tf.fill((batch * beams, length), PADDING),
         first,
-        *[tf.fill((batch * beams,), False)] * 2,
+        tf.fill((batch * beams,), False),
         *decoder.nothing(batch * beams, length),
     )
-    goes_on = lambda place, ids, total, ended, done, *before: ~tf.reduce_all(done)  # noqa: E731
+    goes_on = lambda place, ids, total, ended, *before: ~tf.reduce_all(ended)  # noqa: E731
     _, ids, total, ended, *_ = tf.while_loop(goes_on, on, state, maximum_iterations=length)
     count = tf.reduce_sum(tf.cast(ids != PADDING, tf.float32), axis=1)
     mean = total / tf.maximum(count, 1.0)

@@ -81,7 +81,7 @@ class Config:
     """The encoder that is trained from scratch: a small one, for a large one learns nothing from few
     pairs.
     """
-    scratch_lengths: tuple[int, ...] = (1, 2)
+    scratch_lengths: tuple[int, ...] = (2,)
     """Train from scratch for so many times the epochs of all stages; the one that is best on validation is
     compared.
     """

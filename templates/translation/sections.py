@@ -121,13 +121,13 @@ def card(config: Config, examples: Pairs) -> cards.Task:
     words = np.mean([len(text.split()) for text in examples.texts])
     return cards.Task(
         title=Path(config.data).name,
-        what=f"A translator of texts {said(examples)}; there are no",
+        what=f"A translator of texts {said(examples)}",
         prepared=f"of a text {config.length} tokens are read, and training texts have {words:.0f} words in "
         f"the mean; translations are written in {len(examples.pieces):,} pieces, which were learnt from "
         "those of training",
         takes="texts: strings (batch,) in UTF-8,",
         gives=f"translation, strings (batch,), found by a search with {config.beams} beams, and score, "
-        "float32 (batch,), the mean probability of its pieces; nothing stands",
+        "float32 (batch,), the mean probability of its pieces",
         meant="Meant for texts like those it was trained on, one sentence or as few as those had. It writes "
         "something for any text, in whatever language; a score is no probability of being right.",
         score=("bleu", "BLEU"),

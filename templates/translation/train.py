@@ -65,9 +65,8 @@ def fit(
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build(config, examples)
         network.compile(
-            optimizer=keras.optimizers.Adam(
-                weight_decay=config.weight_decay or None, beta_2=0.98, global_clipnorm=1.0
-            ),
+            # No gradients are clipped: each replica would clip its own, and the steps would be others.
+            optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None, beta_2=0.98),
             loss=method.Loss(float(pieces.mean()), config.smoothing),
             metrics=[method.Accuracy()],
             **strategy.compile_options(config.machine),

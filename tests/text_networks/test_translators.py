@@ -96,7 +96,7 @@ def plain_search(network, text: np.ndarray, beams: int) -> tuple[list[int], floa
                 continue
             every += [([*begun, piece], total + one) for piece, one in enumerate(told(network, text, begun))]
         live = sorted(every, key=lambda one: -one[1])[:beams]
-        if live[0][0][-1] == END:
+        if all(begun[-1] == END for begun, _ in live):
             break
     ended = [one for one in live if one[0][-1] == END] or live
     return max(((begun, total / len(begun)) for begun, total in ended), key=lambda one: one[1])
