@@ -84,7 +84,8 @@ def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("templates/*/config.py")))
 def test_how_many_examples_is_a_number_or_a_word_and_old_records_still_say_all(name):
     kind = importlib.import_module(f"templates.{name}.config").Config
-    field = "labels_per_class" if hasattr(kind(), "labels_per_class") else "train_examples"
+    fields_of_few = ("labels_per_class", "train_examples", "train_characters")
+    field = next(name for name in fields_of_few if hasattr(kind(), name))
     flag = f"--{field.replace('_', '-')}"
     for word, value in (("all", "all"), ("7", 7), ("None", None)):
         assert getattr(flags.parse(kind, [flag, word]), field) == value

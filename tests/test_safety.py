@@ -46,6 +46,7 @@ KEYWORDS = {"safe_mode": False, "allow_pickle": True, "shell": True, "verify": F
 ALLOWED = {
     ("runner/data/builders.py", "exec_module"),
     ("checkpoints/train.py", "exec_module"),
+    ("checkpoints/docstrings.py", "exec_module"),
     ("datasets/digits_in_photos/digits_in_photos_dataset_builder.py", "exec_module"),
     ("datasets/digits_plain/digits_plain_dataset_builder.py", "exec_module"),
     ("datasets/scenes/drawing.py", "exec_module"),

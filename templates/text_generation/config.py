@@ -97,11 +97,6 @@ class Config:
         check_fields(
             self,
             ("data", bool(self.data.strip()), "the name or path of a data set"),
-            (
-                "train_characters",
-                self.train_characters in ("all", None) or self.train_characters >= 100,
-                "all, or a whole number from 100",
-            ),
             ("length", 8 <= self.length <= 1024, "8 to 1,024 tokens"),
             ("dropout", 0 <= self.dropout < 1, "a share from 0 to below 1"),
             ("temperature", 0 < self.temperature <= 10, "a number above 0, up to 10"),

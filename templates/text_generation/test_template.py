@@ -164,8 +164,8 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, page):
         small_config(tmp_path, page, length=7)
     with pytest.raises(InputError, match="monitor='val_accuracy'"):
         small_config(tmp_path, page, monitor="val_accuracy")
-    with pytest.raises(InputError, match="train_characters=50"):
-        small_config(tmp_path, page, train_characters=50)
+    with pytest.raises(InputError, match="train_characters=0"):
+        small_config(tmp_path, page, train_characters=0)
     with pytest.raises(InputError, match="sampler"):
         small_config(tmp_path, page, sampler="nucleus")
     with pytest.raises(InputError, match="a learning_rate and a backbone_rate for each"):

@@ -52,7 +52,7 @@ def test_elements_hold_both_texts_and_what_becomes_of_them(tmp_path, tokenizer):
         shifted = one["input"][1:, 1]
         assert (shifted[shifted != PADDING] == one["label"][:-1][shifted != PADDING]).all()
         assert one["input"][0, 0] == tokenizer.cls_token_id
-    assert "from" not in data.in_words() and "pieces" in data.in_words()
+    assert "; from " not in data.in_words() and "pieces" in data.in_words()
 
 
 def test_pieces_are_of_training_alone(tmp_path, tokenizer):

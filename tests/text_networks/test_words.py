@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.text_networks import text_weights, tokens, words
-from tests.networks.test_tokens import PIECES, TEXTS, WORDS
+from tests.text_networks.test_tokens import PIECES, TEXTS, WORDS
 
 hypothesis.configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # else it makes .hypothesis here
 PROPERTY = settings(
