@@ -15,18 +15,17 @@ import pandas as pd
 import tensorflow as tf
 
 from runner.data import checks as of_any
-from runner.data import examples, splits
+from runner.data import examples
 from runner.data.batches import SplitBatches
 from runner.data.examples import Data
 from runner.data.files import Row
 from runner.data.lengths import Lengths
-from runner.data.pairs import clusters as clusters_of
 from runner.data.pairs import worst_first
 from runner.data.sealed import Sealed
 from runner.data.splits import USED
 from runner.errors import InputError
-from runner.text import checks, near_duplicates
-from runner.text.load import LONGEST, ROUNDED
+from runner.text import checks
+from runner.text.load import LONGEST, ROUNDED, divided
 from runner.text.translations import UNIT, Translations
 from runner.text_networks import pieces as written
 from runner.text_networks import tokens
@@ -105,18 +104,15 @@ def load(
     ]
     manifest["characters"] = [len(text) for text in texts]
     manifest["tokens"], manifest["unknown"] = tokens.counts(tokenizer, texts)
-    pairs = near_duplicates.find(texts)
-    clusters = clusters_of(pairs, len(manifest))
-    carved = splits.carved_in_words(set(manifest["split"]) - {""}, val_fraction, test_fraction)
-    manifest["split"] = examples.divide(
+    pairs, clusters, carved = divided(
         manifest,
+        texts,
         np.zeros(len(manifest), np.int64),
-        clusters=clusters,
+        unit=UNIT,
         seed=seed,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         train_examples=train_examples,
-        unit=UNIT,
     )
     learns = test_fraction != 1
     if learns:

@@ -86,7 +86,7 @@ def load(
     found = source if isinstance(source, Source) else sources.find(source)
     shown = repr(found.name)
     examples.check_source(found, shown, labels_per_class, train_examples, UNIT, trains=test_fraction != 1)
-    _refuse_unreadable(found, shown, on_bad_data)
+    refuse_unreadable(found, on_bad_data)
     texts = [one if isinstance(one, str) else one.decode() for one in found.read()]
     manifest = examples.begin_manifest(found)
     manifest["sha256"] = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
@@ -102,7 +102,7 @@ def load(
         targets = [found.target(row) for row in range(len(texts))]
         amounts = np.stack([one.amounts for one in targets])
         labels = examples.rarest(amounts)
-    pairs, clusters, carved = _divide(
+    pairs, clusters, carved = divided(
         manifest,
         texts,
         labels,
@@ -171,8 +171,7 @@ def load_passages(
         raise InputError(
             f"Received train_characters={train_characters!r}; None or a whole number from 1 is allowed."
         )
-    shown = repr(source.name)
-    _refuse_unreadable(source, shown, on_bad_data)
+    refuse_unreadable(source, on_bad_data)
     texts = [str(one) for one in source.read()]
     manifest = examples.begin_manifest(source)
     manifest["sha256"] = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
@@ -182,8 +181,8 @@ def load_passages(
     manifest["document"] = source.documents
     amounts = manifest[["characters"]].to_numpy(np.int64)
     fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
-    pairs, clusters, carved = _divide(
-        manifest, texts, examples.rarest(amounts), amounts, seed=seed, **fractions
+    pairs, clusters, carved = divided(
+        manifest, texts, examples.rarest(amounts), amounts, "passages", seed=seed, **fractions
     )
     if source.in_order:
         carved = f"val ({100 * val_fraction:.0f} %) and test ({100 * test_fraction:.0f} %): the ends of texts"
@@ -219,28 +218,34 @@ def load_passages(
     )
 
 
-def _refuse_unreadable(found: Source, shown: str, on_bad_data: str) -> None:
+def refuse_unreadable(found: Source, on_bad_data: str) -> None:
+    """Raise InputError where something of a source could not be read and `on_bad_data` is "stop"."""
     unreadable = [row for row in found.problems if row[1] == "unreadable"]
     if unreadable and on_bad_data == "stop":
         path, _, message = unreadable[0]
         raise InputError(
-            f"Received data={shown} with {len(unreadable)} files that are no text, such as {path!r}, which "
-            f"{message}; repair or remove them, or skip them with on_bad_data='skip'."
+            f"Received data={found.name!r} with {len(unreadable)} files that are no text, such as {path!r}, "
+            f"which {message}; repair or remove them, or skip them with on_bad_data='skip'."
         )
 
 
-def _divide(
-    manifest: pd.DataFrame, texts: Sequence[str], labels: np.ndarray, amounts: np.ndarray | None, **how: Any
+def divided(
+    manifest: pd.DataFrame,
+    texts: Sequence[str],
+    labels: np.ndarray,
+    amounts: np.ndarray | None = None,
+    unit: str = UNIT,
+    **how: Any,
 ) -> tuple[pd.DataFrame, np.ndarray, str]:
     """Write the split of each row into the manifest; return near-duplicates, their clusters, and what was
-    carved, in words. how: as `examples.divide` takes it.
+    carved, in words. labels, amounts, unit, how: as `examples.divide` takes them.
     """
     pairs = near_duplicates.find(texts)
     clusters = clusters_of(pairs, len(manifest))
     given = set(manifest["split"]) - {""}
     carved = splits.carved_in_words(given, how["val_fraction"], how["test_fraction"])
     manifest["split"] = examples.divide(
-        manifest, labels, clusters=clusters, unit=UNIT, amounts=amounts, **how
+        manifest, labels, clusters=clusters, unit=unit, amounts=amounts, **how
     )
     return pairs, clusters, carved
 

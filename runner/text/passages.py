@@ -75,9 +75,8 @@ def find(source: str | Path, val_fraction: float = 0.15, test_fraction: float = 
     source = str(source).strip()
     documents, problems = _documents(source)
     spoken = [one for one in documents if one.text.strip()]
-    problems += [
-        (one.name, "blank", f"{one.name!r} is empty and left out") for one in documents if one not in spoken
-    ]
+    empty = [one.name for one in documents if not one.text.strip()]
+    problems += [(name, "blank", f"{name!r} is empty and left out") for name in empty]
     if not spoken:
         raise InputError(f"Received data={source!r}, which holds no text; give one with some lines.")
     whole = len(spoken) >= DOCUMENTS or any(one.split for one in spoken) or test_fraction == 1

@@ -24,6 +24,8 @@ from .config import Config
 PROMPTS, BEFORE, SHOWN, HARD = 6, 80, 400, 8
 """How many test passages are gone on with, after how many characters, how many are shown of a text, and how
 many passages that took most."""
+SEARCHED = 5_000_000
+"""Characters of the training texts in which copied parts are looked for: a search takes as long as they are."""
 DOCUMENTS = 30
 """More documents than these have no rows of their own."""
 MADE, TRUE = "the network's", "the author's"
@@ -61,13 +63,13 @@ def continued(
     """How each network goes on with the beginnings of a few test passages, and how their authors do.
 
     Columns passage, method, prompt, continuation, copied: characters of the longest part that stands in the
-    training texts.
+    training texts, of which the first SEARCHED characters are looked at.
     """
     test = next(iter(judged.values())).index.to_numpy(np.int64)
     long = [one for one in test if examples.manifest.loc[one, "characters"] >= 2 * BEFORE]
     chosen = [long[at] for at in np.linspace(0, len(long) - 1, min(PROMPTS, len(long))).astype(int)]
     starts = {one: _beginning(examples.texts[one]) for one in dict.fromkeys(chosen)}
-    sources = "\n".join(examples.texts[one] for one in ids(examples.manifest, "train"))
+    sources = "\n".join(examples.texts[one] for one in ids(examples.manifest, "train"))[:SEARCHED]
     rows = []
     for name, network in networks.items():
         if not isinstance(network, keras.Model):
