@@ -82,12 +82,12 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(template, tmp_path):
         pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
-def small(template: str, **machine) -> fields.ConfigType:
+def small(template: str, rate: float = 1e-3, **machine) -> fields.ConfigType:
     """Two epochs of all weights and one of the top layer, on the data that comes with a template."""
     few, count = FEW[template]
     stages = (
-        Stage("all", train="all", epochs=2, learning_rate=1e-3),
-        Stage("top", train="top:1", epochs=1, learning_rate=1e-3),
+        Stage("all", train="all", epochs=2, learning_rate=rate),
+        Stage("top", train="top:1", epochs=1, learning_rate=rate),
     )
     backbone = SMALL.get(template, "BERT-tiny")
     base = TEMPLATES[template].Config(weights="none", backbone=backbone, stages=stages, batch_size=8)
@@ -104,10 +104,15 @@ def test_two_replicas_train_as_one(template, tmp_path, monkeypatch):
     monkeypatch.setenv("THAW_CACHE", str(tmp_path))
     # The encoder's own dropout draws other numbers on each replica.
     monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, inputs, training=False: inputs)
+    # Adam divides by the size of a gradient, and where that is rounding, as of many positions of a decoder,
+    # so is its step. SGD takes the sum over replicas as it is, and is compared more closely.
+    summed = template == "translation"
+    if summed:
+        monkeypatch.setattr(keras.optimizers, "Adam", lambda **_: keras.optimizers.SGD())
 
     def trained(chosen: str):
         keras.utils.set_random_seed(3)
-        config = small(template, strategy=chosen)
+        config = small(template, rate=0.1 if summed else 1e-3, strategy=chosen)
         examples = TEMPLATES[template].load(config)
         network, fitted = TEMPLATES[template].fit(config, examples)
         return fitted.history["loss"].to_numpy(), network.get_weights()
@@ -116,8 +121,10 @@ def test_two_replicas_train_as_one(template, tmp_path, monkeypatch):
     pair = trained("mirrored")
     assert strategy.choose("mirrored").num_replicas_in_sync == 2
     np.testing.assert_allclose(pair[0], alone[0], rtol=1e-3)
+    close = {"rtol": 1e-3, "atol": 1e-5} if summed else {"rtol": 0.05, "atol": 2e-3}
     for one, other in zip(alone[1], pair[1], strict=True):
-        np.testing.assert_allclose(other, one, rtol=0.05, atol=2e-3)
+        np.testing.assert_allclose(other, one, **close)
+    assert alone[0][1] < alone[0][0]  # it learned
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ PROMPTS, BEFORE, SHOWN, HARD = 6, 80, 400, 8
 """How many test passages are gone on with, after how many characters, how many are shown of a text, and how
 many passages that took most."""
 SEARCHED = 5_000_000
-"""Characters of the training texts in which copied parts are looked for: a search takes as long as they are."""
+"""Characters of the training texts in which copied parts are looked for: each search goes through all."""
 DOCUMENTS = 30
 """More documents than these have no rows of their own."""
 MADE, TRUE = "the network's", "the author's"
