@@ -20,7 +20,9 @@ class Stage:
     name: str
     """Shown in the log, the ledger and the report; unique within a schedule."""
     train: str = "head"
-    """head | top:N (head and last N blocks) | above:NAME (head and all above a block) | all | norm | bias"""
+    """head | top:N (head and last N blocks) | above:NAME (head and all above a block) | all | norm | bias |
+    lora:RANK (head, and small weights beside the kernels of all blocks)
+    """
     epochs: int = 10
     learning_rate: float | None = 1e-3
     """Peak learning rate of the stage; None takes the one that suits the weights it starts from."""
@@ -44,8 +46,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         check_types(self)
-        allowed = ("head", "top:N", "above:NAME", "all", "norm", "bias")
-        if not re.fullmatch(r"head|all|norm|bias|top:[1-9]\d*|above:.+", self.train):
+        allowed = ("head", "top:N", "above:NAME", "all", "norm", "bias", "lora:RANK")
+        if not re.fullmatch(r"head|all|norm|bias|(top|lora):[1-9]\d*|above:.+", self.train):
             raise InputError(
                 f"stage {self.name!r}: train={self.train!r} is not one of {', '.join(allowed)}."
                 f"{suggest(self.train, allowed)} Example: train='top:2'."
@@ -78,6 +80,11 @@ class Stage:
             )
 
     @property
+    def lora_rank(self) -> int | None:
+        """Of a stage "lora:RANK" the rank, of others None."""
+        return int(self.train.removeprefix("lora:")) if self.train.startswith("lora:") else None
+
+    @property
     def rate(self) -> float:
         """The learning rate as a number; InputError where the stage leaves it to the weights."""
         return self._said("learning_rate")
@@ -98,7 +105,9 @@ class Stage:
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
-    """Raise InputError unless there is at least one stage, all are stages, and no two share a name."""
+    """Raise InputError unless there is at least one stage, all are stages, no two share a name, and LoRA has
+    one rank and no other stage that trains the kernels below it.
+    """
     strange = [one for one in stages if not isinstance(one, Stage)]
     if strange:
         raise InputError(f"stages holds {str(strange[0])[:40]!r}, which is no Stage; give a tuple of stages.")
@@ -111,3 +120,16 @@ def check_stages(stages: Sequence[Stage]) -> None:
             f"two stages are called {twice[0]!r}; the names {names} must differ, since the ledger and "
             "the report tell stages apart by name."
         )
+    ranks = sorted({stage.lora_rank for stage in stages if stage.lora_rank})
+    if len(ranks) > 1:
+        raise InputError(
+            f"the stages train LoRA of the ranks {', '.join(map(str, ranks))}; a schedule has one: give "
+            "all of them the same rank."
+        )
+    for stage in stages if ranks else ():
+        if stage.train == "all" or stage.train.startswith(("top:", "above:")):
+            raise InputError(
+                f"stage {stage.name!r}: train={stage.train!r} would train kernels that LoRA adds to in "
+                f"another stage (lora:{ranks[0]}) and leaves as they are; beside that give head, norm or "
+                "bias, or let a second run start from this one's network (--weights)."
+            )

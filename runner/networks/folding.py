@@ -12,7 +12,7 @@ from collections import Counter
 import keras
 import numpy as np
 
-from runner.networks import backbones
+from runner.networks import backbones, lora
 
 
 def fold(model: keras.Model) -> keras.Model:
@@ -25,9 +25,9 @@ def fold(model: keras.Model) -> keras.Model:
     norms = _folded(model)
 
     def copy(operation):
-        if is_foreign(operation):
+        if is_foreign(operation) or _holds_lora(operation):
             return operation
-        config = operation.get_config()
+        config = lora.without(operation.get_config())
         # All weights come from the original; drawing random ones first takes a second in a deep network.
         config |= {name: "zeros" for name in config if name.endswith("_initializer")}
         if operation.name in norms:
@@ -44,7 +44,7 @@ def fold(model: keras.Model) -> keras.Model:
         original = originals.get(layer.name)  # none for an input layer that the copy has anew
         if original is not None and original is not layer and original.weights:
             norm = norms.get(layer.name)
-            layer.set_weights(_with_norm(original, norm) if norm else original.get_weights())
+            layer.set_weights(_with_norm(original, norm) if norm else lora.effective(original))
     return faster
 
 
@@ -52,6 +52,12 @@ def is_foreign(operation: keras.Operation) -> bool:
     """Whether an operation, or a layer that it is made of, is of a class that is not Keras'."""
     parts = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else [operation]
     return any(type(part).__module__.split(".")[0] != "keras" for part in parts)
+
+
+def _holds_lora(operation: keras.Operation) -> bool:
+    """Whether an operation is made of layers, one of which has LoRA."""
+    parts = isinstance(operation, keras.layers.Layer) and operation._flatten_layers(include_self=False)
+    return any(lora.weights(part) for part in parts or ())
 
 
 def _folded(model: keras.Model) -> dict[str, keras.layers.BatchNormalization]:
@@ -83,7 +89,8 @@ def _with_norm(convolution, norm) -> list[np.ndarray]:
     gamma = keras.ops.convert_to_numpy(norm.gamma) if norm.scale else 1.0
     beta = keras.ops.convert_to_numpy(norm.beta) if norm.center else 0.0
     scale = gamma / np.sqrt(variance + norm.epsilon)
-    *kernels, bias = convolution.get_weights() if convolution.use_bias else (*convolution.get_weights(), 0.0)
+    weights = lora.effective(convolution)
+    *kernels, bias = weights if convolution.use_bias else (*weights, 0.0)
     *kernels, last = kernels
     # The channels of a depthwise kernel are its last two axes: inputs, and the outputs of each.
     by_channel = (

@@ -188,7 +188,7 @@ def table(
             {
                 "method": name,
                 "epochs": len(fits[trained].history),
-                "trainable_parameters": sum(int(np.prod(one.shape)) for one in network.trainable_variables),
+                "trainable_parameters": _trained(fits[trained], network),
                 "seconds": round(fits[trained].seconds, 1),
                 f"val_{score}": validation[trained],
                 **(_tested(test[name], score, also) if test else {}),
@@ -198,6 +198,13 @@ def table(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _trained(fitted: Fit, network: keras.Model) -> int:
+    """How many single weights a method trained last."""
+    if fitted.trained is not None:
+        return fitted.trained
+    return sum(int(np.prod(one.shape)) for one in network.trainable_variables)
 
 
 def _tested(numbers: Mapping[str, Any], score: str, also: Sequence[str]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from runner.errors import DivergenceError, InputError, OutOfMemory
 from runner.networks import pixels
 from runner.networks.backbones import Block
 from runner.stage import Stage
-from runner.training import batch_norm, checkpoint, speeds
+from runner.training import batch_norm, checkpoint, speeds, trainable
 from runner.training import monitor as monitoring
 from runner.training.checkpoint import Checkpointing
 from runner.training.frozen import FrozenPrefix, has_own_step
@@ -40,6 +40,8 @@ class Fit:
     """Wall time of the whole fit, tracing included; of epochs before an interruption, theirs."""
     statistics_anew: bool = False
     """Whether BatchNorm statistics that learned were estimated anew at the end."""
+    trained: int | None = None
+    """How many single weights the last stage trained; None: those that are trainable in the network."""
 
 
 def fit_stages(
@@ -62,8 +64,8 @@ def fit_stages(
     """Run the stages on a compiled model and return the history and the ledger.
 
     Args:
-        model: compiled under its strategy's scope; its weights are changed in place. Where a stage lets
-            BatchNorm learn, the statistics of what learned are estimated anew at the end, from
+        model: compiled under its strategy's scope; its weights are changed in place. What a stage
+            "lora:RANK" adds is part of the kernels at the end. Where a stage lets BatchNorm learn, the statistics of what learned are estimated anew at the end, from
             `train.plain()` where there is such a thing (`batch_norm.reestimate`).
         train, validation: `data.batches.Batches`, or a dataset of what `model.fit` takes. With a `Batches` a
             fit that goes on starts reading where it stopped, each worker makes its own rows only, and a batch
@@ -96,6 +98,7 @@ def fit_stages(
     _check_place(augment_on, train, model)
     strategy = model.distribute_strategy
     staged = StagedUnfreezing(stages, blocks, monitor=monitor, mode=mode, whole=model)
+    with_lora = trainable.attach_lora(model, blocks, stages)
     silent = None if multi_worker.is_chief(strategy) else Console(quiet=True)
     clock, lines = EpochSeconds(), EpochLines(staged, title=title, console=silent)
     # One iterator for a whole fit: starting the augmentation's compiled functions anew takes 0.3 s, three
@@ -180,7 +183,9 @@ def fit_stages(
                 "above\n  are of moving averages, which lag behind the weights and may look as if nothing "
                 "was learned"
             )
-    return Fit(history, ledger, seconds, plain is not None)
+    trained = sum(int(np.prod(one.shape)) for one in model.trainable_variables)
+    trainable.merge_lora(model, with_lora)
+    return Fit(history, ledger, seconds, plain is not None, trained)
 
 
 def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -> tuple[float, float]:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from runner.errors import InputError, suggest
+from runner.networks import lora
 from runner.networks.backbones import Block
 from runner.stage import Stage
 
@@ -106,9 +107,9 @@ def select(
 ) -> list[keras.Variable]:
     """The variables that train under a policy value, in the order of `model.weights`; sets no flag.
 
-    `train` is "head", "top:N", "above:NAME", "all", "norm" or "bias"; `batch_norm="train"` lets the
-    BatchNorm layers of the blocks that train learn as well. Of what belongs to no block those that are not
-    frozen now train always. Raises InputError for a block that does not exist, naming those that do, and
+    `train` is "head", "top:N", "above:NAME", "all", "norm", "bias" or "lora:RANK" (after `attach_lora`);
+    `batch_norm="train"` lets the BatchNorm layers of the blocks that train learn as well. Of what belongs to
+    no block those that are not frozen now train always. Raises InputError for a block that does not exist, naming those that do, and
     where nothing would train.
     """
     chosen = set()
@@ -128,6 +129,8 @@ def _chosen_of(layer, block: str, blocks, train: str, batch_norm: str) -> list[k
     learnable = layer._trainable_variables
     if block == "head":
         return [variable for variable in learnable if variable.trainable] if layer.trainable else []
+    if train.startswith("lora:"):
+        return lora.weights(layer)
     if getattr(layer, "lora_enabled", False):  # what it adds to stays as it is: that is the point of it
         below = [getattr(layer, name, None) for name in ("_kernel", "_embeddings")]
         learnable = [variable for variable in learnable if not any(variable is one for one in below)]
@@ -142,6 +145,32 @@ def _chosen_of(layer, block: str, blocks, train: str, batch_norm: str) -> list[k
     if isinstance(layer, keras.layers.BatchNormalization) and batch_norm == "frozen":
         return []
     return learnable
+
+
+def attach_lora(
+    model: keras.Model, blocks: Sequence[Block], stages: Sequence[Stage]
+) -> list[keras.layers.Layer]:
+    """Put LoRA on the blocks where a stage trains it; returns the layers that got it, for `merge_lora`.
+
+    The network computes the same as before. Raises InputError as `owners` and `lora.attach`.
+    """
+    ranks = [stage.lora_rank for stage in stages if stage.lora_rank]
+    if not ranks:
+        return []
+    owner, parts = owners(model, blocks), model._flatten_layers(include_self=False)
+    of_blocks = [[part for part in parts if owner.get(id(part)) == block.name] for block in blocks]
+    with model.distribute_strategy.scope():
+        return lora.attach(of_blocks, ranks[0])
+
+
+def merge_lora(model: keras.Model, layers: Sequence[keras.layers.Layer]) -> None:
+    """Add what `attach_lora` put there to the kernels; the network has the layers of before then."""
+    if not layers:
+        return
+    with model.distribute_strategy.scope():
+        lora.merge(layers)
+    # Made with the LoRA in them; Keras makes them again when they are needed.
+    model.train_function = model.test_function = model.predict_function = None
 
 
 def trained_blocks(blocks: Sequence[Block], train: str) -> list[str]:
@@ -206,7 +235,7 @@ def plan(model: keras.Model, blocks: Sequence[Block], stages: Sequence[Stage]) -
     `blocks` counts the backbone blocks of which some weight trains, `weights` single numbers. Raises
     InputError for a block that does not exist.
     """
-    rows = []
+    rows, added = [], attach_lora(model, blocks, stages)
     for stage in stages:
         chosen = select(model, blocks, stage.train, stage.batch_norm)
         ids = {id(variable) for variable in chosen}
@@ -226,4 +255,5 @@ def plan(model: keras.Model, blocks: Sequence[Block], stages: Sequence[Stage]) -
                 "epochs": stage.epochs,
             }
         )
+    merge_lora(model, added)
     return pd.DataFrame(rows)

@@ -186,6 +186,17 @@ def test_cut_again_and_again_a_fit_ends_as_one_that_was_never_cut(
         fit(picture_model, examples, tmp_path, callbacks=callbacks * 2)
 
 
+def test_cut_within_a_lora_stage_a_fit_ends_as_one_that_was_never_cut(picture_model, examples, tmp_path):
+    stages = (Stage("head", epochs=1, learning_rate=1e-2), Stage("lora", train="lora:2", epochs=3))
+    whole = fit(picture_model, examples, stages=stages)
+    for epoch, calls in ((1, 3), (2, None)):
+        with pytest.raises(Cut):
+            fit(picture_model, examples, tmp_path, stages=stages, callbacks=[CutAt(epoch, calls)], steps=2)
+    assert_same(fit(picture_model, examples, tmp_path, stages=stages, callbacks=[CutAt(99, None)]), whole)
+    added = whole[1].ledger.set_index(["stage", "block"])["to_train"]
+    assert added["head"].to_list() == [0, 0, 2] and added["lora"].to_list() == [2, 2, 2]
+
+
 @pytest.mark.slow
 def test_two_replicas_resume_to_the_bit(picture_model, examples, tmp_path):
     whole = fit(picture_model, examples, replicas=2)
