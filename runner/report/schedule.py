@@ -25,6 +25,7 @@ def stage_in_words(stage: Stage, batch_norm: bool = True) -> str:
         "all": "The whole network learns",
         "norm": "The head and the scales and offsets of the normalisation layers learn",
         "bias": "The head and the biases learn",
+        "lora": f"The head and, of rank {argument}, small weights beside the kernels of all blocks learn",
     }.get(word, f"{stage.train} learns")
     rate = np.format_float_positional(stage.rate, trim="-")
     parts = [f"{what} for {words.times(stage.epochs, 'epoch', 'epochs')} at a learning rate of {rate}"]

@@ -17,9 +17,10 @@ from runner.training.optimizers import inner
 def suited(config: ConfigType) -> ConfigType:
     """The Config with a number in the place of every None of its stages' `learning_rate`, `backbone_rate`.
 
-    config: with stages, backbone and weights. A stage of the head alone takes the rate for a new head, any
-    other that for pretrained weights (`pretrained.learning_rates`). With a rate for a large new head and
-    None for the backbone's share of it, weights that bear less than `pretrained.MOST` get so much less.
+    config: with stages, backbone and weights. A stage of the head alone, or with LoRA, takes the rate for a
+    new head, any other that for pretrained weights (`pretrained.learning_rates`). With a rate for a large new
+    head and None for the backbone's share of it, weights that bear less than `pretrained.MOST` get so much
+    less; what LoRA adds is as new as the head.
     """
     if all(None not in (stage.learning_rate, stage.backbone_rate) for stage in config.stages):
         return config
@@ -27,11 +28,14 @@ def suited(config: ConfigType) -> ConfigType:
     share = min(1.0, round(backbone / pretrained.MOST, 3))
 
     def filled(stage: Stage) -> Stage:
-        rate = head if stage.train == "head" else backbone
+        new = stage.train == "head" or stage.lora_rank
+        rate = head if new else backbone
         return dataclasses.replace(
             stage,
             learning_rate=rate if stage.learning_rate is None else stage.learning_rate,
-            backbone_rate=share if stage.backbone_rate is None else stage.backbone_rate,
+            backbone_rate=(1.0 if stage.lora_rank else share)
+            if stage.backbone_rate is None
+            else stage.backbone_rate,
         )
 
     return dataclasses.replace(config, stages=tuple(map(filled, config.stages)))

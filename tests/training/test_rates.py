@@ -25,6 +25,12 @@ def test_a_checkpoint_says_its_own_and_imagenet_bears_less():
     assert rates_of(backbone="VGG16", weights="imagenet") == [2e-3, 3e-5, 3e-5]
 
 
+def test_what_lora_adds_is_as_new_as_a_head():
+    stage = Stage("lora", train="lora:4", learning_rate=None, backbone_rate=None)
+    (filled,) = rates.suited(Config(weights="imagenet", stages=(stage,))).stages
+    assert (filled.rate, filled.share) == (2e-3, 1.0)
+
+
 def test_a_backbone_learns_as_slowly_as_its_weights_need_whatever_the_rate_of_the_head():
     def share(**changes):
         (stage,) = rates.suited(adaptation.Config(**changes)).stages
