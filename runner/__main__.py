@@ -158,15 +158,22 @@ def shift(options: argparse.Namespace) -> int:
     from runner import quiet
     from runner.runs import folder
 
-    if "image_size" not in folder.read_complete(options.run):
-        raise InputError(
-            f"shift {options.run}: this run is not on pictures, whose features are what is compared; label "
-            "some of the new data and `evaluate` the run on it."
-        )
+    # A wrong folder is answered before TensorFlow's seconds.
+    record = folder.read_complete(options.run)
     quiet.import_tensorflow()
-    from runner.picture_runs import shift
+    if "image_size" in record:
+        from runner.picture_runs import shift as shift_of_pictures
 
-    page = shift.run(options.run, options.folder, options.batch_size)
+        page = shift_of_pictures.run(options.run, options.data, options.batch_size)
+    elif "length" in record:
+        from runner.text_runs import shift as shift_of_texts
+
+        page = shift_of_texts.run(options.run, options.data, options.batch_size)
+    else:
+        raise InputError(
+            f"shift {options.run}: this run is on neither pictures nor texts, whose features are what is "
+            "compared; label some of the new data and `evaluate` the run on it."
+        )
     print(json.loads((page.parent / "shift.json").read_text(encoding="utf-8"))["verdict"])
     print(f"page: {page}")
     return 0
@@ -288,19 +295,21 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         "--output", default=None, metavar="FOLDER", help="folder for the page (default: beside the first run)"
     )
     make.set_defaults(call=compare)
+    of_kind = "picture_runs" if (Path(__file__).parent / "picture_runs").is_dir() else "text_runs"
     make = add(
         "shift",
-        "picture_runs",
+        of_kind,
         parents=[run],
-        help="say how far new pictures lie from those a run was trained on",
-        description="Compare a folder of new pictures with a run's training data, and write a page about it.",
+        help="say how far new pictures or texts lie from those a run was trained on",
+        description="Compare new pictures or texts with a run's training data, and write a page about it.",
     )
     make.add_argument(
-        "folder", metavar="FOLDER", help="new pictures, in folders of any depth, with no labels"
+        "data",
+        metavar="DATA",
+        help="a folder of pictures, in folders of any depth; of texts also a file or a table; no labels",
     )
-    make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
+    make.add_argument("--batch-size", type=int, default=64, help="examples per step (default: %(default)s)")
     make.set_defaults(call=shift)
-    of_kind = "picture_runs" if (Path(__file__).parent / "picture_runs").is_dir() else "text_runs"
     make = add(
         "export",
         of_kind,

@@ -90,7 +90,7 @@ def _with_norm(convolution, norm) -> list[np.ndarray]:
     beta = keras.ops.convert_to_numpy(norm.beta) if norm.center else 0.0
     scale = gamma / np.sqrt(variance + norm.epsilon)
     weights = lora.effective(convolution)
-    *kernels, bias = weights if convolution.use_bias else (*weights, 0.0)
+    *kernels, bias = weights if convolution.use_bias else [*weights, np.zeros(1)]
     *kernels, last = kernels
     # The channels of a depthwise kernel are its last two axes: inputs, and the outputs of each.
     by_channel = (

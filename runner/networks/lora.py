@@ -1,4 +1,4 @@
-"""LoRA by Keras' own layers: where it is put, which weights it is, and how it goes into the kernels at the end.
+"""LoRA by Keras' own layers: where it is put, which weights it is, and how it becomes part of the kernels.
 
 A kernel W stays as it is and W + a b is computed in its place, with a and b of a small rank, b beginning at 0
 (Hu et al. 2022, arXiv:2106.09685, equation 3; alpha is the rank, so that their factor alpha / r is 1). Keras
@@ -21,7 +21,7 @@ from runner.errors import InputError
 ATTENTION = ("query", "value")
 """Of attention these kernels alone, as Hu et al. (section 7.1) and KerasHub's `enable_lora` choose."""
 KERNELS = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv1D, keras.layers.Conv2D)
-"""Layers whose kernels can be added to, where they have no groups; a depthwise convolution is another class."""
+"""Layers whose kernels can be added to, where they have no groups; depthwise convolutions are others."""
 
 
 def attach(blocks: Sequence[Iterable[keras.layers.Layer]], rank: int) -> list[keras.layers.Layer]:

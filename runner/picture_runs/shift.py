@@ -2,7 +2,7 @@
 
     python -m runner shift RUN FOLDER
 
-In two spaces of features (`pictures.reference`): the last ones, which the network decides by, and those of
+In two spaces of features (`data.reference`): the last ones, which the network decides by, and those of
 its earlier layers, which still hold what the last ones have no place for. In each a classifier is to tell new
 pictures from validation pictures, a second two-sample test compares them, and each picture has its distance
 to its nearest training pictures. The verdict follows the strongest evidence. The tests compare with
@@ -13,27 +13,24 @@ validation, and p was 0.08 and 0.88.
 """
 
 import base64
-import dataclasses
-import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
-from runner import atomic
+from runner.data import reference
+from runner.data.reference import Reference, Seen
 from runner.errors import InputError
 from runner.networks import inference
 from runner.picture_runs import predict
-from runner.picture_runs.evidence import FEW, SAMPLE, Shift, measure, nearest, record, standardised, verdict
-from runner.pictures import images, reference, square
-from runner.pictures.reference import Reference, extractor, read_pictures
-from runner.report import pages, sheets, words
-from runner.runs import decision, folder
-
-FARTHEST, CLASSES, UNREADABLE = 24, 20, 10
-"""The most pictures, classes and unreadable files that the page shows."""
+from runner.pictures import images, square
+from runner.pictures.load import UNIT
+from runner.pictures.reference import extractor
+from runner.report import sheets, words
+from runner.runs import decision, folder, shift
 
 
 def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64) -> Path:
@@ -54,49 +51,42 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
         raise InputError(f"{images_folder} is no folder; give one with new pictures, also in folders below.")
     files = list(predict.files([images_folder]))
     known = reference.read(run_folder / "reference.npz")
-    if len(known.features["val"]) < 2:
-        raise InputError(
-            f"{run_folder}: this run has one validation picture; two are needed to compare with."
-        )
     model, classes, _ = predict.load(run_folder)
     reading = extractor(model, known.layer, known.early_layers)
-    if reading.output[0].shape[-1] != known.features["val"].shape[1] or known.classes != tuple(classes):
-        raise InputError(
-            f"{run_folder}: reference.npz has {known.features['val'].shape[1]} features and the classes "
-            f"{', '.join(known.classes[:5])}, model.keras {reading.output[0].shape[-1]} and "
-            f"{', '.join(classes[:5])}; they are not of one run."
-        )
+    shift.check(run_folder, known, classes, reading.output[0].shape[-1])
     network = inference.forward(reading)
     point = decision.of_run(run_folder, classes)
-    table, features, early, unreadable = _read(files, network, known, config, batch_size, point)
-    if known.early and early.shape[1] != known.early["val"].shape[1]:
-        raise InputError(
-            f"{run_folder}: reference.npz has {known.early['val'].shape[1]} features of earlier layers, "
-            f"model.keras {early.shape[1]}; they are not of one run."
-        )
-    # What the page calls a prediction is what `predict` would say.
-    answers = {
-        split: decision.moved(known.predictions[split], known.confidences[split], classes, point)
-        for split in known.predictions
-    }
-    known = dataclasses.replace(known, predictions=answers)
-    result = measure(known, features, table, early=early if known.early else None)
+    tables, seen, unreadable = _read(files, network, known, config, batch_size, point)
+    shift.check(run_folder, known, classes, seen[0].features.shape[1], seen[0].early.shape[1])
+    found = shift.measure(known, tables, seen, point, UNIT)
 
-    shown = {}
-    for row in table.nlargest(FARTHEST, "distance").itertuples():
-        picture, _ = images.decode(files[row.file])
-        shown[row.path] = square.resize(picture, config["image_size"], config["resize"])
-    place = folder.make_unused(run_folder / "shift" / images_folder.resolve().name)
-    atomic.write_csv(place / "pictures.csv", result.pictures)
-    atomic.write_json(place / "shift.json", record(result))
-    return write_page(
-        place / "shift.html",
-        title=f"Domain shift: {images_folder.resolve().name}",
+    place = {int(one): number for number, one in enumerate(known.ids["train"])}
+    of_path = {row.path: row.file for table in tables for row in table.itertuples()}
+    farthest = []
+    for row in found.table.head(shift.FARTHEST).to_dict("records"):
+        picture, _ = images.decode(files[of_path[row["path"]]])
+        shown = square.resize(picture, config["image_size"], config["resize"])
+        farthest.append(
+            {
+                "uri": sheets.data_uri(shown, 160),
+                "nearest": _webp_uri(known.thumbnails[place[row["nearest"]]]),
+                "name": Path(row["path"]).name,
+                "path": row["path"],
+                "prediction": row["prediction"],
+                "confidence": words.percent(row["confidence"], 0),
+                "percentile": f"{row['percentile']:.0f}",
+                "early": f"{row['early_percentile']:.0f}" if "early_percentile" in row else "",
+            }
+        )
+    name = images_folder.resolve().name
+    return shift.write_page(
+        shift.place(run_folder, name, found) / "shift.html",
+        title=f"Domain shift: {name}",
         source=str(images_folder),
         run_name=str(run_folder),
-        found=result,
-        reference=known,
-        shown=shown,
+        found=found,
+        layers=[f"the mean and the deviation of {', '.join(known.early_layers)}"],
+        farthest=farthest,
         unreadable=unreadable,
     )
 
@@ -104,21 +94,18 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
 def _read(
     files: Sequence[Path],
     network,
-    reference: Reference,
+    known: Reference,
     config: dict,
     batch_size: int,
     point: decision.Threshold | None = None,
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[tuple[str, str]]]:
-    """Return the table for `measure` (with a column `file`, the place in `files`), the last and the earlier
-    features of the rows to compare, and (path, reason) of what cannot be read.
+) -> tuple[list[pd.DataFrame], list[Seen], list[tuple[str, str]]]:
+    """Return of each batch the table for `shift.measure` (with a column `file`, the place in `files`) and
+    what the network made of the rows to compare, and (path, reason) of what cannot be read.
     """
-    before = reference.early.get("train")
-    known = None if before is None else standardised(reference.early, before)["train"]
-    # All features of a large folder would not fit in memory: which rows are compared is chosen beforehand.
-    compared = np.zeros(len(files), bool)
-    compared[np.random.default_rng(0).permutation(len(files))[:SAMPLE]] = True
-    names, start = np.array(reference.classes), 0
-    tables, features, early, unreadable = [], [], [], []
+    compared, start = shift.to_compare(len(files)), 0
+    tables: list[pd.DataFrame] = []
+    kept: list[Seen] = []
+    unreadable: list[tuple[str, str]] = []
     for batch in predict.batches(files, config["image_size"], config["resize"], batch_size):
         readable = np.array(batch.readable)
         rows = start + np.flatnonzero(readable)
@@ -126,90 +113,15 @@ def _read(
         unreadable += zip(paths[~readable], np.array(batch.notes, object)[~readable], strict=True)
         if not len(rows):
             continue
-        seen = read_pictures(network, batch.pictures, reference.temperature)
-        distance, closest = nearest(reference.features["train"], seen.features)
-        features.append(seen.features[compared[rows]])
-        early.append(seen.early[compared[rows]])
-        columns = {
-            "path": paths[readable],
-            "prediction": names[decision.moved(seen.predictions, seen.confidences, names.tolist(), point)],
-            "confidence": seen.confidences,
-            "distance": distance,
-            "nearest": reference.ids["train"][closest],
-            "compared": compared[rows],
-            "file": rows,
-        }
-        if before is not None and known is not None and seen.early.shape[1] == known.shape[1]:
-            new = standardised({"new": seen.early}, before)["new"]
-            columns["early_distance"] = nearest(known, new)[0]
-        tables.append(pd.DataFrame(columns))
+        seen = reference.see(network, tf.constant(batch.pictures), known.temperature)
+        kept.append(Seen(*(part[compared[rows]] for part in seen)))
+        of_rows = {"path": paths[readable], "compared": compared[rows], "file": rows}
+        tables.append(pd.DataFrame(of_rows | shift.columns(known, seen, point)))
     if not tables:
         raise InputError(
             f"{len(files)} files are there, none of them a picture that can be read; give another folder."
         )
-    table = pd.concat(tables, ignore_index=True)
-    return table, np.concatenate(features), np.concatenate(early), unreadable
-
-
-def write_page(
-    path: str | Path,
-    *,
-    title: str,
-    source: str,
-    run_name: str,
-    found: Shift,
-    reference: Reference,
-    shown: dict[str, np.ndarray],
-    unreadable: Sequence[tuple[str, str]] = (),
-) -> Path:
-    """Write the self-contained page about a shift to `path`, whole or not at all, and return the path.
-
-    Args:
-        path: of the HTML file.
-        title: the heading.
-        source, run_name: where the new pictures come from, and the run they are compared with.
-        found: from `measure`.
-        reference: of the run; gives the nearest training pictures.
-        shown: path -> uint8 (h, w, 3), the pictures to show, in `found.pictures`.
-        unreadable: (path, reason) of the files that were left out.
-    """
-    place = {int(one): number for number, one in enumerate(reference.ids["train"])}
-    farthest = [
-        {
-            "uri": sheets.data_uri(shown[row["path"]], 160),
-            "nearest": _webp_uri(reference.thumbnails[place[row["nearest"]]]),
-            "name": Path(row["path"]).name,
-            "path": row["path"],
-            "prediction": row["prediction"],
-            "confidence": words.percent(row["confidence"], 0),
-            "percentile": f"{row['percentile']:.0f}",
-            "early": f"{row['early_percentile']:.0f}" if "early_percentile" in row else "",
-        }
-        for row in found.pictures.head(FARTHEST).to_dict("records")
-        if row["path"] in shown
-    ]
-    change = (found.classes["new"] - found.classes["validation"]).abs()
-    classes = found.classes.loc[change.sort_values(ascending=False, kind="stable").index].head(CLASSES)
-    return pages.write(
-        path,
-        "shift.html.j2",
-        title=title,
-        source=source,
-        run_name=run_name,
-        found=found,
-        verdict=verdict(found),
-        shifted=found.p_value <= 0.05,
-        mixed=found.p_value <= 0.05 < found.p_value_within,
-        few=min(found.examples, found.reference_examples) < FEW,
-        layers=list(reference.early_layers),
-        number=len(found.pictures),
-        classes=classes.to_dict("records"),
-        more_classes=len(found.classes) - len(classes),
-        farthest=farthest,
-        unreadable=list(unreadable)[:UNREADABLE],
-        more_unreadable=max(0, len(unreadable) - UNREADABLE),
-        date=datetime.date.today().isoformat(),
-    )
+    return tables, kept, unreadable
 
 
 def _webp_uri(file: bytes) -> str:

@@ -65,8 +65,9 @@ def fit_stages(
 
     Args:
         model: compiled under its strategy's scope; its weights are changed in place. What a stage
-            "lora:RANK" adds is part of the kernels at the end. Where a stage lets BatchNorm learn, the statistics of what learned are estimated anew at the end, from
-            `train.plain()` where there is such a thing (`batch_norm.reestimate`).
+            "lora:RANK" adds is part of the kernels at the end. Where a stage lets BatchNorm learn, the
+            statistics of what learned are estimated anew at the end, from `train.plain()` where there is such
+            a thing (`batch_norm.reestimate`).
         train, validation: `data.batches.Batches`, or a dataset of what `model.fit` takes. With a `Batches` a
             fit that goes on starts reading where it stopped, each worker makes its own rows only, and a batch
             whose loss is no number is named by its ids.

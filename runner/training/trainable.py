@@ -109,8 +109,8 @@ def select(
 
     `train` is "head", "top:N", "above:NAME", "all", "norm", "bias" or "lora:RANK" (after `attach_lora`);
     `batch_norm="train"` lets the BatchNorm layers of the blocks that train learn as well. Of what belongs to
-    no block those that are not frozen now train always. Raises InputError for a block that does not exist, naming those that do, and
-    where nothing would train.
+    no block those that are not frozen now train always. Raises InputError for a block that does not exist,
+    naming those that do, and where nothing would train.
     """
     chosen = set()
     for name, layers in layers_by_block(model, blocks).items():

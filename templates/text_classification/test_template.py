@@ -67,7 +67,7 @@ def small_config(tmp_path, data, **changes) -> Config:
 @pytest.mark.parametrize("baselines", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_leaves_everything_it_promises(tmp_path, table, baselines):
     run = train.main(small_config(tmp_path, table, baselines=baselines))
-    assert {path.name for path in run.iterdir()} == folder.FILES
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"reference.npz"}
     assert "could not be" not in (run / "report.html").read_text()
     page = (run / "report.html").read_text()
     assert "test texts classified right" in page and "Answers, word by word" in page

@@ -35,6 +35,7 @@ from runner.text.load import Texts
 from runner.text.load import load as load_texts
 from runner.text_networks import text_weights
 from runner.text_runs import predict as new_texts
+from runner.text_runs import reference
 from runner.training import baselines, solved
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
@@ -190,6 +191,9 @@ def judge_and_report(run: runs.Run, examples: Texts, networks: dict, fits: dict)
         predictions=predictions,
         groups=assessed.groups,
     )
+    kept, temperature = run.folder / "reference.npz", assessed.temperature
+    whole_network = model.of_texts(network, config, examples)
+    run.attempt(kept.name, lambda: reference.write(kept, whole_network, examples, temperature=temperature))
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test, assessed=assessed)
     run.report(
         Path(config.data).name,

@@ -11,11 +11,15 @@ import pytest
 from PIL import Image
 from scipy.stats import norm
 
+from runner.data import reference
 from runner.errors import InputError
 from runner.networks import backbones
-from runner.picture_runs import evidence, shift
-from runner.pictures import any_size, reference
+from runner.picture_runs import shift
+from runner.pictures import any_size
+from runner.pictures import reference as of_pictures
 from runner.pictures.load import load
+from runner.runs import evidence
+from runner.runs import shift as pages
 from runner.scores import two_sample
 
 SIZE = 16
@@ -177,7 +181,7 @@ def run(tmp_path_factory):
     any_size.build(model).save(folder / "model.keras")
     (folder / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
     (folder / "metrics.json").write_text(json.dumps({"classes": list(COLOURS)}))
-    reference.write(folder / "reference.npz", model, examples)
+    of_pictures.write(folder / "reference.npz", model, examples)
     return folder, examples, model
 
 
@@ -202,7 +206,9 @@ def test_a_reference_is_cut_at_its_limit_and_averages_feature_maps(run, tmp_path
     _, examples, model = run
     monkeypatch.setattr(reference, "LIMIT", 10)
     small = reference.read(
-        reference.write(tmp_path / "small.npz", model, examples, layer="pool", batch_size=4, temperature=2.0)
+        of_pictures.write(
+            tmp_path / "small.npz", model, examples, layer="pool", batch_size=4, temperature=2.0
+        )
     )
     assert small.features["val"].shape == (10, 8) and len(small.thumbnails) == 10
     assert len(set(small.ids["train"])) == 10
@@ -234,7 +240,7 @@ def test_what_is_no_reference_is_refused(run, tmp_path):
         with pytest.raises(InputError, match="damaged"):
             reference.read(tmp_path / "strange.npz")
     with pytest.raises(InputError, match="Did you mean 'head'"):
-        reference.write(tmp_path / "x.npz", model, examples, layer="heda")
+        of_pictures.write(tmp_path / "x.npz", model, examples, layer="heda")
 
 
 def test_a_reference_of_another_run_is_named(run, tmp_path):
@@ -280,7 +286,7 @@ def test_other_pictures_are_and_the_page_shows_the_farthest(run, tmp_path):
     html = page.read_text()
     assert "<b> & more" not in html and "new &lt;b&gt; &amp; more" in html
     assert re.search(r"broken\.jpg: .+", html)
-    assert len(re.findall(r"<figure>", html)) == shift.FARTHEST
+    assert len(re.findall(r"<figure>", html)) == pages.FARTHEST
     assert html.index("0-white.png") < html.index("wide.jpg")
     assert not re.search(r"(src|href)=\"(?!data:)", html)  # needs nothing else
 
@@ -345,13 +351,13 @@ def test_earlier_layers_are_the_last_of_each_resolution():
     network = backbones.build("MobileNet-0.25", 64, "none")
     features = keras.layers.GlobalAveragePooling2D(name="pool")(network.output)
     network = keras.Model(network.input, keras.layers.Dense(2, name="head")(features))
-    names = reference.early_layers(network)
+    names = of_pictures.early_layers(network)
     assert [network.get_layer(name).output.shape[1] for name in names] == [32, 16, 8, 4]
-    features, early, _ = reference.extractor(network, "head", names)(np.zeros((2, 64, 64, 3), "uint8"))
+    features, early, _ = of_pictures.extractor(network, "head", names)(np.zeros((2, 64, 64, 3), "uint8"))
     channels = sum(network.get_layer(name).output.shape[-1] for name in names)
     assert features.shape == (2, 256) and early.shape == (2, 2 * channels)
     row = keras.Input((5,))
-    assert reference.early_layers(keras.Model(row, keras.layers.Dense(2, name="head")(row))) == ()
+    assert of_pictures.early_layers(keras.Model(row, keras.layers.Dense(2, name="head")(row))) == ()
 
 
 def test_a_run_of_an_earlier_version_has_its_last_features_alone(run, tmp_path):
@@ -397,7 +403,7 @@ def test_other_shares_of_classes_are_shown(run):
     assert found.classes["validation"].sum() == pytest.approx(1)
     assert found.confidence["new"] == 0.75
     # Validation against itself: of 100 pictures, 5 lie beyond the 95 % point.
-    assert found.last.far == pytest.approx(0.05, abs=0.02) and found.pictures["percentile"].max() < 100
+    assert found.last.far == pytest.approx(0.05, abs=0.02) and found.table["percentile"].max() < 100
 
 
 def test_one_class_alone_is_no_shift_within_it(run, tmp_path):

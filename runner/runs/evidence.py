@@ -1,4 +1,4 @@
-"""What features say of a shift: whether new pictures can be told from validation pictures, and how far.
+"""What features say of a shift: whether new examples can be told from validation examples, and how far.
 
 In two spaces: the last features of a network, which it decides by, and those of its earlier layers, which
 still hold what the last ones have no place for.
@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import euclidean_distances
 
+from runner.data.reference import Reference
 from runner.errors import InputError
-from runner.pictures.reference import Reference
 from runner.report import words
 from runner.scores import intervals
 from runner.scores.two_sample import classifier_test, mmd_test
 
 SAMPLE = 1000
-"""The most pictures of each side that the tests compare: their cost grows with its square."""
+"""The most examples of each side that the tests compare: their cost grows with its square."""
 FEW = 20
-"""With fewer pictures on either side the tests see only a large shift."""
+"""With fewer examples on either side the tests see only a large shift."""
 NEIGHBOURS = 5
 
 
@@ -32,11 +32,11 @@ class Evidence:
 
     mmd, mmd_yardstick, p_value: squared maximum mean discrepancy, and its permutation test.
     told_apart, told_apart_interval, told_apart_yardstick, told_apart_p: balanced accuracy (0..1, a half is
-    chance) of a classifier that tells new from validation pictures, cross-validated, and its permutations.
+    chance) of a classifier that tells new from validation examples, cross-validated, and its permutations.
     distance, distance_yardstick: the same accuracy as proxy A-distance, 0..2 (Ben-David et al. 2007).
     p_value_within, told_apart_p_within: of both tests when the two sides may mix the predicted classes in
     other proportions.
-    far, far_interval: share (0..1) of new pictures that lie farther from training than 95 % of validation.
+    far, far_interval: share (0..1) of new examples that lie farther from training than 95 % of validation.
     """
 
     mmd: float
@@ -58,14 +58,15 @@ class Evidence:
 class Shift:
     """What `measure` found.
 
-    examples, reference_examples: how many new and validation pictures the tests compared.
+    examples, reference_examples: how many new and validation examples the tests compared.
     last, early: what the last features say, and those of earlier layers (None where the run kept none).
     classes: DataFrame, a row per class: class, validation, new (shares of the predictions, 0..1).
     confidence: mean confidence, 0..1, of "training", "validation" and "new".
-    pictures: DataFrame, a row per new picture, farthest first: path, prediction, confidence (0..1), distance
-    (mean Euclidean distance to the 5 nearest training pictures), percentile (0..100, how many of 100
-    validation pictures lie nearer), early_percentile (the same in the earlier layers, where there are some),
-    nearest (the nearest training picture, a row of the run's manifest).
+    table: DataFrame, a row per new example, farthest first: path, prediction, confidence (0..1), distance
+    (mean Euclidean distance to the 5 nearest training examples), percentile (0..100, how many of 100
+    validation examples lie nearer), early_percentile (the same in the earlier layers, where there are some),
+    nearest (the nearest training example, a row of the run's manifest).
+    unit: what the examples are in words: "pictures".
     """
 
     examples: int
@@ -74,7 +75,8 @@ class Shift:
     early: Evidence | None
     classes: pd.DataFrame
     confidence: dict[str, float]
-    pictures: pd.DataFrame
+    table: pd.DataFrame
+    unit: str
 
     @property
     def spaces(self) -> list[Evidence]:
@@ -106,25 +108,27 @@ def measure(
     table: pd.DataFrame,
     seed: int = 0,
     early: np.ndarray | None = None,
+    unit: str = "pictures",
 ) -> Shift:
-    """Compare new pictures with those of a run.
+    """Compare new examples with those of a run.
 
     Args:
         reference: of the run.
-        features: float32 (m, d), of all new pictures or of a random choice of some SAMPLE.
-        table: a row per new picture, columns path, prediction (class name), confidence, distance and nearest
+        features: float32 (m, d), of all new examples or of a random choice of some SAMPLE.
+        table: a row per new example, columns path, prediction (class name), confidence, distance and nearest
             (both from `nearest`), with earlier layers early_distance, and compared (bool), True for the m
             rows that `features` belong to.
         seed: of the sample of validation and the permutations.
         early: float32 (m, e), of the earlier layers, as the reference has them; None leaves them out.
+        unit: what the examples are in words.
 
     Raises:
-        InputError: fewer than two new or validation pictures.
+        InputError: fewer than two new or validation examples.
     """
     validation, names = reference.features["val"], np.array(reference.classes)
     if min(len(features), len(validation)) < 2:
         raise InputError(
-            f"Received {len(features)} new and {len(validation)} validation pictures to compare; a shift is "
+            f"Received {len(features)} new and {len(validation)} validation {unit} to compare; a shift is "
             f"a property of many: give at least 2, better {FEW} or more."
         )
     rows = np.random.default_rng(seed).permutation(len(validation))[:SAMPLE]
@@ -158,9 +162,10 @@ def measure(
         early=found,
         classes=classes.reindex(names).fillna(0.0).rename_axis("class").reset_index(),
         confidence={side: float(one.mean()) for side, one in confidences.items()},
-        pictures=table.sort_values("distance", ascending=False, kind="stable").reset_index(drop=True)[
+        table=table.sort_values("distance", ascending=False, kind="stable").reset_index(drop=True)[
             [name for name in columns if name in table]
         ],
+        unit=unit,
     )
 
 
@@ -198,7 +203,7 @@ def standardised(space: dict[str, np.ndarray], train: np.ndarray) -> dict[str, n
 
 
 def nearest(train: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean distance to the 5 nearest training pictures and the nearest one's place: (m,), (m,)."""
+    """Return the mean distance to the 5 nearest training examples and the nearest one's place: (m,), (m,)."""
     distances = euclidean_distances(features.astype(np.float64), train.astype(np.float64))
     closest = np.partition(distances, min(NEIGHBOURS, len(train)) - 1, axis=1)[:, :NEIGHBOURS]
     return closest.mean(axis=1), distances.argmin(axis=1)
@@ -207,29 +212,29 @@ def nearest(train: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.nda
 def verdict(found: Shift) -> str:
     """What the numbers say, in a sentence or two: the strongest evidence of any space counts."""
     strongest, few = found.strongest, min(found.examples, found.reference_examples) < FEW
-    shifted, more = False, ""
+    shifted, more, unit = False, "", found.unit
     if found.p_value > 0.05:
-        sentence = "No shift was found: these pictures look to the network like its validation pictures"
+        sentence = f"No shift was found: these {unit} look to the network like its validation {unit}"
     elif found.p_value_within > 0.05:
         sentence = "The classes are mixed in other proportions; within each of them no shift was found"
     else:
         shifted = True
         if strongest.told_apart < 0.625:
-            sentence = "A small shift: one by one, few of these pictures"
+            sentence = f"A small shift: one by one, few of these {unit}"
         elif strongest.told_apart < 0.875:
-            sentence = "A clear shift: most of these pictures"
+            sentence = f"A clear shift: most of these {unit}"
         else:
-            sentence = "Another kind of pictures: almost every one"
+            sentence = f"Another kind of {unit}: almost every one"
     if shifted:
         sentence += (
-            " can be told from the validation pictures (a classifier is right on "
+            f" can be told from the validation {unit} (a classifier is right on "
             f"{words.percent(strongest.told_apart)}, "
             f"{words.interval(strongest.told_apart_interval)}; chance is 50\u202f%)"
         )
         early = found.early
         if early is not None and found.last.far_interval[1] < early.far_interval[0]:
             more = (
-                f" By distance {words.percent(early.far)} of them lie far from the training pictures in the "
+                f" By distance {words.percent(early.far)} of them lie far from the training {unit} in the "
                 f"network's earlier layers, and {words.percent(found.last.far)} in its last features: it has "
                 "no place for what is new in them, so that its confidence is no warning."
             )
