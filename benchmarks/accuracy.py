@@ -49,11 +49,12 @@ shown of them."""
 def arms(config: Any) -> dict[str, Any]:
     """The Configs of a template's methods by their names."""
     if amount(config) == "train_characters":
-        return baselines.of_texts(config, scratch_keep="best")
+        return baselines.of_texts(config, scratch_keep="best", lora=True)
     if hasattr(config, "beams"):
         return baselines.of_texts(config, at_once=False)
-    kind = baselines.of_texts if hasattr(config, "scratch_backbone") else baselines.methods
-    return kind(config)
+    if hasattr(config, "scratch_backbone"):
+        return baselines.of_texts(config, lora=hasattr(config, "pooling"))
+    return baselines.methods(config)
 
 
 def measures(config: Any) -> tuple[str, str, str]:

@@ -25,6 +25,8 @@ VECTORS = "averaged word vectors"
 it."""
 AT_ONCE = "fine-tuned at once"
 """All weights and a new head from the first step, as most people tune a network on texts."""
+LORA = "LoRA"
+"""Small weights beside kernels that stay as they are, and a head."""
 SOLVED = "frozen + solved"
 """Logistic regression on what the frozen backbone gives, and no training."""
 SAME_BOXES = "the same boxes in every picture"
@@ -69,7 +71,13 @@ def methods(config: ConfigType) -> dict[str, ConfigType]:
     return from_scratch(config) | {"frozen backbone": frozen, "staged": config}
 
 
-def of_texts(config: ConfigType, scratch_keep: str = "last", at_once: bool = True) -> dict[str, ConfigType]:
+LORA_STAGE = Stage("lora", train="lora:8", learning_rate=1e-3, schedule="cosine", warmup=0.1)
+"""Rate and rank were chosen on validation, of two encoders' and decoders' sets each (docs/stages.md)."""
+
+
+def of_texts(
+    config: ConfigType, scratch_keep: str = "last", at_once: bool = True, lora: bool = False
+) -> dict[str, ConfigType]:
     """`methods` for a template on texts: a small network, config.scratch_backbone, starts from scratch, and
     AT_ONCE trains all weights with a new head, at the rate of the last stage and for as many epochs as all
     have, where the stages are not just that.
@@ -77,6 +85,7 @@ def of_texts(config: ConfigType, scratch_keep: str = "last", at_once: bool = Tru
     scratch_keep: "best" hands on the epoch of the training from scratch that is best on validation, as fits
     networks without BatchNorm that learn their few texts by heart.
     at_once: False leaves AT_ONCE out, where the head is half a network and it would cost as much as all else.
+    lora: LORA trains LORA_STAGE, from the head that the stages begin with and for as many epochs as all have.
     """
     arms = methods(config)
     if not config.baselines:
@@ -84,6 +93,9 @@ def of_texts(config: ConfigType, scratch_keep: str = "last", at_once: bool = Tru
     for name in from_scratch(config):
         stage = dataclasses.replace(arms[name].stages[0], keep=scratch_keep)
         arms[name] = dataclasses.replace(arms[name], backbone=config.scratch_backbone, stages=(stage,))
+    if lora and not any(stage.lora_rank for stage in config.stages):
+        stage = dataclasses.replace(LORA_STAGE, epochs=_epochs(config))
+        arms = {LORA: dataclasses.replace(config, stages=(stage,))} | arms
     if not at_once:
         return arms
     last = dataclasses.replace(config.stages[-1], name="all", train="all", epochs=_epochs(config))

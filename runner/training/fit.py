@@ -21,7 +21,7 @@ from runner.training import batch_norm, checkpoint, speeds, trainable
 from runner.training import monitor as monitoring
 from runner.training.checkpoint import Checkpointing
 from runner.training.frozen import FrozenPrefix, has_own_step
-from runner.training.progress import EpochLines
+from runner.training.progress import AcrossFits, EpochLines, EpochSeconds
 from runner.training.stages import StagedUnfreezing
 
 PLACES = ("auto", "input", "device")
@@ -76,12 +76,13 @@ def fit_stages(
         monitor: which entry of the logs decides the best epoch of a stage, always measured on validation.
         mode: "min" or "max", where the metric itself does not say which of them is better (`monitor.sign`).
         title: printed above the progress.
-        callbacks: more Keras callbacks, run after the stages' own; checkpoints keep what they count.
+        callbacks: more Keras callbacks, run after the stages' own; checkpoints keep what they count. They
+            hear of one fit of the whole network, also where each stage is a fit of its own.
         checkpoints: where the state is kept, and how often. None writes nothing. Within an epoch needs
             `train` of known length.
         frozen: computes what lies below the weights that a stage trains once, and keeps it. Each stage is
-            then a `model.fit` of its own on the part above. Has no effect with further callbacks, with
-            `train` of unknown length, nor with batches that cannot be kept (`SplitBatches.not_kept`).
+            then a `model.fit` of its own on the part above. Has no effect with `train` of unknown length, nor
+            with batches that cannot be kept (`SplitBatches.not_kept`).
         augment_on: where views are made: "input", "device", or "auto": on a GPU that would otherwise wait for
             its input, by measurement, else in the input.
         accumulate: each replica computes its rows of a batch in so many parts, one after another, and takes
@@ -141,11 +142,11 @@ def fit_stages(
         lines.title += f" (goes on after {place})"
     elif keep_start:
         staged.start = _judged(model, validation, staged)
-    every = [clock, staged, *callbacks, lines, *([saver] if saver else [])]
+    apart = frozen is not None and frozen.takes(train)
+    own = [AcrossFits(callbacks, model, staged)] if apart and callbacks else callbacks
+    every = [clock, staged, *own, lines, *([saver] if saver else [])]
     if frozen is not None and saver is not None:
         frozen.between_batches = saver.stop_if_terminated
-    # Counters of other callbacks would begin anew with each fit, so with them there is one.
-    apart = frozen is not None and not callbacks and frozen.takes(train)
     whole: Segment | None = None
     segment: Segment | None = None
     ended = saved is not None and saved[0]["finished"]
@@ -166,6 +167,8 @@ def fit_stages(
                     segment = whole
                 _run(segment, staged, every, saved, accumulate)
                 saved = None
+                if staged.stopped:
+                    break
     except DivergenceError as error:
         given = segment.train if segment else train
         raise DivergenceError(f"{error}{_examples(given, staged)}{_kept(checkpoints)}") from None
@@ -383,17 +386,3 @@ def _smaller_batch(train: Batches, staged: StagedUnfreezing, error: BaseExceptio
         f"a batch; {advice}. Half precision (precision='mixed_float16' on a GPU) and a smaller image_size "
         f"also help. The reason given was: {reason}"
     )
-
-
-class EpochSeconds(keras.callbacks.Callback):
-    """Wall time of each epoch, validation included, in `seconds`; epochs of an earlier fit stay in it."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds = []
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.started = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.seconds.append(round(time.perf_counter() - self.started, 4))

@@ -1,13 +1,16 @@
-"""What a person sees while a model trains: a bar that moves in a terminal, plain lines in a log.
+"""What hears of a training while it runs. What a person sees of it: a bar that moves in a terminal, plain
+lines in a log.
 
 Everywhere the first and the last epoch of each stage get a line, and so do epochs in between, with some
 seconds from line to line: fast epochs don't make a hundred lines, slow ones are all there. A terminal also
 has a bar, and a notebook a line above the others, with the running epoch and the last validation accuracy.
-Rich's own bar would need ipywidgets in a notebook, and a front end that knows them.
+Rich's own bar would need ipywidgets in a notebook, and a front end that knows them. And callbacks of one's
+own, which hear of one fit where there is one for each stage (`AcrossFits`).
 """
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -156,9 +159,88 @@ class EpochLines(keras.callbacks.Callback):
             self.bar.stop()
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        if self.staged.entering and self.staged.only is not None:
+        if self.staged.goes_on:
             return
         self.close()
         if self.note:
             self._note(f"{len(self.staged.rows)} epochs{self.validation}")
         self._line(f"  done in {time.perf_counter() - self.started:.1f} s")
+
+
+class EpochSeconds(keras.callbacks.Callback):
+    """Wall time of each epoch, validation included, in `seconds`; epochs of an earlier fit stay in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.seconds.append(round(time.perf_counter() - self.started, 4))
+
+
+class AcrossFits(keras.callbacks.Callback):
+    """Callbacks that hear of one fit of one network where each stage has a fit of its own, on the part of the
+    network that it trains (`FrozenPrefix`).
+
+    They begin with the first fit and end with the last; their `model` is the whole network, which shares its
+    layers with the part, and has its optimizer. What stops the whole stops the training.
+
+    Args:
+        callbacks: in the order in which they are told.
+        whole: the network.
+        staged: the callback that runs the stages; list it before this one.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[keras.callbacks.Callback], whole: keras.Model, staged: StagedUnfreezing
+    ):
+        super().__init__()
+        self.callbacks, self.whole, self.staged = list(callbacks), whole, staged
+        self.begun = False
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(*arguments)
+        if self.whole.stop_training:
+            self.model.stop_training = self.staged.stopped = True
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.whole.optimizer, self.whole.stop_training = self.model.optimizer, False
+        if self.begun:
+            return
+        self.begun = True
+        for callback in self.callbacks:
+            callback.set_params(self.params)
+            callback.set_model(self.whole)
+        self._tell("on_train_begin", logs)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if not self.staged.goes_on:
+            self._tell("on_train_end", logs)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._tell("on_epoch_begin", epoch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._tell("on_epoch_end", epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self._tell("on_train_batch_begin", batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._tell("on_train_batch_end", batch, logs)
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        self._tell("on_test_begin", logs)
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        self._tell("on_test_end", logs)
+
+    def on_test_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self._tell("on_test_batch_begin", batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._tell("on_test_batch_end", batch, logs)

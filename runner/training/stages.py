@@ -84,6 +84,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.whole = whole
         self.only: int | None = None
+        self.stopped = False  # by another callback, where each stage has a fit of its own
         self.never_ran: list[str] = []
         self.index = self.stage_epoch = 0
         self.epochs = sum(stage.epochs for stage in self.stages)
@@ -104,6 +105,11 @@ class StagedUnfreezing(keras.callbacks.Callback):
     def stage(self) -> Stage:
         """The stage that is running."""
         return self.stages[self.index]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another fit follows this one, for the next stage."""
+        return self.only is not None and self.entering and not self.stopped
 
     @property
     def ledger(self) -> pd.DataFrame:
@@ -289,7 +295,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         return self.sign * float(logs.get(self.monitor, math.nan)), float(logs.get("val_loss", 0.0))
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        if self.entering and self.only is not None:
+        if self.goes_on:
             return
         ended = len(self.ledgers)  # so many stages
         within = bool(self.before and self.stage_epoch)

@@ -77,7 +77,13 @@ def test_a_run_leaves_everything_it_promises(tmp_path, table, baselines):
     tested = pd.read_csv(run / "predictions.csv")
     assert pd.read_csv(run / "test_readings.csv")["pictures"].tolist() == [len(tested)]
     assert metrics["test"]["accuracy"] == pytest.approx((tested["label"] == tested["prediction"]).mean())
-    rivals = {"from scratch", "frozen backbone", "fine-tuned at once", "logistic regression on TF-IDF"}
+    rivals = {
+        "from scratch",
+        "frozen backbone",
+        "fine-tuned at once",
+        "LoRA",
+        "logistic regression on TF-IDF",
+    }
     assert set(metrics["baselines"]) == (rivals if baselines else set())
     ledger = pd.read_csv(run / "ledger.csv")
     frozen = ledger.query("stage == 'head' and block != 'head'")

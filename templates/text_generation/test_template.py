@@ -142,7 +142,14 @@ def test_a_run_is_compared_with_what_costs_less(tmp_path, page):
     run = train.main(config)
     assert {path.name for path in run.iterdir()} == folder.FILES | {"continuations.csv"}
     metrics = json.loads((run / "metrics.json").read_text())
-    rivals = {"from scratch", "frozen backbone", "fine-tuned at once", arms.N_GRAM, arms.AS_IT_CAME}
+    rivals = {
+        "from scratch",
+        "frozen backbone",
+        "fine-tuned at once",
+        arms.LORA,
+        arms.N_GRAM,
+        arms.AS_IT_CAME,
+    }
     assert set(metrics["baselines"]) == rivals
     compared = pd.read_csv(run / "comparison.csv").set_index("method")
     assert set(compared.index) == rivals | {"staged"}

@@ -174,7 +174,7 @@ def main(config: Config) -> Path:
         networks, fits = {}, {}
         if run.config.baselines:
             networks, fits = fit_rivals(run.config, examples)
-        for name, arm in baselines.of_texts(run.config, scratch_keep="best").items():
+        for name, arm in baselines.of_texts(run.config, scratch_keep="best", lora=True).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name))
         if run.is_chief:
             judge_and_report(run, examples, networks, fits)

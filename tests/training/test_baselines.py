@@ -47,6 +47,16 @@ def test_of_texts_the_usual_recipe_is_an_arm_where_the_stages_are_another():
     assert list(baselines.of_texts(fields.replace(solved, baselines=False))) == ["staged"]
 
 
+def test_lora_begins_with_the_head_of_the_stages_and_takes_their_epochs():
+    config = TextConfig()
+    arm = baselines.of_texts(config, lora=True)[baselines.LORA]
+    (stage,) = arm.stages
+    assert (stage.train, stage.epochs) == ("lora:8", sum(one.epochs for one in config.stages))
+    assert arm.solve_head == config.solve_head and arm.weights == config.weights
+    assert baselines.LORA not in baselines.of_texts(config)
+    assert baselines.LORA not in baselines.of_texts(arm, lora=True)  # the stages are that
+
+
 def test_the_best_on_validation_is_compared_and_says_so(capsys):
     names = [baselines.PIXELS, "from scratch for 70 epochs", "from scratch for 350 epochs", "staged"]
     row = keras.Input((2,))
