@@ -61,6 +61,12 @@ def test_the_same_functions_in_the_same_order(template):
     assert len((template / "train.py").read_text().splitlines()) <= 260
 
 
+def test_without_the_test_it_stops_before_the_test_is_opened(template):
+    end = (template / "train.py").read_text().partition("def judge_and_report(")[2]
+    before, opens, _ = end.partition("run.open_test(")
+    assert opens and "if not config.machine.test:" in before and "return run.stop_at_validation(" in before
+
+
 def test_one_machine_and_the_same_baselines(template):
     config = module(template, "config").Config()
     assert config.machine == Machine()

@@ -115,6 +115,8 @@ def _read(path: Path, name: str, config: dict[str, Any]) -> Run:
     scores = [column for column in table if column.startswith("test_")]
     numbers = [*scores, *(name for name in ("low", "high") if name in table)]
     numeric = all(pd.api.types.is_numeric_dtype(table[name]) for name in numbers)
+    if "validation" in metrics:
+        raise InputError(f"{path} stopped at validation (--no-test); give runs that were judged on the test.")
     if "method" not in table or not scores or table.empty or not numeric:
         raise InputError(f"{path / 'comparison.csv'} names no method and its test score; give another run.")
     try:
