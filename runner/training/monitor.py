@@ -14,7 +14,7 @@ _LISTENERS: list[Callable[[int, float], None]] = []
 
 @contextlib.contextmanager
 def listening(listener: Callable[[int, float], None]) -> Iterator[None]:
-    """Within the block each epoch of a staged fit calls `listener(epoch, value)`; what it raises ends the fit.
+    """Within the block each epoch of a staged fit calls `listener(epoch, value)`, which may raise to end it.
 
     epoch: from 1, over all stages. value: of the monitor, of what the fit would hand on if it ended here.
     A further Keras callback could do it as well, but with one nothing that is frozen is computed once.
