@@ -6,6 +6,7 @@ nothing that a process remembers: a search that was killed draws what it would h
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from runner.tuning.space import Choice, Integers, LogUniform, Range, Space, appl
 
 SEARCHES = ("bayes", "random", "grid")
 REDUCTION, RUNGS = 2, 2
-"""Of the trials that come to a rung, one in REDUCTION goes on; each rung has so many times the epochs of the one
+"""Of the trials that come to a rung, one in REDUCTION goes on; each rung has so many times the epochs of that
 before. A third instead of a half, from a ninth of the epochs on, stopped all that came after a lucky first.
 """
 DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient"}
@@ -232,7 +233,7 @@ def work(
     train: ModuleType,
     most: int,
     ends: float = math.inf,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = functools.partial(print, flush=True),
 ) -> None:
     """Run trials until `most` have begun or the clock (`time.time()`) is past `ends`, killed ones first.
 

@@ -98,7 +98,7 @@ def score_of(place: Path) -> str:
 
 
 def scores(places: Sequence[Path]) -> pd.DataFrame:
-    """A row per seed and method: seed, method, the score, and handed_out, whether the run saved its network."""
+    """A row per seed and method: seed, method, the score, and handed_out: whether the run saved it."""
     rows = []
     for place in places:
         column, table = score_of(place), pairing.read_csv(place / "comparison.csv")
@@ -117,8 +117,8 @@ def scores(places: Sequence[Path]) -> pd.DataFrame:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """The mean, the standard deviation (n - 1), and the 95 % interval of the mean by Student's t; of one value
-    NaN but for the mean.
+    """The mean, the standard deviation (n - 1), and the 95 % interval of the mean by Student's t; of one
+    value NaN but for the mean.
     """
     given = np.asarray(values, float)
     mean = float(given.mean())
@@ -130,9 +130,9 @@ def spread(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def summary(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A row per method: method, seeds, mean, deviation, lowest, highest, and difference with low and high: what
-    the network that each run handed out has more, seed by seed, with the interval of its mean. NaN where it is
-    the method itself.
+    """A row per method: method, seeds, mean, deviation, lowest, highest, and difference with low and high:
+    what the network that each run handed out has more, seed by seed, with the interval of its mean. NaN where
+    it is the method itself.
     """
     values = table.pivot(index="seed", columns="method", values=column)
     handed = table[table["handed_out"]].set_index("seed")[column]

@@ -68,8 +68,8 @@ class Integers:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several: plain values (texts, numbers, True, False, None), or a mapping from a name to anything a
-    field can hold, such as a whole schedule of stages.
+    """One of several: plain values (texts, numbers, True, False, None), or a mapping from a name to anything
+    a field can hold, such as a whole schedule of stages.
     """
 
     options: Sequence[Any] | Mapping[str, Any]
@@ -127,8 +127,8 @@ def set_field(config: Any, path: str, value: Any) -> Any:
     number, inner = int(rest[0]), rest[1]
     if number >= len(parts):
         raise InputError(
-            f"space: {path!r}: there are {len(parts)} {name}, from 0; leave it out with --fix {path}, or give "
-            "another --config."
+            f"space: {path!r}: there are {len(parts)} {name}, from 0; leave it out with --fix {path}, or "
+            "give another --config."
         )
     own = [field.name for field in dataclasses.fields(parts[number])]
     if inner not in own:

@@ -1,4 +1,4 @@
-"""`python -m runner tune`: search settings of a template on validation, then test the default and the best once.
+"""`python -m runner tune`: search settings of a template on validation, then test default and best once.
 
     python -m runner tune templates.image_classification --trials 30 --batch-size 16
 
@@ -37,7 +37,7 @@ class Options:
 
     search: str = "bayes"
     trials: int | None = None
-    """In all, with those of before; None: TRIALS, or all points of a grid, or as many as the minutes allow."""
+    """In all, with those of before; None: TRIALS, or a whole grid, or as many as the minutes allow."""
     minutes: float | None = None
     """After so many no trial begins."""
     workers: int = 1
@@ -112,8 +112,8 @@ def space_of(package: str, config: Any, options: Options, arguments: Sequence[st
 def run(name: str, options: Options, arguments: Sequence[str]) -> int:
     """Search, test, and write the page; returns the exit code: 1 where no trial came to its end.
 
-    name: of the template. arguments: flags of the template, from which all trials begin. Raises InputError for
-    what cannot be used, before anything is trained.
+    name: of the template. arguments: flags of the template, from which all trials begin. Raises
+    InputError for what cannot be used, before anything is trained.
     """
     if importlib.util.find_spec("optuna") is None:
         raise InputError(
