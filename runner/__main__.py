@@ -132,21 +132,9 @@ def compare(options: argparse.Namespace) -> int:
 
 def tune(options: argparse.Namespace) -> int:
     from runner.tuning import tune
+    from runner.tuning.options import Options
 
-    given = tune.Options(
-        search=options.search,
-        trials=options.trials,
-        minutes=options.minutes,
-        workers=options.workers,
-        study=options.study,
-        storage=options.storage,
-        space=tuple(options.space),
-        fix=tuple(options.fix),
-        grid_points=options.grid_points,
-        prune=options.prune,
-        join=options.join,
-    )
-    return tune.run(options.template, given, options.flags)
+    return tune.run(options.template, Options.of(options), options.flags)
 
 
 def seeds(options: argparse.Namespace) -> int:
@@ -325,74 +313,31 @@ def parser(repository: Path = REPOSITORY) -> Parser:
     )
     make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
     make.set_defaults(call=shift)
-    of_template = argparse.ArgumentParser(add_help=False)
-    of_template.add_argument(
-        "template",
-        metavar="TEMPLATE",
-        help="such as templates.image_classification; first, and its own flags last",
-    )
-    make = add(
-        "tune",
-        "tuning",
-        parents=[of_template],
-        allow_abbrev=False,
-        usage="python -m runner tune TEMPLATE [OPTIONS] [FLAGS OF THE TEMPLATE]",
-        help="search settings of a template on validation, then test the best and the default once",
-        description="Run trials of a template, which can open no test, with settings from its space.py; then "
-        "train and test the default and the best once. The same command goes on with its study.",
-    )
-    make.add_argument("--search", default="bayes", help="grid, random or bayes (TPE); default: %(default)s")
-    length = make.add_mutually_exclusive_group()
-    length.add_argument("--trials", type=int, metavar="N", help="in all (default: 20, or the whole grid)")
-    length.add_argument("--minutes", type=float, metavar="M", help="begin no trial after so many")
-    make.add_argument(
-        "--workers", type=int, default=1, metavar="K", help="processes at once (default: %(default)s)"
-    )
-    make.add_argument(
-        "--study",
-        default="",
-        metavar="NAME",
-        help="folder in runs/TEMPLATE-tuning/ (default: of the settings)",
-    )
-    make.add_argument(
-        "--storage", default="", metavar="URL", help="a database server (default: study.db in the folder)"
-    )
-    make.add_argument(
-        "--space",
-        nargs="+",
-        default=[],
-        metavar="RANGE",
-        help="ranges beside or in the place of the template's: dropout=0..0.5 batch_size=16,32 "
-        "stages.0.learning_rate=1e-4..1e-1:log",
-    )
-    make.add_argument(
-        "--fix", nargs="+", default=[], metavar="FIELD", help="leave ranges of the template out"
-    )
-    make.add_argument(
-        "--grid-points", type=int, default=3, metavar="N", help="values of each range (default: %(default)s)"
-    )
-    make.add_argument(
-        "--no-prune", dest="prune", action="store_false", help="let every trial come to its end"
-    )
-    make.add_argument(
-        "--join", action="store_true", help="work on the study, and leave the test to who began it"
-    )
-    make.set_defaults(call=tune, takes_flags=True)
-    make = add(
-        "seeds",
-        "tuning",
-        parents=[of_template],
-        allow_abbrev=False,
-        usage="python -m runner seeds TEMPLATE [OPTIONS] [FLAGS OF THE TEMPLATE]",
-        help="run a template from several seeds: mean, spread, paired differences",
-        description="Make a complete run for each seed in one folder, and say how much the seed decides. The "
-        "same command goes on with what is not complete.",
-    )
-    make.add_argument("--seeds", type=int, default=5, metavar="N", help="how many (default: %(default)s)")
-    make.add_argument(
-        "--name", default="", metavar="NAME", help="folder in runs/TEMPLATE-seeds/ (default: of the settings)"
-    )
-    make.set_defaults(call=seeds, takes_flags=True)
+    if (Path(__file__).parent / "tuning").is_dir():
+        from runner.tuning import options
+
+        make = add(
+            "tune",
+            "tuning",
+            allow_abbrev=False,
+            usage="python -m runner tune TEMPLATE [OPTIONS] [FLAGS OF THE TEMPLATE]",
+            help="search settings of a template on validation, then test the best and the default once",
+            description="Run trials of a template, which can open no test, with settings from its space.py; "
+            "then train and test the default and the best once. The same command goes on with its study.",
+        )
+        options.add_tune(make)
+        make.set_defaults(call=tune, takes_flags=True)
+        make = add(
+            "seeds",
+            "tuning",
+            allow_abbrev=False,
+            usage="python -m runner seeds TEMPLATE [OPTIONS] [FLAGS OF THE TEMPLATE]",
+            help="run a template from several seeds: mean, spread, paired differences",
+            description="Make a complete run for each seed in one folder, and say how much the seed decides. "
+            "The same command goes on with what is not complete.",
+        )
+        options.add_seeds(make)
+        make.set_defaults(call=seeds, takes_flags=True)
     of_kind = "picture_runs" if (Path(__file__).parent / "picture_runs").is_dir() else "text_runs"
     make = add(
         "export",

@@ -6,13 +6,12 @@ nothing that a process remembers: a search that was killed draws what it would h
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -233,7 +232,6 @@ def work(
     train: ModuleType,
     most: int,
     ends: float = math.inf,
-    tell: Callable[[str], None] = functools.partial(print, flush=True),
 ) -> None:
     """Run trials until `most` have begun or the clock (`time.time()`) is past `ends`, killed ones first.
 
@@ -247,7 +245,7 @@ def work(
             trial, claimed = found
             chosen = draw(study, trial, job)
         with contextlib.closing(claimed):
-            _one(study, job, folder, train, trial, chosen, tell)
+            _one(study, job, folder, train, trial, chosen)
 
 
 def _one(
@@ -257,7 +255,6 @@ def _one(
     train: ModuleType,
     trial: optuna.Trial,
     chosen: dict[str, Any],
-    tell: Callable[[str], None],
 ) -> None:
     place = place_of(folder, trial.number)
     config = job.config
@@ -286,7 +283,7 @@ def _one(
     trial.set_user_attr("seconds", round(outcome.seconds, 1))
     states = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
     study.tell(trial, outcome.value, state=optuna.trial.TrialState[states[outcome.state]])
-    tell(in_words(study, job, trial.number, outcome, chosen))
+    print(in_words(study, job, trial.number, outcome, chosen), flush=True)
 
 
 def in_words(

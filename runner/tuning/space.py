@@ -36,7 +36,7 @@ class LogUniform:
             return [math.sqrt(self.low * self.high)]
         steps = [n / (points - 1) for n in range(points)]
         inner = [self.low * (self.high / self.low) ** step for step in steps[1:-1]]
-        return [self.low, *inner, self.high]
+        return [float(self.low), *inner, float(self.high)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Uniform:
         if points == 1:
             return [(self.low + self.high) / 2]
         inner = [self.low + (self.high - self.low) * n / (points - 1) for n in range(1, points - 1)]
-        return [self.low, *inner, self.high]
+        return [float(self.low), *inner, float(self.high)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,40 +25,7 @@ from runner.errors import InputError, suggest
 from runner.runs import folder as run_folders
 from runner.runs import lock, template
 from runner.tuning import space as spaces
-
-TRIALS = 20
-"""Of a search that says neither how many nor how long."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says beside the template's flags."""
-
-    search: str = "bayes"
-    trials: int | None = None
-    """In all, with those of before; None: TRIALS, or a whole grid, or as many as the minutes allow."""
-    minutes: float | None = None
-    """After so many no trial begins."""
-    workers: int = 1
-    study: str = ""
-    storage: str = ""
-    space: tuple[str, ...] = ()
-    fix: tuple[str, ...] = ()
-    grid_points: int = 3
-    prune: bool = True
-    join: bool = False
-
-    def __post_init__(self) -> None:
-        for name, fine, rule in (
-            ("trials", self.trials is None or self.trials >= 1, "at least 1"),
-            ("minutes", self.minutes is None or 0 < self.minutes < math.inf, "a number above 0"),
-            ("workers", 1 <= self.workers <= 256, "1 to 256"),
-            ("grid_points", 1 <= self.grid_points <= 100, "1 to 100"),
-            ("study", self.study == "" or Path(self.study).name == self.study, "a name, and no path"),
-        ):
-            if not fine:
-                flag = f"--{name.replace('_', '-')}"
-                raise InputError(f"{flag} {getattr(self, name)} cannot be used; give {rule}.")
+from runner.tuning.options import TRIALS, Options
 
 
 def find(name: str) -> str:
@@ -138,7 +104,9 @@ def run(name: str, options: Options, arguments: Sequence[str]) -> int:
     url = options.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
     study = search.open_study(job, record, f"{short}-{called}", url)
     begun = len(study.get_trials(deepcopy=False))
-    print(f"study: {folder} ({job.search}, {job.direction} {job.objective}; {begun} trials so far)")
+    print(
+        f"study: {folder} ({job.search}, {job.direction} {job.objective}; {begun} trials so far)", flush=True
+    )
     for path, found in space.ranges.items():
         print(f"  {path}: {spaces.in_words(found)}")
     ends = time.time() + 60 * options.minutes if options.minutes else math.inf

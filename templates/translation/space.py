@@ -1,7 +1,7 @@
 """What `python -m runner tune` tries; each entry is a field of `config.py`.
 
-Best is the lowest loss on validation. What changes that loss itself (smoothing, pieces) is therefore not tried:
-its values could not be compared.
+Best is the lowest loss on validation. What changes that loss itself (smoothing, pieces) is therefore not
+tried: its values could not be compared.
 """
 
 from runner.tuning.space import Choice, Integers, LogUniform, Space, Uniform
