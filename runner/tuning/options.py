@@ -70,7 +70,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         "--study",
         default="",
         metavar="NAME",
-        help="folder in runs/TEMPLATE-tuning/ (default: of the settings)",
+        help="folder in runs/TEMPLATE-tuning/",
     )
     parser.add_argument(
         "--storage", default="", metavar="URL", help="a database server (default: study.db in the folder)"
