@@ -314,7 +314,7 @@ def parser(repository: Path = REPOSITORY) -> Parser:
     make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
     make.set_defaults(call=shift)
     if (Path(__file__).parent / "tuning").is_dir():
-        from runner.tuning import options
+        from runner.tuning.options import add_seeds, add_tune
 
         make = add(
             "tune",
@@ -325,7 +325,7 @@ def parser(repository: Path = REPOSITORY) -> Parser:
             description="Run trials of a template, which can open no test, with settings from its space.py; "
             "then train and test the default and the best once. The same command goes on with its study.",
         )
-        options.add_tune(make)
+        add_tune(make)
         make.set_defaults(call=tune, takes_flags=True)
         make = add(
             "seeds",
@@ -336,7 +336,7 @@ def parser(repository: Path = REPOSITORY) -> Parser:
             description="Make a complete run for each seed in one folder, and say how much the seed decides. "
             "The same command goes on with what is not complete.",
         )
-        options.add_seeds(make)
+        add_seeds(make)
         make.set_defaults(call=seeds, takes_flags=True)
     of_kind = "picture_runs" if (Path(__file__).parent / "picture_runs").is_dir() else "text_runs"
     make = add(
@@ -372,9 +372,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"There is no command '{arguments[0]}'; there are: {', '.join(top.commands)}."
             + suggest(arguments[0], top.commands)
         )
-    options, options.flags = top.parse_known_args(arguments)
-    if options.flags and not getattr(options, "takes_flags", False):
-        top.error(f"unrecognized arguments: {' '.join(options.flags)}")
+    options, rest = top.parse_known_args(arguments)
+    if rest and not getattr(options, "takes_flags", False):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.flags = rest
     try:
         return options.call(options)
     except OSError as error:  # a full disk, a folder of somebody else's

@@ -4,6 +4,7 @@ import argparse
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from runner.errors import InputError
 
@@ -44,8 +45,9 @@ class Options:
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> "Options":
         """What `add_tune` parsed; InputError for what cannot be used."""
-        values = {field.name: getattr(parsed, field.name) for field in fields(cls)}
-        return cls(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items()})
+        values: dict[str, Any] = {field.name: getattr(parsed, field.name) for field in fields(cls)}
+        values |= {name: tuple(one) for name, one in values.items() if isinstance(one, list)}
+        return cls(**values)
 
 
 def _add_template(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import optuna
@@ -64,7 +64,7 @@ class Job:
         return monitor if self.space.objective == "monitor" else self.space.objective
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         """maximize or minimize; InputError where nothing says which."""
         if self.space.direction != "auto":
             return self.space.direction

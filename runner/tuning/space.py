@@ -274,8 +274,8 @@ def _hint(path: str, config: Any) -> Any:
     name, *rest = path.split(".")
     holder: Any = type(config)
     for outer, inner in typing.get_type_hints(holder).items():
-        if dataclasses.is_dataclass(inner) and name in fields.names(inner) and outer != name:
-            holder = inner
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner) and name in fields.names(inner):
+            holder = inner if outer != name else holder
     if rest:
         values = getattr(config, name, None)
         holder, name = (type(values[0]), rest[-1]) if isinstance(values, tuple) and values else (None, name)

@@ -53,9 +53,8 @@ def test_a_trial_that_opens_the_test_fails(tmp_path, monkeypatch):
 
 
 def test_a_trial_is_the_run_that_it_would_be_alone(tmp_path):
-    """Whatever ran in the process before; its objective is what its history says."""
+    """To the bit, whatever ran in the process before; and the objective is what the run says of itself."""
     alone = train.main(config(tmp_path / "alone", batch_size=64))
-    trials.run(train, config(tmp_path / "other"), "monitor", None, tmp_path / "log")
     told = {}
     found = trials.run(
         train, config(tmp_path / "trial", batch_size=64), "monitor", told.__setitem__, tmp_path / "log"

@@ -31,7 +31,7 @@ from tests.rows.config import Config
 from tests.rows.space import SPACE
 
 ROOT = Path(__file__).parents[2]
-SHORT = ["--stages.0.epochs", "1", "--stages.1.epochs", "3"]
+SHORT = ["--stages.0.epochs", "1", "--stages.1.epochs", "1"]
 
 
 @pytest.fixture
