@@ -130,6 +130,19 @@ def compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def tune(options: argparse.Namespace) -> int:
+    from runner.tuning import tune
+    from runner.tuning.options import Options
+
+    return tune.run(options.template, Options.of(options), options.flags)
+
+
+def seeds(options: argparse.Namespace) -> int:
+    from runner.tuning import seeds
+
+    return seeds.run(options.template, options.seeds, options.name, options.flags)
+
+
 def export(options: argparse.Namespace) -> int:
     from runner import quiet
     from runner.runs import folder
@@ -310,6 +323,31 @@ def parser(repository: Path = REPOSITORY) -> Parser:
     )
     make.add_argument("--batch-size", type=int, default=64, help="examples per step (default: %(default)s)")
     make.set_defaults(call=shift)
+    if (Path(__file__).parent / "tuning").is_dir():
+        from runner.tuning.options import add_seeds, add_tune
+
+        make = add(
+            "tune",
+            "tuning",
+            allow_abbrev=False,
+            usage="python -m runner tune TEMPLATE [OPTIONS] [FLAGS OF THE TEMPLATE]",
+            help="search settings of a template on validation, then test the best and the default once",
+            description="Run trials of a template, which can open no test, with settings from its space.py; "
+            "then train and test the default and the best once. The same command goes on with its study.",
+        )
+        add_tune(make)
+        make.set_defaults(call=tune, takes_flags=True)
+        make = add(
+            "seeds",
+            "tuning",
+            allow_abbrev=False,
+            usage="python -m runner seeds TEMPLATE [OPTIONS] [FLAGS OF THE TEMPLATE]",
+            help="run a template from several seeds: mean, spread, paired differences",
+            description="Make a complete run for each seed in one folder, and say how much the seed decides. "
+            "The same command goes on with what is not complete.",
+        )
+        add_seeds(make)
+        make.set_defaults(call=seeds, takes_flags=True)
     make = add(
         "export",
         of_kind,
@@ -343,7 +381,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"There is no command '{arguments[0]}'; there are: {', '.join(top.commands)}."
             + suggest(arguments[0], top.commands)
         )
-    options = top.parse_args(arguments)
+    options, rest = top.parse_known_args(arguments)
+    if rest and not getattr(options, "takes_flags", False):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.flags = rest
     try:
         return options.call(options)
     except OSError as error:  # a full disk, a folder of somebody else's

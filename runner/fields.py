@@ -27,7 +27,7 @@ def check_types(record: Any) -> None:
     hints = typing.get_type_hints(type(record))
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
-        if not _fits(value, hints[field.name]):
+        if not fits(value, hints[field.name]):
             raise InputError(
                 f"{type(record).__name__}.{field.name} = {value!r} is not {_in_words(hints[field.name])}."
             )
@@ -74,14 +74,14 @@ def check_fields(record: Any, *rules: tuple[str, bool, str]) -> None:
             raise InputError(f"{field}={fields[field]!r} cannot be used; give {rule}.")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return value in arguments
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
+        return any(fits(value, argument) for argument in arguments)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+        return isinstance(value, tuple) and all(fits(item, arguments[0]) for item in value)
     if hint is float:
         if isinstance(value, int) and abs(value) > sys.float_info.max:  # no float is as large
             return False

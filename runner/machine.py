@@ -40,6 +40,8 @@ class Machine:
     """Within an epoch, also keep the state after every so many steps; None leaves it to the minutes."""
     checkpoint_minutes: float | None = 10.0
     """Within an epoch, also keep the state when so many minutes have passed since the last time."""
+    test: bool = True
+    """Judge the end on the test; `--no-test` stops at validation, and nothing can open the test then."""
     run_dir: str = ""
     """Folder for the results; "" makes runs/<template>/<date and time>, or goes on with an unfinished run of
     the same settings there. So does a folder given here that holds one.

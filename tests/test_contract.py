@@ -10,12 +10,14 @@ import pytest
 
 from runner.machine import Machine
 from runner.training import baselines
+from runner.tuning import space as spaces
 
 TEMPLATES = sorted(path.parent for path in (Path(__file__).parents[1] / "templates").glob("*/config.py"))
 FILES = {
     "README.md",
     "__init__.py",
     "config.py",
+    "space.py",
     "model.py",
     "train.py",
     "sections.py",
@@ -61,6 +63,12 @@ def test_the_same_functions_in_the_same_order(template):
     assert len((template / "train.py").read_text().splitlines()) <= 260
 
 
+def test_without_the_test_it_stops_before_the_test_is_opened(template):
+    end = (template / "train.py").read_text().partition("def judge_and_report(")[2]
+    before, opens, _ = end.partition("run.open_test(")
+    assert opens and "if not config.machine.test:" in before and "return run.stop_at_validation(" in before
+
+
 def test_one_machine_and_the_same_baselines(template):
     config = module(template, "config").Config()
     assert config.machine == Machine()
@@ -70,6 +78,14 @@ def test_one_machine_and_the_same_baselines(template):
     arms = baselines.from_scratch(config) if hasattr(config, "methods") else baselines.methods(config)
     names = baselines.NAMES[:1] if hasattr(config, "methods") else baselines.NAMES
     assert config.baselines and tuple(dict.fromkeys(map(baselines.called, arms))) == names
+
+
+def test_its_space_fits_its_config(template):
+    config, space = module(template, "config").Config(), module(template, "space").SPACE
+    spaces.check(space, config)
+    assert len(spaces.points(space.ranges, 2, 0)) > 1
+    monitor = getattr(config, "monitor", "val_loss")
+    assert space.direction != "auto" or monitor.endswith(("loss", "accuracy", "f1"))
 
 
 def test_its_own_test_compares_the_files_of_a_run_with_those_of_all(template):

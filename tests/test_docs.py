@@ -145,7 +145,12 @@ def check_command(words: list[str]) -> None:
     """Parse a command line with the parser that would; raises what that raises."""
     module, *arguments = words
     if module == "runner":
-        options = commands.parser().parse_args(arguments)
+        options, of_template = commands.parser().parse_known_args(arguments)
+        if options.command in ("tune", "seeds"):
+            config = importlib.import_module(f"{options.template}.config").Config
+            flags.parse(config, of_template)
+        elif of_template:
+            raise ValueError(f"no flags of this command: {of_template}")
         if options.command == "launch":
             check_command(options.module)
     elif re.fullmatch(r"templates\.\w+\.train", module) and module.split(".")[1] != "rows":

@@ -22,6 +22,8 @@ from runner.text_networks import (
     translators,
     words,
 )
+from runner.tuning import space as spaces
+from templates.image_classification.config import Config
 from tests.test_docs import PAGES, REPOSITORY, blocks
 
 SIZE = 16
@@ -53,6 +55,14 @@ def pictures(count: int = 8) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(
         (random.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8), np.arange(count) % 3)
     )
+
+
+def test_the_space_of_the_page_fits_a_template():
+    space = run("docs/tuning.md", 0)["SPACE"]
+    spaces.check(space, Config())
+    chosen = {path: found.grid(1)[-1] for path, found in space.ranges.items()}
+    found = spaces.apply(Config(), space.ranges, chosen)
+    assert (found.backbone, found.weights, found.stages[1].epochs) == ("ResNet50", "imagenet", 12)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/stages.md"])
@@ -237,6 +247,7 @@ def test_every_block_is_run_here():
         "CONTRIBUTING.md": 1,
         "docs/scale_out.md": 3,
         "docs/stages.md": 2,
+        "docs/tuning.md": 1,
         "docs/use.md": 1,
         "templates/object_detection/README.md": 1,
         "templates/semantic_segmentation/README.md": 1,

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer
 
+from runner import fields
+from runner.errors import InputError
 from runner.machine import Machine
 from runner.runs import compare, evaluate, predict
 from runner.training.stages import StagedUnfreezing
@@ -83,6 +85,42 @@ def test_a_run_that_was_cut_goes_on_to_the_bit(run, tmp_path, monkeypatch):
         weights(train.main(config(tmp_path / "cut", baselines=False))), whole, strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_without_the_test_it_stops_at_validation_with_the_same_network(run, tmp_path, capsys):
+    chosen = fields.replace(config(tmp_path / "chosen", baselines=False), test=False)
+    folder = train.main(chosen)
+    assert "the test was not opened (--no-test)" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == FILES - {
+        *("per_class.csv", "predictions.csv", "MODEL_CARD.md", "report.html", "test_readings.csv")
+    }
+    weights = [train.keras.models.load_model(one / "model.keras", compile=False) for one in (run, folder)]
+    for ours, theirs in zip(*(one.get_weights() for one in weights), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    record, table = json.loads((folder / "metrics.json").read_text()), pd.read_csv(folder / "comparison.csv")
+    assert record["test"] == {} and not [name for name in table if name.startswith("test_")]
+    assert record["validation"]["accuracy"] == table["val_accuracy"].item()
+    # BatchNorm learned: what counts is the loss with the statistics that the network has in the end.
+    loss = train.keras.losses.CategoricalCrossentropy(from_logits=True)
+    examples = train.load(chosen)
+    rows = next(iter(examples.val.batch(1000)))
+    told = loss(np.eye(2)[rows["label"]], weights[1](rows["input"])).numpy()
+    assert record["validation"]["monitor"] == pytest.approx(told, rel=1e-5)
+    with pytest.raises(InputError, match="stopped at validation"):
+        compare.read_all([run, folder])
+    table = load_breast_cancer(as_frame=True).frame.rename(columns={"target": "label"})
+    table.head(60).to_csv(tmp_path / "new.csv", index=False)
+    assert evaluate.run(train, Config, folder, str(tmp_path / "new.csv")).metrics["examples"] == 60
+
+
+def test_a_run_without_the_test_that_opens_it_all_the_same_ends(tmp_path, monkeypatch):
+    def opens(run, examples, networks, fits):
+        run.save_network(networks["staged"])
+        examples.test.open(None, "to choose by it")
+
+    monkeypatch.setattr(train, "judge_and_report", opens)
+    with pytest.raises(InputError, match=r"the test split stays closed: this run stops at validation"):
+        train.main(fields.replace(config(tmp_path / "run", baselines=False), test=False))
 
 
 def test_it_is_compared_judged_and_asked(run, tmp_path, capsys):

@@ -6,6 +6,7 @@ Selection, early stopping, tuning and ranking are handed a `Data`; nothing they 
 example until somebody has opened it, and each opening leaves a row that the run folder keeps.
 """
 
+import contextlib
 import datetime
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,31 @@ from runner.errors import InputError
 
 COLUMNS = ("time", "pictures", "reason")
 """Of a record. "pictures" counts the examples of any kind: records of finished runs have that name."""
+_KEPT_CLOSED: list[str] = []
+"""Why no test split can be opened now, of each `kept_closed` that is entered: of the whole process, since
+what runs within one may start threads.
+"""
+
+
+@contextlib.contextmanager
+def kept_closed(reason: str) -> Iterator[None]:
+    """Within the block no `Sealed` of the process can be opened, nor one that was opened before be read.
+
+    reason: in words, for the InputError that `open` raises.
+    """
+    _KEPT_CLOSED.append(reason)
+    try:
+        yield
+    finally:
+        _KEPT_CLOSED.remove(reason)
+
+
+def _check_not_kept_closed() -> None:
+    if _KEPT_CLOSED:
+        raise InputError(
+            f"the test split stays closed: {_KEPT_CLOSED[-1]}; choose on examples.val, and run what was "
+            "chosen once with the test."
+        )
 
 
 class Sealed:
@@ -35,8 +61,10 @@ class Sealed:
         record: a CSV file (columns time, pictures, reason) that gets one row more; None where no file is
         kept, as in a notebook.
         reason: what the reading is for, in words.
-        Raises InputError for an empty reason and where `record` is no such file; nothing is opened then.
+        Raises InputError for an empty reason, where `record` is no such file, and within `kept_closed`;
+        nothing is opened then.
         """
+        _check_not_kept_closed()
         if not reason.strip():
             raise InputError(
                 "the test split was opened with an empty reason; say in words what it is read for."
@@ -59,6 +87,7 @@ class Sealed:
         return self._dataset.cardinality()
 
     def __iter__(self) -> Iterator:
+        _check_not_kept_closed()
         if not self._opened:
             raise InputError(
                 "the test split is sealed: choose, stop and tune on examples.val, and at the very end take "

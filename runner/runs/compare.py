@@ -89,7 +89,7 @@ def read_all(folders: Sequence[str | Path]) -> list[Run]:
     configs = [folder.read_complete(path) for path in paths]
     names = [path.resolve().name for path in paths]
     runs = [
-        _read(path, name if names.count(name) == 1 else str(path), config)
+        read(path, name if names.count(name) == 1 else str(path), config)
         for path, name, config in zip(paths, names, configs, strict=True)
     ]
     first = runs[0]
@@ -108,13 +108,18 @@ def read_all(folders: Sequence[str | Path]) -> list[Run]:
     return runs
 
 
-def _read(path: Path, name: str, config: dict[str, Any]) -> Run:
+def read(path: Path, name: str, config: dict[str, Any]) -> Run:
+    """A complete run. name: what it is called here. config: its config.json, as `folder.read_complete` gives
+    it. Raises InputError for tables that cannot be read, and for a run without a test.
+    """
     metrics = folder.read_metrics(path)
     environment = folder.read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
     table = pairing.read_csv(path / "comparison.csv")
     scores = [column for column in table if column.startswith("test_")]
     numbers = [*scores, *(name for name in ("low", "high") if name in table)]
     numeric = all(pd.api.types.is_numeric_dtype(table[name]) for name in numbers)
+    if "validation" in metrics:
+        raise InputError(f"{path} stopped at validation (--no-test); give runs that were judged on the test.")
     if "method" not in table or not scores or table.empty or not numeric:
         raise InputError(f"{path / 'comparison.csv'} names no method and its test score; give another run.")
     try:
@@ -140,7 +145,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
                 "low": float(method["low"]) if "low" in method else np.nan,
                 "high": float(method["high"]) if "high" in method else np.nan,
                 "examples": one.metrics.get("test", {}).get("examples"),
-                "difference": _in_points(found) if isinstance(found, pairing.Paired) else None,
+                "difference": in_points(found) if isinstance(found, pairing.Paired) else None,
                 "why_not": found if isinstance(found, str) else "",
             }
         )
@@ -155,7 +160,8 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _in_points(found: pairing.Paired) -> dict[str, Any]:
+def in_points(found: pairing.Paired) -> dict[str, Any]:
+    """A paired difference as `runner.report.compare` shows it, in percentage points."""
     difference = found.difference
     return {
         "number": found.number,
@@ -232,7 +238,7 @@ def _cost(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 def _print(tables: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console = Console(highlight=False, width=min(WIDTH, console.width if console.is_terminal else WIDTH))
-    scores = _table(
+    scores = table(
         f"test {tables['score']}", ["run", "method", tables["score"], "95 % interval", "points to the first"]
     )
     for row in tables["rows"]:
@@ -252,7 +258,8 @@ def _print(tables: dict[str, Any]) -> None:
     console.print(_side_by_side("cost", tables["rows"], tables["cost"]))
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
+def table(title: str, columns: Sequence[str]) -> Table:
+    """An empty table for the terminal."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -260,7 +267,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def _side_by_side(title: str, rows: list[dict], cells: list[tuple[str, list[str]]]) -> Table:
-    table = _table(f"\n{title}", ["", *(row["run"] for row in rows)])
+    shown = table(f"\n{title}", ["", *(row["run"] for row in rows)])
     for name, values in cells:
-        table.add_row(name, *values)
-    return table
+        shown.add_row(name, *values)
+    return shown

@@ -79,9 +79,11 @@ def run(
     config = fields.from_dict(record, config_class, str(run_folder / "config.json"))
     place = _place(run_folder, data, output)
     columns = pairing.read_csv(run_folder / "comparison.csv", nrows=0).columns
-    score = next((name.removeprefix("test_") for name in columns if name.startswith("test_")), "")
-    if not score:
-        raise InputError(f"{run_folder / 'comparison.csv'} names no test score; give another run.")
+    # Of a run with --no-test there is the score on validation alone.
+    scores = [name.partition("_")[2] for name in columns if name.startswith(("test_", "val_"))]
+    if not scores:
+        raise InputError(f"{run_folder / 'comparison.csv'} names no score; give another run.")
+    score = scores[0]
     before = pairing.read_csv(run_folder / "manifest.csv", dtype=str, keep_default_na=False)
     if not {"split", "sha256"} <= set(before.columns):
         raise InputError(f"{run_folder / 'manifest.csv'} has no split and sha256; give another run.")

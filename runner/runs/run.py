@@ -27,70 +27,29 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import keras
 import pandas as pd
 import tensorflow as tf
 
 from runner import atomic, errors, fields, interrupts
-from runner.data import remarks
+from runner.data import remarks, sealed
 from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.errors import InputError
-from runner.machine import Machine
 from runner.networks import pretrained
 from runner.networks.backbones import Block
 from runner.report import card, page, parts, settings, verdict
 from runner.runs import folder, lock
+from runner.runs.contract import Examples, Settings
 from runner.scores.assessment import Assessment
-from runner.stage import Stage
 from runner.training import batch_norm, rates, trainable
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit
 
-
-class Settings(Protocol):
-    """What a run asks of a template's Config."""
-
-    @property
-    def machine(self) -> Machine: ...
-
-    @property
-    def stages(self) -> tuple[Stage, ...]: ...
-
-    @property
-    def batch_size(self) -> int: ...
-
-    @property
-    def backbone(self) -> str: ...
-
-    @property
-    def weights(self) -> str: ...
-
-
+NO_TEST = "this run stops at validation (--no-test)"
 ConfigType = TypeVar("ConfigType", bound=Settings)
-
-
-class Examples(Protocol):
-    """What a run asks of the data: a `Data`, or a template's own record of several."""
-
-    @property
-    def classes(self) -> Sequence[str]: ...
-
-    @property
-    def manifest(self) -> pd.DataFrame:
-        """A row per example, with the column "split"."""
-        ...
-
-    @property
-    def problems(self) -> pd.DataFrame: ...
-
-    def in_words(self) -> str:
-        """The counts for the terminal."""
-        ...
-
-
 ExamplesType = TypeVar("ExamplesType", bound=Examples)
 Made = TypeVar("Made")
 
@@ -119,7 +78,8 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
     Raises InputError for a strategy that this machine has not, and for a folder that cannot be taken.
     """
     chosen = strategy.choose(config.machine.strategy)
-    with multi_worker.only_chief_prints(chosen):
+    closed = contextlib.nullcontext() if config.machine.test else sealed.kept_closed(NO_TEST)
+    with multi_worker.only_chief_prints(chosen), closed:
         try:
             run = Run(config, package or "", chosen)
         except OSError as error:
@@ -217,7 +177,8 @@ class Run(Generic[ConfigType]):
     def open_test(self, data: Data, methods: Iterable[str]) -> tf.data.Dataset:
         """The dataset of `data.test`, whose opening is written down in test_readings.csv.
 
-        It is the one door to the test split: open it when nothing is left to choose.
+        It is the one door to the test split: open it when nothing is left to choose. Raises InputError in a
+        run with `--no-test`, which `stop_at_validation` ends before.
         methods: the names of those whose numbers it is opened for.
         """
         return data.test.open(
@@ -251,23 +212,35 @@ class Run(Generic[ConfigType]):
         fits: of every method that was trained; one that stands twice is counted once.
         more: further tables by the names of their files without .csv; None is left out.
         """
+        tables = {"per_class": per_class, "predictions": predictions}
+        tables |= {name: table for name, table in more.items() if table is not None}
+        described = self._write_tables(examples, fits, method, comparison, tables)
+        words = examples.in_words().replace("\n", "; ")
+        self._saved = Saved(fits[method], comparison, tables, described, words)
+
+    def _write_tables(
+        self,
+        examples: Examples,
+        fits: Mapping[str, Fit],
+        method: str,
+        comparison: pd.DataFrame,
+        tables: Mapping[str, pd.DataFrame],
+    ) -> dict[str, Any]:
+        """Write what every run leaves beside its numbers, and return what environment.json says."""
         if not self._network_saved:
             raise RuntimeError("call `save_network` before the judging, which may fail.")
         took = sum(fitted.seconds for fitted in {id(one): one for one in fits.values()}.values())
         described = environment.describe(training_seconds=took) | {"template": self.package}
-        fitted = fits[method]
-        tables = {"per_class": per_class, "predictions": predictions}
-        tables |= {name: table for name, table in more.items() if table is not None}
         atomic.write_json(self.folder / "environment.json", described)
         self._write_problems(examples.problems)
         for name, table in {
-            "history": fitted.history,
-            "ledger": fitted.ledger,
+            "history": fits[method].history,
+            "ledger": fits[method].ledger,
             "comparison": comparison,
             **tables,
         }.items():
             atomic.write_csv(self.folder / f"{name}.csv", table)
-        self._saved = Saved(fitted, comparison, tables, described, examples.in_words().replace("\n", "; "))
+        return described
 
     def attempt(self, name: str, write: Callable[[], Made]) -> Made | None:
         """What `write` gives; where it fails None, and a line in the report and at the end.
@@ -357,6 +330,30 @@ class Run(Generic[ConfigType]):
             atomic.write(path, lambda temporary: temporary.write_text(said, encoding="utf-8"))
         return written
 
+    def stop_at_validation(
+        self,
+        examples: Examples,
+        fits: Mapping[str, Fit],
+        comparison: pd.DataFrame,
+        *,
+        method: str = "staged",
+    ) -> None:
+        """End a run with `--no-test`: its tables, and metrics.json with what `method` has on validation.
+
+        comparison: a row per method with its numbers on validation, which stand in metrics.json without
+        "val_", beside its `Fit.value` as "monitor". There is no card and no page, which tell of a test.
+        """
+        self._write_tables(examples, fits, method, comparison, {})
+        row = comparison[comparison["method"] == method].drop(columns="seconds").to_dict("records")[0]
+        numbers = {name: one for name, one in row.items() if isinstance(one, float) and one == one}
+        validation = {name.removeprefix("val_"): one for name, one in numbers.items()}
+        validation |= {"monitor": fits[method].value}
+        record = {"classes": list(examples.classes), "method": method, "test": {}}
+        atomic.write_json(self.folder / "metrics.json", record | {"validation": validation})
+        folder.end(self.folder)
+        _show(comparison)
+        print(f"the test was not opened (--no-test); results: {self.folder}")
+
     def end(self, metrics: dict[str, Any], notes: Sequence[str] = ()) -> None:
         """Write metrics.json, with which the run is complete; print the comparison, first of all where
         transfer did not pay, notes and the report.
@@ -368,8 +365,7 @@ class Run(Generic[ConfigType]):
         folder.end(self.folder)
         if self._verdict:
             print(self._verdict)
-        shown = saved.comparison.drop(columns=["pretrained", "recipe"], errors="ignore")
-        print(shown.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
+        _show(saved.comparison)
         for note in (*notes, *(f"could not be made: {line}" for line in self._failed)):
             print(note)
         if self._page is not None:
@@ -395,3 +391,8 @@ def without_own_loss(network: keras.Model) -> keras.Model:
     if home is None or home.split(".")[0] == "keras":
         return network
     return keras.Model(network.input, network.output, name=network.name)
+
+
+def _show(comparison: pd.DataFrame) -> None:
+    shown = comparison.drop(columns=["pretrained", "recipe"], errors="ignore")
+    print(shown.to_string(index=False, float_format=lambda number: f"{number:.3f}"))

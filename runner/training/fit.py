@@ -40,6 +40,8 @@ class Fit:
     """Wall time of the whole fit, tracing included; of epochs before an interruption, theirs."""
     statistics_anew: bool = False
     """Whether BatchNorm statistics that learned were estimated anew at the end."""
+    value: float = float("nan")
+    """`monitor`, on validation, of the network as it is handed on; NaN where the logs have no such number."""
     trained: int | None = None
     """How many single weights the last stage trained; None: those that are trainable in the network."""
 
@@ -178,9 +180,11 @@ def fit_stages(
         lines.close()
     seconds = seconds_before + time.perf_counter() - started
     history, ledger = staged.history.assign(seconds=clock.seconds), staged.ledger
+    value = staged.sign * staged.received[0]
     plain = train.plain() if any(stage.batch_norm == "train" for stage in stages) else None
     if plain is not None:
         batch_norm.reestimate(model, plain)
+        value = _evaluated(model, validation).get(monitor, np.nan)
         if "statistics_moved" in ledger and ledger["statistics_moved"].sum():
             print(
                 "  BatchNorm's statistics are estimated anew from the training data; the validation values "
@@ -189,17 +193,20 @@ def fit_stages(
             )
     trained = sum(int(np.prod(one.shape)) for one in model.trainable_variables)
     trainable.merge_lora(model, with_lora)
-    return Fit(history, ledger, seconds, plain is not None, trained)
+    return Fit(history, ledger, seconds, plain is not None, float(value), trained)
 
 
 def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -> tuple[float, float]:
     """The `StagedUnfreezing.value` of the network as it is."""
     staged.sign = monitoring.sign(model, staged.monitor, staged.mode)
+    return staged.value(_evaluated(model, validation))
+
+
+def _evaluated(model: keras.Model, validation: Batches) -> dict[str, float]:
+    """The loss and the metrics of a network on validation, by their names in the logs of `fit`."""
     multi_worker.prepare(model, 1)
-    logs = model.evaluate(
-        multi_worker.distribute(validation.epoch(), model.distribute_strategy), verbose=0, return_dict=True
-    )
-    return staged.value({f"val_{name}": value for name, value in logs.items()})
+    split = multi_worker.distribute(validation.epoch(), model.distribute_strategy)
+    return {f"val_{name}": one for name, one in model.evaluate(split, verbose=0, return_dict=True).items()}
 
 
 def _check_pixels(batches: Batches) -> None:

@@ -1,6 +1,7 @@
-"""Which way a number of the logs is better, as the metric itself says."""
+"""Which way a number of the logs is better, as the metric itself says, and who is told of it each epoch."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 
 import keras
 
@@ -8,6 +9,27 @@ from runner.errors import InputError, suggest
 
 HIGHER = ("accuracy", "acc", "auc", "f1_score", "precision", "recall", "iou")
 """Names that end so and belong to no metric of Keras', such as a function `mean_iou`: more is better."""
+_LISTENERS: list[Callable[[int, float], None]] = []
+
+
+@contextlib.contextmanager
+def listening(listener: Callable[[int, float], None]) -> Iterator[None]:
+    """Within the block each epoch of a staged fit calls `listener(epoch, value)`, which may raise to end it.
+
+    epoch: from 1, over all stages. value: of the monitor, of what the fit would hand on if it ended here.
+    A further Keras callback could do it as well, but with one nothing that is frozen is computed once.
+    """
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
+
+
+def tell(epoch: int, value: float) -> None:
+    """Call those who are `listening`."""
+    for listener in _LISTENERS:
+        listener(epoch, value)
 
 
 def sign(model: keras.Model, monitor: str, mode: str) -> int:

@@ -284,6 +284,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
                 self.best_weights = ledger.snapshot(self.network)
         else:
             self.waited += 1
+        handed_on = min(self.received, self.best) if stage.keep == "best" else value
+        monitoring.tell(epoch + 1, self.sign * handed_on[0])
         if self.stage_epoch == stage.epochs or (stage.patience and self.waited >= stage.patience):
             self._leave()
 

@@ -73,15 +73,11 @@ def fit(
             metrics=["accuracy"],
             **strategy.compile_options(config.machine),
         )
+    weights = example_weights.of_examples(domains.source)
     fitted = fit_stages(
         adapting,
         both_domains(config, domains, name),
-        batches(
-            domains.source,
-            "val",
-            config.batch_size,
-            weights=example_weights.of_examples(domains.source),
-        ),
+        batches(domains.source, "val", config.batch_size, weights=weights),
         config.stages,
         blocks,
         monitor=config.monitor,
@@ -200,6 +196,8 @@ def judge_and_report(run: runs.Run, domains: Domains, networks: dict, fits: dict
     run.save_network(networks[pick], lambda network: any_size.build(network, config.resize))
     unlabelled, rivals = choice.beside(config, domains, unlabelled, rivals, fits)
     networks = rivals | methods
+    if not config.machine.test:
+        return run.stop_at_validation(domains, fits, unlabelled, method=pick)
     # The target's test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(domains.target, networks), classes)
     groups = domains.target.manifest["group"]

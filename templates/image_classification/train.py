@@ -169,6 +169,10 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict, 
         name: float((table["label"] == table["prediction"]).mean()) for name, table in validation.items()
     }
     networks = baselines.compared(networks, chosen_on)
+    if not config.machine.test:
+        return run.stop_at_validation(
+            examples, fits, baselines.table(config, networks, fits, "accuracy", chosen_on)
+        )
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
     metrics = {name: tables(table, examples)[0] for name, table in tested.items()}

@@ -179,6 +179,10 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     validation = judge(config, networks, examples.val, classes)
     chosen_on = {name: result.metrics["ap50"] for name, result in validation.items()}
     networks = baselines.compared(networks, chosen_on)
+    if not config.machine.test:
+        return run.stop_at_validation(
+            examples, fits, baselines.table(config, networks, fits, "ap50", chosen_on)
+        )
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
     metrics = {name: tables(result, examples)[0] for name, result in tested.items()}

@@ -166,6 +166,10 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     validation = judge(config, networks, examples.val, classes)
     chosen_on = {name: segmentation.metrics(one, resamples=1)["miou"] for name, one in validation.items()}
     networks = baselines.compared(networks, chosen_on)
+    if not config.machine.test:
+        return run.stop_at_validation(
+            examples, fits, baselines.table(config, networks, fits, "miou", chosen_on)
+        )
     # The test split is opened here, once, when nothing is left to choose.
     test_pictures = run.open_test(examples, networks)
     tested = judge(config, networks, test_pictures, classes)

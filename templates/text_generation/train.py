@@ -188,6 +188,10 @@ def judge_and_report(run: runs.Run, examples: Texts, networks: dict, fits: dict)
     validation = judge(config, networks, examples.val)
     chosen_on = {name: 2 ** -sections.told(one, examples).bits for name, one in validation.items()}
     networks = baselines.compared(networks, chosen_on)
+    if not config.machine.test:
+        return run.stop_at_validation(
+            examples, fits, baselines.table(config, networks, fits, likelihood.SCORE, chosen_on)
+        )
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks))
     found = {name: tables(one, examples) for name, one in tested.items()}

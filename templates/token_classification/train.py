@@ -156,6 +156,10 @@ def judge_and_report(run: runs.Run, examples: Texts, networks: dict, fits: dict)
     validation = judge(config, networks, examples.val, classes)
     chosen_on = {name: answers.numbers(resamples=1)["f1"] for name, answers in validation.items()}
     networks = baselines.compared(networks, chosen_on)
+    if not config.machine.test:
+        return run.stop_at_validation(
+            examples, fits, baselines.table(config, networks, fits, "f1", chosen_on)
+        )
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks), classes)
     metrics = {name: tables(answers, examples)[0] for name, answers in tested.items()}

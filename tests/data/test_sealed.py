@@ -62,6 +62,19 @@ def test_without_a_reason_or_a_record_it_stays_sealed(split, tmp_path):
         iter(split)
 
 
+def test_kept_closed_nothing_opens_it_nor_reads_it_again(split, tmp_path):
+    split.open(None, "before")
+    with sealed.kept_closed("a search runs"):
+        for read in (lambda: split.open(tmp_path / "r.csv", "numbers"), lambda: next(iter(split))):
+            with pytest.raises(InputError, match="stays closed: a search runs; choose on examples.val"):
+                read()
+        with pytest.raises(KeyError), sealed.kept_closed("within"):
+            raise KeyError
+        with pytest.raises(InputError, match="a search runs"):
+            split.open(None, "numbers")
+    assert not (tmp_path / "r.csv").exists() and len(list(split)) == 6
+
+
 def test_the_report_shows_mistakes_of_an_opened_test_only(split):
     from types import SimpleNamespace
 

@@ -92,6 +92,9 @@ def judge_and_report(run, examples, networks, fits):
     validation = judge(run.config, networks, examples.val, examples.classes)
     chosen_on = {name: (one["label"] == one["prediction"]).mean() for name, one in validation.items()}
     networks = baselines.compared(networks, chosen_on)
+    if not run.config.machine.test:
+        table = baselines.table(run.config, networks, fits, "accuracy", chosen_on)
+        return run.stop_at_validation(examples, fits, table)
     tested = judge(run.config, networks, run.open_test(examples, networks), examples.classes)
     (test, per_class, predictions), metrics = tables(tested["staged"], examples), {}
     for name, table in tested.items():
