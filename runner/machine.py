@@ -42,6 +42,10 @@ class Machine:
     """Within an epoch, also keep the state when so many minutes have passed since the last time."""
     test: bool = True
     """Judge the end on the test; `--no-test` stops at validation, and nothing can open the test then."""
+    log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Also write what history.csv holds, epoch by epoch, for TensorBoard or into the store that MLflow is set
+    to; each if it is installed.
+    """
     run_dir: str = ""
     """Folder for the results; "" makes runs/<template>/<date and time>, or goes on with an unfinished run of
     the same settings there. So does a folder given here that holds one.

@@ -1,4 +1,4 @@
-"""The network of a finished run, read from a file that may be damaged or a stranger's."""
+"""The network of a finished run, written, and read from a file that may be damaged or a stranger's."""
 
 import warnings
 from pathlib import Path
@@ -29,3 +29,13 @@ def load(run: Path) -> keras.Model:
         version = pretrained.other_version(path)
         raise InputError(f"{path} cannot be loaded ({reason}); give another run.{version}") from error
     return model
+
+
+def without_own_loss(network: keras.Model) -> keras.Model:
+    """The network, as a model of the same layers that is not compiled where its loss is not one of Keras':
+    such a loss is not to be saved, for nothing else knows it.
+    """
+    home = getattr(getattr(network, "loss", None), "__module__", None)
+    if home is None or home.split(".")[0] == "keras":
+        return network
+    return keras.Model(network.input, network.output, name=network.name)

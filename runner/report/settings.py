@@ -45,7 +45,7 @@ def differing(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[tu
     return [
         (name, told(ours, name), told(given, name))
         for name in dict.fromkeys([*ours, *given])
-        if name != "run_dir" and ours.get(name, missing) != given.get(name, missing)
+        if name not in ("run_dir", "log") and ours.get(name, missing) != given.get(name, missing)
     ]
 
 

@@ -46,6 +46,9 @@ FILES = frozenset(
 LARGEST_RECORD = 2**26
 """Bytes of a JSON file that are read; a run's own have some thousand."""
 
+FREE = ("run_dir", "log")
+"""Settings that may be others where a run goes on: where it stands, and who hears of it."""
+
 
 def choose(run_dir: str, template: str, config: dict[str, Any]) -> Path:
     """The folder a run will write to, from here on this process's: `run_dir`, or where that is "" the newest
@@ -240,7 +243,7 @@ def _check_same(path: Path, config: dict[str, Any]) -> None:
     differing = [
         f"{field} {begun.get(field)!r} (now {config.get(field)!r})"
         for field in dict.fromkeys([*begun, *config])
-        if field != "run_dir" and begun.get(field) != config.get(field)
+        if field not in FREE and begun.get(field) != config.get(field)
     ]
     if differing:
         raise InputError(

@@ -38,10 +38,10 @@ from runner.data import remarks, sealed
 from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.errors import InputError
-from runner.networks import pretrained
+from runner.networks import pretrained, saved
 from runner.networks.backbones import Block
 from runner.report import card, page, parts, settings, verdict
-from runner.runs import folder, lock
+from runner.runs import folder, lock, loggers
 from runner.runs.contract import Examples, Settings
 from runner.scores.assessment import Assessment
 from runner.training import batch_norm, rates, trainable
@@ -75,8 +75,10 @@ def start(config: ConfigType, package: str | None) -> Iterator["Run[ConfigType]"
     package: the template's `__package__`, by whose last part runs/ is divided.
 
     Call it before anything makes TensorFlow look at its devices: several workers must connect first.
-    Raises InputError for a strategy that this machine has not, and for a folder that cannot be taken.
+    Raises InputError for a strategy that this machine has not, a logger that is not installed, and a folder
+    that cannot be taken.
     """
+    loggers.check(config.machine.log)
     chosen = strategy.choose(config.machine.strategy)
     closed = contextlib.nullcontext() if config.machine.test else sealed.kept_closed(NO_TEST)
     with multi_worker.only_chief_prints(chosen), closed:
@@ -166,12 +168,14 @@ class Run(Generic[ConfigType]):
         atomic.write_csv(self.folder / "problems.csv", remarks.graded(problems))
 
     def checkpoints(self, name: str) -> Checkpointing:
-        """Where the training of one method keeps its state, and how often."""
+        """Where the training of one method keeps its state, how often, and which loggers hear of it."""
         machine = self.config.machine
+        settings = {"template": self.package, **self._record}
         return Checkpointing(
             self.folder / "checkpoints" / name.replace(" ", "_"),
             machine.checkpoint_steps,
             machine.checkpoint_minutes,
+            loggers.make(machine.log, self.folder, name, settings) if self.is_chief else (),
         )
 
     def open_test(self, data: Data, methods: Iterable[str]) -> tf.data.Dataset:
@@ -193,7 +197,7 @@ class Run(Generic[ConfigType]):
 
         finish: makes of the network what is saved, such as one for pictures of any size.
         """
-        atomic.write(self.folder / "model.keras", finish(without_own_loss(network)).save)
+        atomic.write(self.folder / "model.keras", finish(saved.without_own_loss(network)).save)
         self._network_saved = True
 
     def save(
@@ -381,16 +385,6 @@ class Run(Generic[ConfigType]):
         if self._saved is None:
             raise RuntimeError("the report, the card and the end show what `save` wrote: call it first.")
         return self._saved
-
-
-def without_own_loss(network: keras.Model) -> keras.Model:
-    """The network, as a model of the same layers that is not compiled where its loss is not one of Keras':
-    such a loss is not to be saved, for nothing else knows it.
-    """
-    home = getattr(getattr(network, "loss", None), "__module__", None)
-    if home is None or home.split(".")[0] == "keras":
-        return network
-    return keras.Model(network.input, network.output, name=network.name)
 
 
 def _show(comparison: pd.DataFrame) -> None:

@@ -49,6 +49,8 @@ class Checkpointing:
     """Also within an epoch, after every so many steps; None for no such rule."""
     minutes: float | None = MINUTES
     """Also within an epoch, when so many minutes have passed since the last time; None for no such rule."""
+    heard_by: tuple[keras.callbacks.Callback, ...] = ()
+    """Callbacks that hear of the fit and find out by themselves where it goes on, such as loggers."""
 
 
 class Checkpoints(keras.callbacks.Callback):

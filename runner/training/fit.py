@@ -145,7 +145,8 @@ def fit_stages(
     elif keep_start:
         staged.start = _judged(model, validation, staged)
     apart = frozen is not None and frozen.takes(train)
-    own = [AcrossFits(callbacks, model, staged)] if apart and callbacks else callbacks
+    own = [*callbacks, *(checkpoints.heard_by if checkpoints else ())]
+    own = [AcrossFits(own, model, staged)] if apart and own else own
     every = [clock, staged, *own, lines, *([saver] if saver else [])]
     if frozen is not None and saver is not None:
         frozen.between_batches = saver.stop_if_terminated

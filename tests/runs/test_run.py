@@ -15,6 +15,7 @@ from runner.data.examples import Data, problems
 from runner.data.sealed import Sealed
 from runner.errors import InputError
 from runner.machine import Machine
+from runner.networks import saved
 from runner.report import card
 from runner.runs import folder
 from runner.runs import run as runs
@@ -159,11 +160,11 @@ def test_batch_norm_above_the_backbone_is_not_looked_at(config, small_model):
 def test_a_loss_of_the_templates_own_is_not_saved():
     row = keras.Input((3,))
     network = keras.Model(row, keras.layers.Dense(1)(row))
-    assert runs.without_own_loss(network) is network  # never compiled
+    assert saved.without_own_loss(network) is network  # never compiled
     network.compile(loss=keras.losses.MeanSquaredError())
-    assert runs.without_own_loss(network) is network
+    assert saved.without_own_loss(network) is network
     network.compile(loss=lambda truth, found: (truth - found) ** 2)
-    plain = runs.without_own_loss(network)
+    plain = saved.without_own_loss(network)
     assert not plain.compiled and plain.weights[0] is network.weights[0]
 
 
