@@ -108,7 +108,7 @@ def _between_splits(data: Data) -> list[tuple[str, str]]:
 
 def _near_duplicates(data: Data) -> list[tuple[str, str]]:
     torn, argued = conflicts(data.near_duplicates, data.manifest)
-    say, says = ("say", "says") if data.unit == "texts" else ("show", "shows")
+    say, says = ("show", "shows") if data.unit == "pictures" else ("say", "says")
     found = [
         _check(
             int(torn.sum()),
@@ -136,7 +136,8 @@ def _missing(data: Data) -> list[tuple[str, str]]:
         missing = counts.index[counts[split] == 0].tolist()
         which = f"no {name} {singular(data.unit)}: {_few(missing)}."
         fine = f"Every class has {name} {data.unit}."
-        found.append(_check(len(missing), fine, f"class has {which}", f"classes have {which}"))
+        if missing or len(data.classes) > 1:
+            found.append(_check(len(missing), fine, f"class has {which}", f"classes have {which}"))
     return found
 
 
@@ -147,7 +148,7 @@ def _whole_set(data: Data) -> list[tuple[str, str]]:
     found = [
         ("fine", sentence)
         for kind, sentence, labels_only in (
-            ("label", "No two class names look like one.", False),
+            ("label", "No two class names look like one." if len(data.classes) > 1 else "", False),
             ("give-away", _NO_GIVE_AWAY.get(data.unit, ""), True),
             ("imbalance", f"No class has five times the training {data.unit} of another.", True),
         )
