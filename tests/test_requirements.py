@@ -15,7 +15,7 @@ from runner import new
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 # Imported where they happen to be there, or asked for by a message when they are wanted.
-OPTIONAL = {"IPython", "onnxruntime", "optuna", "pillow_heif", "tf2onnx", "pytest"}
+OPTIONAL = {"IPython", "mlflow", "onnxruntime", "optuna", "pillow_heif", "tf2onnx", "pytest"}
 # Imported by a library that does not declare it, or by which it is wanted for what is done with it here.
 UNDECLARED = {"importlib_resources", "safetensors", "tensorflow_text"}
 
