@@ -34,10 +34,11 @@ def measure(arguments, weights: str, scratch: Path) -> dict[str, list[float]]:
     import pandas as pd
     import tensorflow as tf
 
+    from runner.moving import trainable
     from runner.networks import backbones, folding
     from runner.pictures.batches import batches
     from runner.stage import Stage
-    from runner.training import frozen, trainable
+    from runner.training import frozen
     from runner.training.fit import fit_stages
 
     examples, batch_size = keras_guide.few(arguments), keras_guide.BATCH_SIZE

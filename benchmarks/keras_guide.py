@@ -212,7 +212,7 @@ def settle(backbone: str, image_size: int, path: Path) -> None:
         include_top=False, weights=None, input_shape=(image_size, image_size, 3), **options
     )
     noise = np.random.default_rng(0).uniform(-1, 1, (16, image_size, image_size, 3)).astype("float32")
-    from runner.training import batch_norm
+    from runner.moving import batch_norm
 
     batch_norm.reestimate(model, [noise, noise])
     model.save_weights(path)

@@ -21,9 +21,9 @@ from runner import flags, quiet
 
 def measure(arguments, weights: str) -> list[tuple[float, float]]:
     """Seconds of (the bare fit, the runner), a pair per round."""
+    from runner.moving import trainable
     from runner.pictures.batches import batches
     from runner.stage import Stage
-    from runner.training import trainable
     from runner.training.fit import fit_stages
 
     examples = keras_guide.few(arguments)

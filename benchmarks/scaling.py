@@ -113,7 +113,7 @@ def loads(backbone: str, image_size: int) -> dict[str, Load]:
     """The `Load` of each of `STAGES`, from the real network."""
     import keras
 
-    from runner.training import trainable
+    from runner.moving import trainable
 
     model, blocks = network(backbone, image_size, "none")
     work = {
@@ -217,7 +217,7 @@ def train(arguments, chosen) -> dict[str, np.ndarray | float]:
     import tensorflow as tf
 
     from runner.devices import multi_worker, precision, strategy
-    from runner.training import trainable
+    from runner.moving import trainable
 
     replicas = chosen.num_replicas_in_sync
     batch_size = arguments.batch_size * (replicas if arguments.grow_batch else 1)

@@ -38,13 +38,13 @@ from runner.data import remarks, sealed
 from runner.data.examples import Data, check_parts
 from runner.devices import environment, multi_worker, precision, strategy
 from runner.errors import InputError
+from runner.moving import batch_norm, rates, trainable
 from runner.networks import pretrained, saved
 from runner.networks.backbones import Block
 from runner.report import card, page, parts, settings, verdict
 from runner.runs import folder, lock, loggers
 from runner.runs.contract import Examples, Settings
 from runner.scores.assessment import Assessment
-from runner.training import batch_norm, rates, trainable
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit
 

@@ -14,10 +14,11 @@ from runner import interrupts, quiet
 from runner.data.batches import Batches, SplitBatches, pair
 from runner.devices import multi_worker
 from runner.errors import DivergenceError, InputError, OutOfMemory
+from runner.moving import batch_norm, trainable
 from runner.networks import pixels
 from runner.networks.backbones import Block
 from runner.stage import Stage
-from runner.training import batch_norm, checkpoint, speeds, trainable
+from runner.training import checkpoint, speeds
 from runner.training import monitor as monitoring
 from runner.training.checkpoint import Checkpointing
 from runner.training.frozen import FrozenPrefix, has_own_step

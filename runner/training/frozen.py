@@ -23,10 +23,11 @@ from runner.data import kept
 from runner.data.batches import Batches, SplitBatches
 from runner.devices import multi_worker
 from runner.errors import InputError
+from runner.moving import trainable
 from runner.networks import backbones, folding
 from runner.networks.backbones import Block
 from runner.stage import Stage
-from runner.training import cache, trainable
+from runner.training import cache
 from runner.training.cache import Kept
 
 VIEWS = 16

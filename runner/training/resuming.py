@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from runner.errors import InputError
-from runner.training import rates, trainable
+from runner.moving import rates, trainable
 
 
 def state(staged: Any) -> tuple[dict, dict[str, np.ndarray]]:

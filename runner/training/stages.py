@@ -23,10 +23,11 @@ import numpy as np
 import pandas as pd
 
 from runner.errors import DivergenceError, InputError
+from runner.moving import ledger, optimizers, rates, trainable
 from runner.networks.backbones import Block
 from runner.stage import Stage, check_stages
-from runner.training import ledger, optimizers, rates, resuming, trainable
 from runner.training import monitor as monitoring
+from runner.training import resuming
 
 UNKNOWN = (math.inf, math.inf)
 """The `StagedUnfreezing.value` of weights that nobody judged: any other is better."""

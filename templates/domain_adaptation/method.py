@@ -10,7 +10,7 @@ classifier, whose logit is above 0 for "source".
 import keras
 from keras import ops
 
-from runner.training import batch_norm
+from runner.moving import batch_norm
 
 
 def reverse_gradient(features, strength=1.0):

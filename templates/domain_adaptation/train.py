@@ -28,13 +28,14 @@ from runner.data import weights as example_weights
 from runner.data.examples import Data
 from runner.devices import strategy
 from runner.errors import InputError
+from runner.moving import rates
 from runner.networks import inference
 from runner.picture_runs import predict as new_pictures
 from runner.pictures import any_size, gradcam, reference
 from runner.pictures.batches import batches
 from runner.runs import run as runs
 from runner.scores import classification
-from runner.training import baselines, rates, solved
+from runner.training import baselines, solved
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 

@@ -28,6 +28,7 @@ from runner.data import weights as example_weights
 from runner.data.examples import Data, compared_groups
 from runner.data.source import amount
 from runner.devices import strategy
+from runner.moving import rates
 from runner.networks import inference
 from runner.picture_runs import predict as new_pictures
 from runner.pictures import any_size, gradcam, reference
@@ -35,7 +36,7 @@ from runner.pictures.batches import batches
 from runner.pictures.load import load as load_pictures
 from runner.runs import run as runs
 from runner.scores import assessment, classification, intervals, operating_point, paired
-from runner.training import baselines, rates, solved
+from runner.training import baselines, solved
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 from runner.training.frozen import FrozenPrefix

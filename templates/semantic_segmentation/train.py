@@ -28,6 +28,7 @@ from runner.data.examples import Data
 from runner.data.source import amount
 from runner.devices import strategy
 from runner.errors import InputError
+from runner.moving import rates
 from runner.networks import inference
 from runner.picture_runs import answers, export
 from runner.picture_runs import predict as new_pictures
@@ -37,7 +38,7 @@ from runner.pictures.load import load as load_pictures
 from runner.runs import decision
 from runner.runs import run as runs
 from runner.scores import segmentation
-from runner.training import baselines, rates
+from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 

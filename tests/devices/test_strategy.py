@@ -11,7 +11,7 @@ import tensorflow as tf
 from runner import fields
 from runner.devices import cluster, doctor, environment, precision, strategy
 from runner.errors import InputError
-from runner.training import rates
+from runner.moving import rates
 from templates.image_classification import train as image_classification
 
 

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from runner.errors import InputError
+from runner.moving import trainable
 from runner.networks.pretrained import CHECKPOINTS
 from runner.text_networks import decoder_weights, decoders
-from runner.training import trainable
 
 SIZES = {"num_layers": 3, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32}
 

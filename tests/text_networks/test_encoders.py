@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from runner.errors import InputError
+from runner.moving import trainable
 from runner.stage import Stage
 from runner.text_networks import encoders, marking
-from runner.training import frozen, trainable
+from runner.training import frozen
 
 SIZES = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 24, "max_sequence_length": 32}
 KINDS = {

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from runner.errors import InputError
+from runner.moving import trainable
 from runner.text_networks import encoders, marking, text_weights, tokens
-from runner.training import trainable
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "eat", "##s", "cafe"]
 SIZES = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 24, "max_sequence_length": 32}

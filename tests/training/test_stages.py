@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from runner.devices.strategy import choose
 from runner.errors import DivergenceError, InputError, LedgerError
+from runner.moving import rates, trainable
 from runner.stage import Stage
-from runner.training import rates, trainable
 from runner.training.stages import StagedUnfreezing
 
 LOSS = keras.losses.CategoricalCrossentropy(from_logits=True)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import keras
 
 from runner.fields import ConfigType
+from runner.moving import trainable
+from runner.moving.optimizers import inner
 from runner.networks import pretrained
 from runner.networks.backbones import Block
 from runner.stage import Stage
-from runner.training import trainable
-from runner.training.optimizers import inner
 
 
 def suited(config: ConfigType) -> ConfigType:

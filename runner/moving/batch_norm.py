@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 import keras
 
 from runner.errors import InputError
+from runner.moving import trainable
 from runner.networks.backbones import Block
 from runner.stage import Stage
-from runner.training import trainable
 
 
 def check(model: keras.Model, blocks: Sequence[Block], weights: str, stages: Sequence[Stage]) -> None:

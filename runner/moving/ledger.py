@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from runner.errors import LedgerError
+from runner.moving.trainable import layers_by_block
 from runner.networks.backbones import Block
-from runner.training.trainable import layers_by_block
 
 
 def snapshot(model: keras.Model) -> list[np.ndarray]:

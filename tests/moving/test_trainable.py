@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from runner.errors import InputError, LedgerError
+from runner.moving import batch_norm, ledger, trainable
 from runner.networks.backbones import Block
 from runner.stage import Stage
-from runner.training import batch_norm, ledger, trainable
 from runner.training.stages import StagedUnfreezing
 
 

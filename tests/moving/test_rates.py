@@ -6,9 +6,9 @@ import json
 import pytest
 
 from runner.errors import InputError
+from runner.moving import rates
 from runner.networks import pretrained
 from runner.stage import Stage
-from runner.training import rates
 from runner.training.stages import StagedUnfreezing
 from templates.domain_adaptation import config as adaptation
 from templates.image_classification.config import Config

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from runner.errors import InputError
+from runner.moving import optimizers
 from runner.stage import Stage
-from runner.training import optimizers
 from runner.training.stages import StagedUnfreezing
 
 LOSS = keras.losses.CategoricalCrossentropy(from_logits=True)

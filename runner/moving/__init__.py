@@ -1,0 +1,1 @@
+"""Which weights move, how fast, and the proof of what moved."""
