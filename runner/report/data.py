@@ -81,7 +81,7 @@ def _between_splits(data: Data) -> list[tuple[str, str]]:
                 f"{many} stand in more than one split: the test says too much.",
             )
         )
-        if data.amounts is None:
+        if data.amounts is None and len(data.classes) > 1:
             found.append(
                 _check(
                     int((known["label"].nunique() > 1).sum()),
@@ -148,11 +148,14 @@ def _whole_set(data: Data) -> list[tuple[str, str]]:
     found = [
         ("fine", sentence)
         for kind, sentence, labels_only in (
-            ("label", "No two class names look like one." if len(data.classes) > 1 else "", False),
+            ("label", "No two class names look like one.", False),
             ("give-away", _NO_GIVE_AWAY.get(data.unit, ""), True),
             ("imbalance", f"No class has five times the training {data.unit} of another.", True),
         )
-        if sentence and not (rows["kind"] == kind).any() and (data.amounts is None or not labels_only)
+        if len(data.classes) > 1
+        and sentence
+        and not (rows["kind"] == kind).any()
+        and (data.amounts is None or not labels_only)
     ]
     severity = remarks.severity(rows["kind"])
     for kind, message in zip(severity.head(FINDINGS), rows["message"], strict=False):

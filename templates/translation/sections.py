@@ -68,9 +68,17 @@ def numbers(config: Config, test: dict, by_length: pd.DataFrame) -> Section:
         "bootstrap over sentences.",
         tables=[
             ("By search", pd.DataFrame(rows, columns=["search", "BLEU", "chrF"])),
-            ("By the length of the text", by_length),
+            ("By the length of the text", _in_points(by_length)),
         ],
     )
+
+
+def _in_points(by_length: pd.DataFrame) -> pd.DataFrame:
+    """The table as sacreBLEU counts, for the page."""
+    shown = by_length.rename(columns={"class": "length", "bleu": "BLEU", "chrf": "chrF", "support": "texts"})
+    shown.columns = [one.replace("bleu_", "") for one in shown.columns]
+    shares = [one for one in shown.columns if one not in ("length", "texts")]
+    return shown.assign(**{one: 100 * shown[one] for one in shares})
 
 
 def trained_on(examples: Pairs) -> Section:
