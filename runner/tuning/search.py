@@ -206,9 +206,14 @@ def claim(study: optuna.Study, job: Job, folder: Path, most: int) -> tuple[optun
     held = folder / ".claims"
     for one in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         path = held / f"{one.number:04}"
-        if path.is_file() and (claimed := claims.take(path)):  # not there: of a host with another disk
-            study.sampler = optuna.samplers.RandomSampler(0)  # draws nothing: it is asked to take note
-            return optuna.Trial(study, one._trial_id), claimed
+        claimed = claims.take(path) if path.is_file() else None  # not there: of a host with another disk
+        if claimed is None:
+            continue
+        if study._storage.get_trial(one._trial_id).state.is_finished():  # told just now, and let go of
+            claimed.close()
+            continue
+        study.sampler = optuna.samplers.RandomSampler(0)  # draws nothing: it is asked to take note
+        return optuna.Trial(study, one._trial_id), claimed
     expected = len(study.get_trials(deepcopy=False))
     if expected >= most:
         return None
@@ -312,8 +317,9 @@ def finished(study: optuna.Study, job: Job) -> list[optuna.trial.FrozenTrial]:
 
 
 def table(study: optuna.Study, job: Job) -> pd.DataFrame:
-    """A row per trial: trial, state, the objective, epochs, seconds, reason, and what it
-    tried.
+    """A row per trial: trial, state, the objective, last, epochs, seconds, reason, and what it tried.
+
+    last: what was told of its last epoch.
     """
     rows = []
     for one in study.get_trials(deepcopy=False):

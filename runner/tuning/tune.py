@@ -158,8 +158,10 @@ def _workers(
     """
     command = [sys.executable, "-m", "runner", "tune", name, "--join", "--study", called]
     command += ["--search", options.search, "--grid-points", str(options.grid_points)]
-    command += ["--trials", str(min(most, 10**9))]
-    command += ["--minutes", str(max(0.001, (ends - time.time()) / 60))] if ends < math.inf else []
+    if ends < math.inf:
+        command += ["--minutes", str(max(0.001, (ends - time.time()) / 60))]
+    else:
+        command += ["--trials", str(most)]
     command += ["--storage", options.storage] if options.storage else []
     command += [] if options.prune else ["--no-prune"]
     command += ["--space", *options.space] if options.space else []

@@ -175,6 +175,10 @@ def test_workers_are_told_the_whole_search(rows, monkeypatch):
         "random", trials=4, study=next(rows.iterdir()).name, space=options.space, prune=False, join=True
     )
     assert flags == given
+    tune.run("rows", Options("grid", minutes=5.0, workers=1, study="timed"), given)
+    assert tune.run("rows", Options("grid", minutes=5.0, workers=2, study="timed"), given) == 0
+    told = Options.of(parser.parse_known_args(asked[2][4:])[0])
+    assert told.trials is None and 4.9 < told.minutes <= 5
 
 
 def study_of(place, space=SPACE, url="", name=""):
