@@ -90,7 +90,7 @@ def _tested(folders: Sequence[Path], number: int) -> dict[str, Any]:
     rows[1]["difference"] = difference
     sentence = f"no paired difference: {found}." if difference is None else sentences.explain(difference)
     worse = rows[1]["validation"] < rows[0]["validation"]
-    note = f"On validation the default has more of the {pairing.words(score)}: keep it." if worse else ""
+    note = f"By the {pairing.words(score)} on validation alone the default would be kept." if worse else ""
     sentence = sentence.replace("that of the first run", "that of the default")
     return {
         "score": pairing.words(score),

@@ -86,18 +86,26 @@ def open_study(job: Job, record: Mapping[str, Any], name: str, url: str) -> optu
     Raises InputError for a study that began with something else, and for a database that does not answer.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    attempts = 5
     options = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction=job.direction,
-            load_if_exists=True,
-            pruner=_pruner(job),
-        )
-    except Exception as error:
-        raise InputError(_why_not(url, error)) from error
+    study = None
+    while study is None:
+        try:
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction=job.direction,
+                load_if_exists=True,
+                pruner=_pruner(job),
+            )
+        except Exception as error:
+            # Of two that make the tables of a database at once one is told that they are there; `claims.alone`
+            # keeps those of one disk apart.
+            attempts -= 1
+            if type(error).__name__ not in ("IntegrityError", "ProgrammingError") or attempts < 1:
+                raise InputError(_why_not(url, error)) from error
+            time.sleep(1)
     known = study.user_attrs.get("record")
     if known is None:
         study.set_user_attr("record", json.dumps(record, sort_keys=True))

@@ -90,7 +90,7 @@ def run(name: str, options: Options, arguments: Sequence[str]) -> int:
     config = base(package, arguments)
     space = space_of(package, config, options, arguments)
     quiet.import_tensorflow()
-    from runner.tuning import search
+    from runner.tuning import claims, search
 
     if options.search not in search.SEARCHES:
         raise InputError(f"--search {options.search} is not one of {', '.join(search.SEARCHES)}.")
@@ -102,7 +102,8 @@ def run(name: str, options: Options, arguments: Sequence[str]) -> int:
     most = _most(job, options)
     folder.mkdir(parents=True, exist_ok=True)
     url = options.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
-    study = search.open_study(job, record, f"{short}-{called}", url)
+    with claims.alone(folder / ".claims" / "open"):
+        study = search.open_study(job, record, f"{short}-{called}", url)
     begun = len(study.get_trials(deepcopy=False))
     print(
         f"study: {folder} ({job.search}, {job.direction} {job.objective}; {begun} trials so far)", flush=True
