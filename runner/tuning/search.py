@@ -100,8 +100,8 @@ def open_study(job: Job, record: Mapping[str, Any], name: str, url: str) -> optu
                 pruner=_pruner(job),
             )
         except Exception as error:
-            # Of two that make the tables of a database at once one is told that they are there; `claims.alone`
-            # keeps those of one disk apart.
+            # Of two that make the tables of a database at once one is told that they are there;
+            # `claims.alone` keeps those of one disk apart.
             attempts -= 1
             if type(error).__name__ not in ("IntegrityError", "ProgrammingError") or attempts < 1:
                 raise InputError(_why_not(url, error)) from error
