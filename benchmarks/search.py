@@ -27,20 +27,19 @@ SPACE = Space(
     {
         "stages.0.learning_rate": Choice((3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
         "batch_size": Choice((8, 32, 128)),
-        "dropout": Choice((0.0, 0.5)),
         "augment": Choice(("none", "strong")),
     }
 )
-AFTER = (5, 10, 20, 40)
+AFTER = (3, 5, 10, 20)
 """Trials after which the regret is told."""
 
 
 def base() -> Any:
-    """The Config of all points: eight epochs of the head."""
+    """The Config of all points: five epochs of the head."""
     from runner.stage import Stage
     from templates.image_classification.config import Config
 
-    return Config(stages=(Stage("head", epochs=8, schedule="cosine"),), baselines=False)
+    return Config(stages=(Stage("head", epochs=5, schedule="cosine"),), baselines=False)
 
 
 def table(out: Path, config: Any) -> pd.DataFrame:
