@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from runner import atomic, fields, flags, quiet
-from runner.errors import InputError, suggest
+from runner.errors import DivergenceError, InputError, OutOfMemory, suggest
 from runner.runs import folder as run_folders
 from runner.runs import lock, template
 from runner.tuning import space as spaces
@@ -222,7 +222,10 @@ def _is_held(path: Path, claims: ModuleType) -> bool:
 
 
 def _end(study: Any, job: Any, folder: Path, train: ModuleType) -> int:
-    """Write trials.csv; test the default and the best once; print and write the page."""
+    """Write trials.csv; test the default and the best once; print and write the page.
+
+    A default that fails, where settings that were found do not, costs the comparison and not the page.
+    """
     from runner.tuning import page, search
 
     table = search.table(study, job)
@@ -240,12 +243,17 @@ def _end(study: Any, job: Any, folder: Path, train: ModuleType) -> int:
     print(f"{len(table)} trials: {said}; best: trial {best.number}, {job.objective} {best.value:.4f}")
     chosen = spaces.apply(job.config, job.space.ranges, best.params)
     names = ("default", search.place_of(folder, best.number).name)
-    tested = []
-    if job.config.machine.test:
-        for name, config in zip(names, (job.config, chosen), strict=True):
-            tested.append(_test(train, config, folder / "tested" / name))
     atomic.write_json(folder / "best.json", fields.to_dict(chosen))
-    page.write(folder, job, table, best, chosen, tested)
+    tested, why_not = [], "" if job.config.machine.test else "The test was not opened (--no-test)."
+    for name, config in zip(names, (job.config, chosen), strict=True) if job.config.machine.test else ():
+        try:
+            tested.append(_test(train, config, folder / "tested" / name))
+        except (InputError, DivergenceError, OutOfMemory) as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            why_not = f"There is no comparison: the run {name} failed ({' '.join(str(error).split())})."
+            print(why_not)
+    page.write(folder, job, table, best, chosen, [] if why_not else tested, why_not)
     return 0
 
 
