@@ -22,11 +22,19 @@ WIDTH = 100
 """Columns of the terminal that are used at most."""
 
 
-def write(place: Path, job: Any, table: pd.DataFrame, best: Any, chosen: Any, tested: Sequence[Path]) -> Path:
+def write(
+    place: Path,
+    job: Any,
+    table: pd.DataFrame,
+    best: Any,
+    chosen: Any,
+    tested: Sequence[Path],
+    why_not: str = "",
+) -> Path:
     """Print the result and write `place`/tuning.html, whose path is returned.
 
     job: a `search.Job`; table: of `search.table`; best: the Optuna trial; chosen: its Config. tested: the run
-    folders of the default and the best, or none where the test stayed closed.
+    folders of the default and the best, or none, and why_not says in a sentence why.
     """
     default, found = (settings.flat(fields.to_dict(one)) for one in (job.config, chosen))
     changed = [
@@ -66,6 +74,7 @@ def write(place: Path, job: Any, table: pd.DataFrame, best: Any, chosen: Any, te
         best=best,
         changed=changed,
         result=result,
+        why_not=why_not,
         trials=_rows(table, job),
         heads=[name for name in table if name not in ("reason", "last")],
         failed=table.loc[table["reason"] != "", ["trial", "reason"]].to_dict("records"),
