@@ -9,9 +9,20 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks import calibration, everything, floor, keras_guide, overhead, pytorch, shares, startup
+from benchmarks import (
+    calibration,
+    everything,
+    floor,
+    keras_guide,
+    overhead,
+    pytorch,
+    search,
+    shares,
+    startup,
+)
 from runner.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,3 +254,16 @@ def test_the_interval_of_the_calibration_error_is_measured_where_the_truth_is_kn
     assert found["held, %"] >= 75 and 0.08 < found["true error"] < 0.2 and found["width"] < 0.3
     calibrated = calibration.measure("sure", "calibrated", 300, tables=3, resamples=50)
     assert calibrated["true error"] == 0
+
+
+@pytest.mark.parametrize("kind", ["grid", "random", "bayes"])
+def test_the_regret_of_a_search_is_read_off_the_table(kind):
+    known = pd.DataFrame(search.points(search.SPACE.ranges, 0, 0))
+    known["value"] = np.arange(len(known)) / 100
+    curve = search.regret(known, search.base(), kind, 0)
+    assert len(curve) == len(known) == 30 and curve == sorted(curve, reverse=True) and curve[0] < 0.3
+    assert (
+        curve == search.regret(known, search.base(), kind, 0) != search.regret(known, search.base(), kind, 1)
+    )
+    if kind == "grid":  # every point once
+        assert curve[-1] == 0

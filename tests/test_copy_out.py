@@ -419,6 +419,17 @@ def test_the_project_trains_on_its_photos(project):
 
 
 @pytest.mark.slow
+def test_the_project_is_tuned_by_its_own_space(project):
+    short = [f"--stages.{stage}.epochs=1" for stage in range(3)]
+    result = run_in(
+        project, "-m", "runner", "tune", "my_flowers", "--trials=2", "--no-prune", "--study=mine", *short
+    )
+    assert result.returncode == 0, result.stderr
+    study = project / "runs" / "my_flowers-tuning" / "mine"
+    assert len(list((study / "tested").glob("*/report.html"))) == 2 and (study / "tuning.html").is_file()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("application", new.applications())
 def test_a_copys_own_tests_pass(application, tmp_path):
     made = new.new(application, tmp_path / "mine")

@@ -22,11 +22,19 @@ WIDTH = 100
 """Columns of the terminal that are used at most."""
 
 
-def write(place: Path, job: Any, table: pd.DataFrame, best: Any, chosen: Any, tested: Sequence[Path]) -> Path:
+def write(
+    place: Path,
+    job: Any,
+    table: pd.DataFrame,
+    best: Any,
+    chosen: Any,
+    tested: Sequence[Path],
+    why_not: str = "",
+) -> Path:
     """Print the result and write `place`/tuning.html, whose path is returned.
 
     job: a `search.Job`; table: of `search.table`; best: the Optuna trial; chosen: its Config. tested: the run
-    folders of the default and the best, or none where the test stayed closed.
+    folders of the default and the best, or none, and why_not says in a sentence why.
     """
     default, found = (settings.flat(fields.to_dict(one)) for one in (job.config, chosen))
     changed = [
@@ -66,6 +74,7 @@ def write(place: Path, job: Any, table: pd.DataFrame, best: Any, chosen: Any, te
         best=best,
         changed=changed,
         result=result,
+        why_not=why_not,
         trials=_rows(table, job),
         heads=[name for name in table if name not in ("reason", "last")],
         failed=table.loc[table["reason"] != "", ["trial", "reason"]].to_dict("records"),
@@ -90,7 +99,7 @@ def _tested(folders: Sequence[Path], number: int) -> dict[str, Any]:
     rows[1]["difference"] = difference
     sentence = f"no paired difference: {found}." if difference is None else sentences.explain(difference)
     worse = rows[1]["validation"] < rows[0]["validation"]
-    note = f"On validation the default has more of the {pairing.words(score)}: keep it." if worse else ""
+    note = f"By the {pairing.words(score)} on validation alone the default would be kept." if worse else ""
     sentence = sentence.replace("that of the first run", "that of the default")
     return {
         "score": pairing.words(score),

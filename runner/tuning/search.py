@@ -86,18 +86,26 @@ def open_study(job: Job, record: Mapping[str, Any], name: str, url: str) -> optu
     Raises InputError for a study that began with something else, and for a database that does not answer.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    attempts = 5
     options = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction=job.direction,
-            load_if_exists=True,
-            pruner=_pruner(job),
-        )
-    except Exception as error:
-        raise InputError(_why_not(url, error)) from error
+    study = None
+    while study is None:
+        try:
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction=job.direction,
+                load_if_exists=True,
+                pruner=_pruner(job),
+            )
+        except Exception as error:
+            # Of two that make the tables of a database at once one is told that they are there;
+            # `claims.alone` keeps those of one disk apart.
+            attempts -= 1
+            if type(error).__name__ not in ("IntegrityError", "ProgrammingError") or attempts < 1:
+                raise InputError(_why_not(url, error)) from error
+            time.sleep(1)
     known = study.user_attrs.get("record")
     if known is None:
         study.set_user_attr("record", json.dumps(record, sort_keys=True))
@@ -206,9 +214,14 @@ def claim(study: optuna.Study, job: Job, folder: Path, most: int) -> tuple[optun
     held = folder / ".claims"
     for one in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         path = held / f"{one.number:04}"
-        if path.is_file() and (claimed := claims.take(path)):  # not there: of a host with another disk
-            study.sampler = optuna.samplers.RandomSampler(0)  # draws nothing: it is asked to take note
-            return optuna.Trial(study, one._trial_id), claimed
+        claimed = claims.take(path) if path.is_file() else None  # not there: of a host with another disk
+        if claimed is None:
+            continue
+        if study._storage.get_trial(one._trial_id).state.is_finished():  # told just now, and let go of
+            claimed.close()
+            continue
+        study.sampler = optuna.samplers.RandomSampler(0)  # draws nothing: it is asked to take note
+        return optuna.Trial(study, one._trial_id), claimed
     expected = len(study.get_trials(deepcopy=False))
     if expected >= most:
         return None
@@ -312,8 +325,9 @@ def finished(study: optuna.Study, job: Job) -> list[optuna.trial.FrozenTrial]:
 
 
 def table(study: optuna.Study, job: Job) -> pd.DataFrame:
-    """A row per trial: trial, state, the objective, epochs, seconds, reason, and what it
-    tried.
+    """A row per trial: trial, state, the objective, last, epochs, seconds, reason, and what it tried.
+
+    last: what was told of its last epoch.
     """
     rows = []
     for one in study.get_trials(deepcopy=False):

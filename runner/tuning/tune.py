@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from runner import atomic, fields, flags, quiet
-from runner.errors import InputError, suggest
+from runner.errors import DivergenceError, InputError, OutOfMemory, suggest
 from runner.runs import folder as run_folders
 from runner.runs import lock, template
 from runner.tuning import space as spaces
@@ -90,7 +90,7 @@ def run(name: str, options: Options, arguments: Sequence[str]) -> int:
     config = base(package, arguments)
     space = space_of(package, config, options, arguments)
     quiet.import_tensorflow()
-    from runner.tuning import search
+    from runner.tuning import claims, search
 
     if options.search not in search.SEARCHES:
         raise InputError(f"--search {options.search} is not one of {', '.join(search.SEARCHES)}.")
@@ -102,7 +102,8 @@ def run(name: str, options: Options, arguments: Sequence[str]) -> int:
     most = _most(job, options)
     folder.mkdir(parents=True, exist_ok=True)
     url = options.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
-    study = search.open_study(job, record, f"{short}-{called}", url)
+    with claims.alone(folder / ".claims" / "open"):
+        study = search.open_study(job, record, f"{short}-{called}", url)
     begun = len(study.get_trials(deepcopy=False))
     print(
         f"study: {folder} ({job.search}, {job.direction} {job.objective}; {begun} trials so far)", flush=True
@@ -158,8 +159,10 @@ def _workers(
     """
     command = [sys.executable, "-m", "runner", "tune", name, "--join", "--study", called]
     command += ["--search", options.search, "--grid-points", str(options.grid_points)]
-    command += ["--trials", str(min(most, 10**9))]
-    command += ["--minutes", str(max(0.001, (ends - time.time()) / 60))] if ends < math.inf else []
+    if ends < math.inf:
+        command += ["--minutes", str(max(0.001, (ends - time.time()) / 60))]
+    else:
+        command += ["--trials", str(most)]
     command += ["--storage", options.storage] if options.storage else []
     command += [] if options.prune else ["--no-prune"]
     command += ["--space", *options.space] if options.space else []
@@ -219,7 +222,10 @@ def _is_held(path: Path, claims: ModuleType) -> bool:
 
 
 def _end(study: Any, job: Any, folder: Path, train: ModuleType) -> int:
-    """Write trials.csv; test the default and the best once; print and write the page."""
+    """Write trials.csv; test the default and the best once; print and write the page.
+
+    A default that fails, where settings that were found do not, costs the comparison and not the page.
+    """
     from runner.tuning import page, search
 
     table = search.table(study, job)
@@ -237,12 +243,17 @@ def _end(study: Any, job: Any, folder: Path, train: ModuleType) -> int:
     print(f"{len(table)} trials: {said}; best: trial {best.number}, {job.objective} {best.value:.4f}")
     chosen = spaces.apply(job.config, job.space.ranges, best.params)
     names = ("default", search.place_of(folder, best.number).name)
-    tested = []
-    if job.config.machine.test:
-        for name, config in zip(names, (job.config, chosen), strict=True):
-            tested.append(_test(train, config, folder / "tested" / name))
     atomic.write_json(folder / "best.json", fields.to_dict(chosen))
-    page.write(folder, job, table, best, chosen, tested)
+    tested, why_not = [], "" if job.config.machine.test else "The test was not opened (--no-test)."
+    for name, config in zip(names, (job.config, chosen), strict=True) if job.config.machine.test else ():
+        try:
+            tested.append(_test(train, config, folder / "tested" / name))
+        except (InputError, DivergenceError, OutOfMemory) as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            why_not = f"There is no comparison: the run {name} failed ({' '.join(str(error).split())})."
+            print(why_not)
+    page.write(folder, job, table, best, chosen, [] if why_not else tested, why_not)
     return 0
 
 

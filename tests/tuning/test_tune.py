@@ -114,6 +114,22 @@ def test_where_no_trial_comes_to_its_end_it_says_why(rows, monkeypatch, capsys):
     )
 
 
+def test_a_default_that_fails_costs_the_comparison_alone(rows, monkeypatch, capsys):
+    def main(config):
+        if config.machine.test and "default" in config.machine.run_dir:
+            raise InputError("batch_size=32 is more than there are rows")
+        place = Path(config.machine.run_dir)
+        place.mkdir()
+        for name in ("config.json", "model.keras"):
+            (place / name).write_text("{}")
+        (place / "metrics.json").write_text(json.dumps({"validation": {"monitor": config.batch_size / 100}}))
+
+    monkeypatch.setattr(template, "train", lambda *given: SimpleNamespace(main=main))
+    assert tune.run("rows", Options("random", trials=1), []) == 0
+    said = "There is no comparison: the run default failed (batch_size=32 is more than there are rows)."
+    assert said in capsys.readouterr().out and said in next(rows.glob("*/tuning.html")).read_text()
+
+
 def test_mistakes_are_answered_before_anything_is_made(rows, monkeypatch):
     def refused(message, options=None, arguments=(), name="rows"):
         with pytest.raises(InputError, match=message):
@@ -175,6 +191,10 @@ def test_workers_are_told_the_whole_search(rows, monkeypatch):
         "random", trials=4, study=next(rows.iterdir()).name, space=options.space, prune=False, join=True
     )
     assert flags == given
+    tune.run("rows", Options("grid", minutes=5.0, workers=1, study="timed"), given)
+    assert tune.run("rows", Options("grid", minutes=5.0, workers=2, study="timed"), given) == 0
+    told = Options.of(parser.parse_known_args(asked[2][4:])[0])
+    assert told.trials is None and 4.9 < told.minutes <= 5
 
 
 def study_of(place, space=SPACE, url="", name=""):
@@ -258,7 +278,7 @@ def test_every_template_is_tuned_by_its_space_alone(tmp_path, name):
     given += {
         "image_classification": ["--labels-per-class", "2"],
         "text_classification": ["--labels-per-class", "4", "--length", "16", "--backbone", "BERT-tiny"],
-        "domain_adaptation": ["--labels-per-class", "2", "--methods", "source only", "MCC"],
+        "domain_adaptation": ["--labels-per-class", "7", "--methods", "source only", "MCC"],
         "text_generation": ["--train-characters", "2000"],
         "translation": ["--train-examples", "40", "--length", "16", "--backbone", "BERT-tiny"],
         "token_classification": ["--train-examples", "40", "--length", "32", "--backbone", "BERT-tiny"],
