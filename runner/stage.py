@@ -24,8 +24,10 @@ class Stage:
     lora:RANK (head, and small weights beside the kernels of all blocks)
     """
     epochs: int = 10
-    learning_rate: float | None = 1e-3
-    """Peak learning rate of the stage; None takes the one that suits the weights it starts from."""
+    learning_rate: float | Literal["auto"] | None = 1e-3
+    """Peak learning rate of the stage; None takes the one that suits the weights it starts from, auto what a
+    range test finds when the stage begins.
+    """
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
     warmup: float = 0.0
     """Share of the stage's steps over which the rate climbs from 0 (cosine) or to its peak (one_cycle; 0
@@ -57,8 +59,10 @@ class Stage:
             ("epochs", self.epochs >= 1, "a whole number of at least 1"),
             (
                 "learning_rate",
-                self.learning_rate is None or 0 < self.learning_rate < float("inf"),
-                "a number above 0, or None",
+                self.learning_rate is None
+                or self.learning_rate == "auto"
+                or 0 < self.learning_rate < float("inf"),
+                "a number above 0, auto, or None",
             ),
             ("warmup", 0 <= self.warmup < 1, "a share of the stage's steps, from 0 to below 1"),
             (
@@ -96,6 +100,11 @@ class Stage:
 
     def _said(self, name: str) -> float:
         value = getattr(self, name)
+        if value == "auto":
+            raise InputError(
+                f"stage {self.name!r}: learning_rate='auto' is found by `fit_stages` when it begins the "
+                "stage; give a number where nothing runs a range test."
+            )
         if value is None:
             raise InputError(
                 f"stage {self.name!r}: {name}=None leaves the rate to the weights, which nothing here "

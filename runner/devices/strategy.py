@@ -161,7 +161,12 @@ def for_all_devices(config: ConfigType, chosen: tf.distribute.Strategy) -> Confi
         return config
     devices = chosen.num_replicas_in_sync
     factor = devices if rule == "linear" else devices**0.5
-    stages = tuple(dataclasses.replace(stage, learning_rate=stage.rate * factor) for stage in config.stages)
+    stages = tuple(
+        stage
+        if stage.learning_rate == "auto"  # found on batches as large as they will be
+        else dataclasses.replace(stage, learning_rate=stage.rate * factor)
+        for stage in config.stages
+    )
     changes: dict[str, Any] = {"batch_size": config.batch_size * devices, "stages": stages}
     if hasattr(config, "scratch_learning_rate"):
         changes["scratch_learning_rate"] = config.scratch_learning_rate * factor

@@ -92,6 +92,25 @@ def learning_curves(history: pd.DataFrame, quantity: str) -> Figure:
     return figure
 
 
+def range_test(curve: pd.DataFrame, rate: float) -> Figure:
+    """Plot the loss of a range test over the learning rate, and the rate that was taken.
+
+    curve: columns learning_rate, loss, smoothed.
+    """
+    figure, axes = _axes(width=6.2, height=3.4)
+    rates, smooth = curve["learning_rate"].to_numpy(float), curve["smoothed"].to_numpy(float)
+    axes.plot(rates, curve["loss"].to_numpy(float), color=COLOURS["line"], linewidth=1, zorder=2)
+    axes.plot(rates, smooth, color=COLOURS["accent"], linewidth=2, zorder=3)
+    axes.axvline(rate, color=COLOURS["second"], linewidth=1.5, linestyle="--", zorder=4)
+    axes.set_xscale("log")
+    # The end, where the loss is lost, would press all else to a line.
+    low, start = float(smooth.min()), float(smooth[: max(1, len(smooth) // 4)].max())
+    axes.set_ylim(low - 0.2 * (start - low), start + 0.4 * (start - low) + 1e-6)
+    axes.set_xlabel("learning rate")
+    axes.grid(axis="y", color=COLOURS["line"], linewidth=0.8)
+    return figure
+
+
 def comparison_bars(comparison: pd.DataFrame, highlight: int = -1, column: str = "test_accuracy") -> Figure:
     """Plot one horizontal bar per method: a column of shares (0..1) with its interval low..high.
 

@@ -6,8 +6,8 @@ import dataclasses
 import datetime
 import functools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ class Shown:
     """Columns epoch (from 1), stage, loss, accuracy, val_loss, val_accuracy, handed_on and others."""
     ledger: pd.DataFrame | None = None
     """Columns stage, block, variables, to_train, moved, relative_change, statistics_moved."""
+    range_tests: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """By stage: a row per step; columns learning_rate, loss, smoothed."""
     comparison: pd.DataFrame | None = None
     """A row per method; columns method, test_<score>, low, high (95 % interval), and where known val_<score>,
     epochs, trainable_parameters, seconds, and difference, difference_low, difference_high: what the method of
@@ -143,6 +145,7 @@ def write(
             "plan": lambda: schedule.describe(given.stages, history, ledger),
             "ledger": lambda: None if ledger is None else schedule.ledger_table(ledger),
             "curves": lambda: _curves(history),
+            "ranges": lambda: _ranges(given.range_tests, given.stages),
             "lagging": lambda: schedule.lagging(history, ledger, given.statistics_anew),
             "numbers": lambda: _numbers(metrics, score),
             "per_class": lambda: report_confusion.per_class(_given(given.per_class)),
@@ -270,6 +273,17 @@ def _mistake_pictures(predictions, pictures):
         if row["id"] in pictures
     ]
     return {"shown": shown, "number": len(wrong), "examples": len(predictions)}
+
+
+def _ranges(tests: Mapping[str, pd.DataFrame], stages: Sequence[Stage]) -> list[dict]:
+    found = []
+    for stage in stages:
+        if stage.name in tests:
+            curve, rate = tests[stage.name], stage.rate
+            said = f"Loss over the learning rate, {len(curve)} steps before stage {stage.name}: {rate:g}."
+            svg = figures.inline_svg(figures.range_test(curve, rate), said, f"range of {stage.name}")
+            found.append({"name": f"Stage {stage.name}: {rate:g}", "svg": Markup(svg)})
+    return found
 
 
 def _curves(history):

@@ -237,10 +237,13 @@ class Run(Generic[ConfigType]):
         described = environment.describe(training_seconds=took) | {"template": self.package}
         atomic.write_json(self.folder / "environment.json", described)
         self._write_problems(examples.problems)
+        curves = {name: curve.assign(stage=name) for name, curve in fits[method].range_tests.items()}
+        searched = {"range_tests": pd.concat(curves.values(), ignore_index=True)} if curves else {}
         for name, table in {
             "history": fits[method].history,
             "ledger": fits[method].ledger,
             "comparison": comparison,
+            **searched,
             **tables,
         }.items():
             atomic.write_csv(self.folder / f"{name}.csv", table)
@@ -274,13 +277,14 @@ class Run(Generic[ConfigType]):
                 title=f"{self.template.replace('_', ' ').capitalize()}: {name}",
                 question=question,
                 data=data,
-                stages=self.config.stages,
+                stages=saved.fitted.stages or self.config.stages,
                 history=saved.fitted.history,
                 ledger=saved.fitted.ledger,
                 comparison=saved.comparison,
                 environment=dict(saved.environment),
                 settings=self._settings,
                 statistics_anew=saved.fitted.statistics_anew,
+                range_tests=saved.fitted.range_tests,
                 failed=self._failed,
                 **shown,
             )
@@ -318,7 +322,7 @@ class Run(Generic[ConfigType]):
                 path,
                 task=task,
                 config=fields.to_dict(self.config),
-                stages=self.config.stages,
+                stages=saved.fitted.stages or self.config.stages,
                 data=data,
                 comparison=saved.comparison,
                 metrics=metrics,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ from runner.moving import batch_norm, trainable
 from runner.networks import pixels
 from runner.networks.backbones import Block
 from runner.stage import Stage
-from runner.training import checkpoint, speeds
+from runner.training import checkpoint, failures, range_test, speeds
 from runner.training import monitor as monitoring
 from runner.training.checkpoint import Checkpointing
 from runner.training.frozen import FrozenPrefix, has_own_step
@@ -45,6 +45,10 @@ class Fit:
     """`monitor`, on validation, of the network as it is handed on; NaN where the logs have no such number."""
     trained: int | None = None
     """How many single weights the last stage trained; None: those that are trainable in the network."""
+    stages: tuple[Stage, ...] = ()
+    """As they ran, with the learning rates that were found."""
+    range_tests: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """By the names of stages whose learning rate was found; see `range_test.Found.curve`."""
 
 
 def fit_stages(
@@ -157,9 +161,10 @@ def fit_stages(
     started = time.perf_counter()
     try:
         with saver or interrupts.heard(), quiet.about_tracing():
-            for index in range(first, len(staged.stages)) if apart else [None]:
+            searched = any(stage.learning_rate == "auto" for stage in stages)
+            for index in range(first, len(staged.stages)) if apart or searched else [None]:
                 staged.only, segment = index, None
-                if frozen is not None and index is not None and not ended:
+                if apart and frozen is not None and index is not None and not ended:
                     staged.index = index
                     segment = _part(frozen, model, train, validation, staged, blocks, lines)
                 if segment is None:
@@ -169,15 +174,17 @@ def fit_stages(
                         if steps >= speeds.BATCHES and not saved:
                             every.insert(0, _watch(whole, lines))
                     segment = whole
+                if index is not None and staged.stages[index].learning_rate == "auto":
+                    _search_rate(segment, staged, index, accumulate)
                 _run(segment, staged, every, saved, accumulate)
                 saved = None
                 if staged.stopped:
                     break
     except DivergenceError as error:
-        given = segment.train if segment else train
-        raise DivergenceError(f"{error}{_examples(given, staged)}{_kept(checkpoints)}") from None
+        given, folder = segment.train if segment else train, checkpoints.folder if checkpoints else None
+        raise DivergenceError(f"{error}{failures.examples(given, staged)}{failures.kept(folder)}") from None
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        raise OutOfMemory(_smaller_batch(train, staged, error, accumulate)) from error
+        raise OutOfMemory(failures.smaller_batch(train, staged, error, accumulate)) from error
     finally:
         lines.close()
     seconds = seconds_before + time.perf_counter() - started
@@ -195,7 +202,11 @@ def fit_stages(
             )
     trained = sum(int(np.prod(one.shape)) for one in model.trainable_variables)
     trainable.merge_lora(model, with_lora)
-    return Fit(history, ledger, seconds, plain is not None, float(value), trained)
+    return Fit(
+        *(history, ledger, seconds, plain is not None, float(value), trained),
+        staged.stages,
+        staged.range_tests,
+    )
 
 
 def _judged(model: keras.Model, validation: Batches, staged: StagedUnfreezing) -> tuple[float, float]:
@@ -312,8 +323,7 @@ def _run(segment: Segment, staged: StagedUnfreezing, callbacks, saved, accumulat
     multi_worker.prepare(model, accumulate)
     epochs_done, calls = (record["epochs_done"], record["calls"]) if record else (len(staged.rows), 0)
     epoch, steps = segment.train.epoch(), segment.train.steps
-    if isinstance(epoch.element_spec, tuple):  # with labels
-        _build_metrics(model, epoch.element_spec[1])
+    _build_metrics(model, epoch)
     ended = record is not None and record["finished"]
     steps_done = epochs_done * max(steps, 0) + calls * model.steps_per_execution
     if steps > 0:
@@ -335,15 +345,33 @@ def _run(segment: Segment, staged: StagedUnfreezing, callbacks, saved, accumulat
     )
 
 
-def _build_metrics(model: keras.Model, labels) -> None:
+def _search_rate(segment: Segment, staged: StagedUnfreezing, index: int, accumulate: int) -> None:
+    """Give a stage the learning rate that a range test finds."""
+    model, strategy = segment.model, segment.model.distribute_strategy
+    multi_worker.prepare(model, accumulate)
+    _build_metrics(model, segment.train.epoch())
+
+    def fit(steps: int, callbacks: list) -> None:
+        data = multi_worker.distribute(_endless(segment.train, 0), strategy)
+        model.fit(data, epochs=1, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=callbacks)
+
+    found = range_test.run(model, fit, staged, index)
+    stage = staged.stages[index]
+    staged.set_rate(index, found.rate)
+    staged.range_tests[stage.name] = found.curve
+    print(f"  stage {stage.name}: a range test of {len(found.curve)} steps gives the rate {found.rate:g}")
+
+
+def _build_metrics(model: keras.Model, epoch: tf.data.Dataset) -> None:
     """Make the variables of the metrics, which Keras leaves to their first use.
 
     Within the first trace of the training step new variables make TensorFlow trace it a second time: two
     seconds for ResNet50. A state that is read back needs them as well.
     """
     metrics = model._compile_metrics
-    if metrics is None or metrics.built:
+    if metrics is None or metrics.built or not isinstance(epoch.element_spec, tuple):  # without labels
         return
+    labels = epoch.element_spec[1]
 
     def one(spec) -> tf.Tensor:
         return tf.zeros([1 if length is None else length for length in spec.shape], spec.dtype)
@@ -359,39 +387,3 @@ def _endless(batches: Batches, steps_done: int):
         return batches.after(steps_done, share).map(pair).prefetch(tf.data.AUTOTUNE)
 
     return own
-
-
-def _examples(batches: Batches, staged: StagedUnfreezing) -> str:
-    """The ids of the batch that was just trained on, for a message."""
-    if not staged.calls or batches.steps <= 0:
-        return ""
-    per_call = staged.model.steps_per_execution
-    done = len(staged.rows) * staged.steps + (staged.calls - 1) * per_call
-    after = batches.after(done)
-    if "id" not in after.element_spec:
-        return ""
-    ids = [one for batch in after.take(per_call) for one in batch["id"].numpy().tolist()]
-    shown = ", ".join(map(str, ids[:64])) + (", ..." if len(ids) > 64 else "")
-    return f" The batch's ids (rows of the manifest, from 0): {shown}."
-
-
-def _kept(checkpoints: Checkpointing | None) -> str:
-    last = sorted(checkpoints.folder.glob("epoch-*.npz"))[-1:] if checkpoints else []
-    return f" The last good checkpoint is {last[0]}." if last else ""
-
-
-def _smaller_batch(train: Batches, staged: StagedUnfreezing, error: BaseException, accumulate: int) -> str:
-    """Advice after a step that did not fit: the largest power of two that is at most half the batch."""
-    size = int(tf.shape(tf.nest.flatten(next(iter(train.epoch())))[0])[0])
-    reason = " ".join(str(getattr(error, "message", error)).split())[:200]
-    advice = (
-        f"try accumulate={2 * accumulate}, for the same steps in smaller parts, or a batch_size of "
-        f"{2 ** ((size // 2).bit_length() - 1)}, in another run folder"
-        if size > 1
-        else "the batch is one picture already: use a smaller image_size or backbone"
-    )
-    return (
-        f"stage '{staged.stage.name}', epoch {staged.stage_epoch + 1}: out of memory with {size} pictures in "
-        f"a batch; {advice}. Half precision (precision='mixed_float16' on a GPU) and a smaller image_size "
-        f"also help. The reason given was: {reason}"
-    )

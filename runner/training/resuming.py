@@ -21,7 +21,7 @@ def state(staged: Any) -> tuple[dict, dict[str, np.ndarray]]:
     sums, the optimizer's variables, and, while a stage runs, its first weights and those of its best
     epoch.
     """
-    variables, optimizer = _state_variables(staged.network), staged.model.optimizer.variables
+    variables, optimizer = state_variables(staged.network), staged.model.optimizer.variables
     record = {
         "stages": [dataclasses.asdict(stage) for stage in staged.stages],
         "variables": [[variable.path, list(variable.shape)] for variable in (*variables, *optimizer)],
@@ -33,6 +33,7 @@ def state(staged: Any) -> tuple[dict, dict[str, np.ndarray]]:
         "received": staged.received,
         "waited": staged.waited,
         "rows": staged.rows,
+        "range_tests": [[name, curve.to_dict("list")] for name, curve in staged.range_tests.items()],
         "ledgers": [table.to_dict("records") for table in staged.ledgers],
     }
     groups = {
@@ -50,12 +51,12 @@ def state(staged: Any) -> tuple[dict, dict[str, np.ndarray]]:
 def go_on(staged: Any, record: dict, arrays: dict[str, np.ndarray]) -> None:
     """Take up a saved state, in the place of entering a stage."""
     staged.saved = None
-    variables = [*_state_variables(staged.network), *staged.model.optimizer.variables]
+    variables = [*state_variables(staged.network), *staged.model.optimizer.variables]
     expected = record["variables"]
     if record["entering"] and staged.only is not None:
         # The file has the optimizer of the stage before, which was for other weights; the next begins
         # with its own.
-        variables = _state_variables(staged.network)
+        variables = state_variables(staged.network)
         expected = expected[: len(variables)]
         arrays = {name: value for name, value in arrays.items() if not name.startswith("optimizer_")}
     found = [[list(variable.shape), variable.path.split("/")[-1]] for variable in variables]
@@ -80,6 +81,7 @@ def go_on(staged: Any, record: dict, arrays: dict[str, np.ndarray]) -> None:
     )
     staged.before, staged.best_weights = values["before"], values["best"] or None
     staged.rows = record["rows"]
+    staged.range_tests = {name: pd.DataFrame(curve) for name, curve in record.get("range_tests", [])}
     staged.ledgers = [pd.DataFrame(rows) for rows in record["ledgers"]]
     stage = staged.stage
     staged.to_train = trainable.set_trainable(staged.network, staged.blocks, stage.train, stage.batch_norm)
@@ -115,7 +117,7 @@ def go_on_in_epoch(staged: Any, calls: int, sums: list[np.ndarray]) -> None:
     model.train_function = pass_by
 
 
-def _state_variables(model: keras.Model) -> list[keras.Variable]:
+def state_variables(model: keras.Model) -> list[keras.Variable]:
     """All weights and the seed states of random layers; metrics start anew each epoch."""
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for variable in model.variables if id(variable) not in metrics]

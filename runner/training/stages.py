@@ -76,7 +76,8 @@ class StagedUnfreezing(keras.callbacks.Callback):
         super().__init__()
         check_stages(stages)
         for stage in stages:
-            assert stage.rate and stage.share  # numbers, or an answer to whoever left them open
+            # Numbers, or an answer to whoever left them open.
+            assert stage.share and (stage.learning_rate == "auto" or stage.rate)
         if mode not in ("auto", "min", "max"):
             raise InputError(f"mode='{mode}' is not one of auto, min, max.")
         self.stages, self.blocks = tuple(stages), tuple(blocks)
@@ -85,6 +86,7 @@ class StagedUnfreezing(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.whole = whole
         self.only: int | None = None
+        self.range_tests: dict[str, pd.DataFrame] = {}  # of stages whose rate was found, by their names
         self.stopped = False  # by another callback, where each stage has a fit of its own
         self.never_ran: list[str] = []
         self.index = self.stage_epoch = 0
@@ -201,12 +203,21 @@ class StagedUnfreezing(keras.callbacks.Callback):
         starts.
         """
         stages = json.loads(json.dumps([dataclasses.asdict(stage) for stage in self.stages]))
+        for number, (ours, theirs) in enumerate(zip(stages, record["stages"], strict=False)):
+            if ours["learning_rate"] == "auto" and ours["name"] == theirs["name"]:
+                ours["learning_rate"] = theirs["learning_rate"]
+                self.set_rate(number, theirs["learning_rate"])
         if record["stages"] != stages:
             raise InputError(
                 "the checkpoint was written with other stages; finish the run with those it began with, or "
                 "delete its checkpoints to train anew."
             )
         self.saved = record, arrays
+
+    def set_rate(self, index: int, rate: float) -> None:
+        """Give a stage the rate that was found for it."""
+        stage = dataclasses.replace(self.stages[index], learning_rate=rate)
+        self.stages = (*self.stages[:index], stage, *self.stages[index + 1 :])
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if not self.begun:

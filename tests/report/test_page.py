@@ -345,6 +345,15 @@ def test_near_duplicates_and_other_findings_are_shown(tmp_path):
     assert "the second is mirrored" in page.text and "All dogs are 128 x 128 pixels." in page.text
 
 
+def test_the_page_shows_how_a_learning_rate_was_found(tmp_path):
+    rates = np.geomspace(1e-6, 1, 120)
+    curve = pd.DataFrame({"learning_rate": rates, "loss": 2 - rates, "smoothed": 2 - rates})
+    stages = (Stage(STAGES[0].name, learning_rate=0.02), *STAGES[1:])
+    found = {"stages": stages, "range_tests": {stages[0].name: curve}}
+    page = read(report.write(tmp_path / "report.html", **fake_run() | found))
+    assert "How the learning rates were found" in page.text and f"Stage {stages[0].name}: 0.02" in page.text
+
+
 def test_the_ledger_shows_a_frozen_weight_that_moved():
     ledger = fake_run()["ledger"]
     assert [cell["kind"] for row in schedule.ledger_table(ledger)["rows"] for cell in row["cells"]] == [
