@@ -172,6 +172,29 @@ def shift(options: argparse.Namespace) -> int:
     return 0
 
 
+def rank(options: argparse.Namespace) -> int:
+    from runner import quiet
+
+    few = options.labels_per_class
+    if few not in ("auto", "all") and not (few.isdecimal() and int(few) > 0):
+        raise InputError(f"--labels-per-class {few!r} is not allowed: a number from 1, all or auto is.")
+    quiet.import_tensorflow()
+    from runner.choosing import rank
+
+    page = rank.run(
+        options.data,
+        options.sources,
+        options.output,
+        image_size=options.image_size,
+        length=options.length,
+        labels_per_class=few if few in ("auto", "all") else int(few),
+        resize=options.resize,
+        seed=options.seed,
+    )
+    print(f"page: {page}")
+    return 0
+
+
 def parser(repository: Path = REPOSITORY) -> Parser:
     """Return the command line; a copied-out project lacks `new`, and commands whose wing it does without."""
     top = Parser(prog="python -m runner", description="What the runner does beside training.")
@@ -300,6 +323,33 @@ def parser(repository: Path = REPOSITORY) -> Parser:
     )
     make.add_argument("--batch-size", type=int, default=64, help="pictures per step (default: %(default)s)")
     make.set_defaults(call=shift)
+    make = add(
+        "rank",
+        "choosing",
+        help="say which pretrained network to start from, before anything is trained",
+        description="Score sources by their frozen features of the training and validation examples, and say "
+        "how far such scores can be trusted. The test stays sealed.",
+    )
+    make.add_argument("data", metavar="DATA", help="labelled pictures or texts, in any form a template takes")
+    make.add_argument(
+        "--sources",
+        nargs="+",
+        default=[],
+        metavar="SOURCE",
+        help="BACKBONE=WEIGHTS, a checkpoint, the folder of a run, a weights file, a backbone for its "
+        "ImageNet weights, minilm, none (default: those at hand)",
+    )
+    make.add_argument("--image-size", type=int, default=96, help="pixels a side (default: %(default)s)")
+    make.add_argument("--length", type=int, default=128, help="tokens of a text (default: %(default)s)")
+    make.add_argument(
+        "--labels-per-class", default="auto", metavar="N", help="a number, all or auto (default: %(default)s)"
+    )
+    make.add_argument("--resize", choices=["crop", "pad", "stretch"], default="crop")
+    make.add_argument("--seed", type=int, default=0, help="of the split and the parts (default: %(default)s)")
+    make.add_argument(
+        "--output", default=None, metavar="FOLDER", help="folder to make (default: runs/rank/NAME)"
+    )
+    make.set_defaults(call=rank)
     of_kind = "picture_runs" if (Path(__file__).parent / "picture_runs").is_dir() else "text_runs"
     make = add(
         "export",

@@ -122,7 +122,8 @@ def test_leep_of_soft_answers_is_the_sum_of_its_definition():
     total = 0.0
     for row, label in zip(theta, labels, strict=True):
         chances = [
-            sum(one[z] for one, other in zip(theta, labels, strict=True) if other == label) / theta[:, z].sum()
+            sum(one[z] for one, other in zip(theta, labels, strict=True) if other == label)
+            / theta[:, z].sum()
             for z in range(4)
         ]
         total += np.log(sum(chance * row[z] for z, chance in enumerate(chances)))
