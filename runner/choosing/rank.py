@@ -8,6 +8,7 @@ the test stays sealed for the network that is trained in the end. How far such a
 measured (`reliability`), and is told with it.
 """
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -101,7 +102,7 @@ def ranking(
                 one.name,
                 examples,
                 pictures.content(one, image_size),
-                lambda one=one: pictures.network(one, image_size),
+                functools.partial(pictures.network, one, image_size),
             )
             for one in chosen
         ]
@@ -126,7 +127,7 @@ def ranking(
                     one.name,
                     examples,
                     texts.content(one),
-                    lambda one=one, loaded=loaded: texts.network(one, loaded),
+                    functools.partial(texts.network, one, loaded),
                 )
             )
     whole = intervals.units(loaded.manifest["group"], examples.ids)

@@ -26,9 +26,9 @@ def test_parts_hold_each_class_evenly_and_groups_whole():
     assert len(set(probes.folds(labels, np.zeros(85, int)))) == 1  # all belong together
 
 
-@pytest.mark.parametrize(("examples", "width"), [(40, 6), (20, 60)])
-def test_the_linear_probe_answers_as_one_that_is_solved_without_the_part(examples, width, monkeypatch):
-    features, labels = clusters(examples, width, 0.7)
+@pytest.mark.parametrize(("examples", "width", "apart"), [(40, 6, 0.7), (20, 60, 0.2)])
+def test_the_linear_probe_answers_as_one_that_is_solved_without_the_part(examples, width, apart, monkeypatch):
+    features, labels = clusters(examples, width, apart)
     parts = probes.folds(labels)
     monkeypatch.setattr(probes, "PENALTIES", (0.1,))
     values = (features - features.mean(0, dtype=float)) / features.std(0, dtype=float)
