@@ -53,7 +53,11 @@ def fine_tuned(out: Path, base: Config, arguments: argparse.Namespace) -> pd.Dat
                     labels_per_class=arguments.labels,
                     seed=seed,
                 )
-                (row,) = accuracy.one_seed(config, ["staged"])
+                # Frozen BatchNorm lets an untrained network learn nothing: it takes the recipe from scratch, for
+                # as many epochs as the stages have together.
+                scratch = weights.lower() == "none"
+                config = fields.replace(config, scratch_lengths=(1,)) if scratch else config
+                (row,) = accuracy.one_seed(config, ["from scratch" if scratch else "staged"])
                 rows.append({"source": name} | row)
                 atomic.write_csv(out, pd.DataFrame(rows))
                 seconds = time.perf_counter() - started

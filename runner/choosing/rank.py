@@ -135,7 +135,10 @@ def ranking(
         scored.scored(one, of, examples.labels, whole, scored.seen_by(one, loaded, examples))
         for one, of in zip(chosen, found, strict=True)
     ]
-    rows.sort(key=lambda row: (row.scores[telling.DECIDES][0], row.scores["logme"][0]), reverse=True)
+    # What was trained on these very examples is above all others, and says nothing of new ones.
+    rows.sort(
+        key=lambda row: (not row.seen, row.scores[telling.DECIDES][0], row.scores["logme"][0]), reverse=True
+    )
     behind = scored.behind(rows, whole)
     return Ranking(
         data,
@@ -144,6 +147,7 @@ def ranking(
         behind,
         len(loaded.classes),
         len(examples.ids),
+        image_size if kind == "pictures" else length,
         telling.suggestion(rows, behind),
         telling.remarks(rows, examples, loaded, kind),
     )

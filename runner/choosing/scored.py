@@ -46,6 +46,8 @@ class Ranking:
     """By name, of all but the first: how much less the linear probe got right, 0..1, and the interval."""
     classes: int
     examples: int
+    size: int
+    """Pixels a side of pictures, tokens of texts."""
     suggestion: str
     remarks: list[str]
 

@@ -19,6 +19,8 @@ from runner.report import pages, words
 DECIDES = "probe"
 """What the order goes by: of the scores that every source has, the one whose first choice lost least."""
 WIDTH = 130
+QUICKER = 0.7
+"""A source that takes this share of the first one's time is worth a word."""
 
 
 def level(found: Ranking) -> list[Ranked]:
@@ -28,31 +30,49 @@ def level(found: Ranking) -> list[Ranked]:
 
 def suggestion(rows: Sequence[Ranked], behind: dict[str, tuple[float, float, float]]) -> str:
     """What to try first, in a few sentences."""
-    first = rows[0]
-    alike = [row for row in rows[1:] if behind[row.candidate.name][1] <= 0]
+    first, short = rows[0], shortened(rows)
+    alike = [row for row in rows[1:] if not row.seen and behind[row.candidate.name][1] <= 0]
     share = words.percent(first.scores["probe"][0])
-    said = f"Start from {first.candidate.name}: a linear probe gets {share} right"
+    said = f"Start from {short[first.candidate.name]}: a linear probe gets {share} right"
     if not alike:
         return f"{said}, more than from any other here that chance would explain."
     said += (
-        f", and {_listed([row.candidate.name for row in alike])} cannot be told from it by these examples."
+        f". {_listed([short[row.candidate.name] for row in alike])} cannot be told from it by these examples."
     )
     quickest = min([first, *alike], key=lambda row: row.features.milliseconds)
-    if quickest is not first and quickest.features.milliseconds < 0.7 * first.features.milliseconds:
+    if quickest.features.milliseconds < QUICKER * first.features.milliseconds:
         said += (
-            f" Of these {quickest.candidate.name} is the fastest "
+            f" Of these {short[quickest.candidate.name]} is the fastest "
             f"({quickest.features.milliseconds:.1f} ms against {first.features.milliseconds:.1f} ms)."
         )
+    if any(row.candidate.weights.lower() == "none" for row in (first, *alike)):
+        return f"{said} An untrained network is among them: none of these weights is sure to bring anything."
     some = "both" if len(alike) == 1 else "two or three of them"
     return f"{said} Where it matters, fine-tune {some} and compare."
 
 
+def shortened(rows: Sequence[Ranked]) -> dict[str, str]:
+    """Names of sources as short as they can be told apart: the backbone, where several share one with its
+    weights.
+    """
+    backbones = [row.candidate.backbone for row in rows]
+    return {
+        row.candidate.name: row.candidate.backbone
+        + f" ({row.candidate.place})" * (backbones.count(row.candidate.backbone) > 1)
+        for row in rows
+    }
+
+
 def command(found: Ranking, row: Ranked) -> str:
     """How to train from a source."""
-    template = "image_classification" if found.kind == "pictures" else "text_classification"
+    template, size = (
+        ("image_classification", "--image-size")
+        if found.kind == "pictures"
+        else ("text_classification", "--length")
+    )
     return (
         f"python -m templates.{template}.train --data {found.data} --backbone {row.candidate.backbone} "
-        f"--weights {row.candidate.weights}"
+        f"--weights {row.candidate.weights} {size} {found.size}"
     )
 
 
@@ -74,7 +94,7 @@ def remarks(rows: Sequence[Ranked], examples: Examples, data: Data, kind: str) -
         if row.seen:
             told.append(
                 f"{row.candidate.name} was trained or validated on {row.seen} of these {len(examples.ids)} "
-                f"{data.unit}: its scores are too high."
+                f"{data.unit}: its scores are too high, and it stands last."
             )
     if kind == "texts":
         told.append(
