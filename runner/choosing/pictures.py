@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from runner.choosing import candidates, features
 from runner.choosing.candidates import Candidate
@@ -59,4 +60,5 @@ def _classifier(candidate: Candidate, width: int, image_size: int) -> features.H
     # MobileNetV3 has pooling within its blocks, too; the last is the one that the head stands on.
     head = keras.Model(pools[-1].output, whole.output)
     shape = [one or 1 for one in pools[-1].output.shape[1:]]
-    return lambda values: head.predict(values.reshape(-1, *shape), batch_size=256, verbose=0)
+    # At once: at most MOST rows, and `predict` would trace a function for each source.
+    return lambda values: np.asarray(head(values.reshape(-1, *shape), training=False))

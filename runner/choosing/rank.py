@@ -137,7 +137,7 @@ def ranking(
     ]
     # What was trained on these very examples is above all others, and says nothing of new ones.
     rows.sort(
-        key=lambda row: (not row.seen, row.scores[telling.DECIDES][0], row.scores["logme"][0]), reverse=True
+        key=lambda row: (not row.seen, row.scores[telling.DECIDES][0], row.scores["probe"][0]), reverse=True
     )
     behind = scored.behind(rows, whole)
     return Ranking(

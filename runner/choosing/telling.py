@@ -12,12 +12,14 @@ from rich.table import Table
 
 from runner.choosing import reliability
 from runner.choosing.features import Examples
-from runner.choosing.scored import OF_ANSWERS, OF_FEATURES, Ranked, Ranking
+from runner.choosing.scored import OF_ANSWERS, Ranked, Ranking
 from runner.data.examples import Data
 from runner.report import pages, words
 
-DECIDES = "probe"
-"""What the order goes by: of the scores that every source has, the one whose first choice lost least."""
+DECIDES = "logme"
+"""What the order goes by: of the scores that every source has, the one whose first choice lost least
+(reliability.json).
+"""
 WIDTH = 130
 QUICKER = 0.7
 """A source that takes this share of the first one's time is worth a word."""
@@ -33,12 +35,13 @@ def suggestion(rows: Sequence[Ranked], behind: dict[str, tuple[float, float, flo
     first, short = rows[0], shortened(rows)
     alike = [row for row in rows[1:] if not row.seen and behind[row.candidate.name][1] <= 0]
     share = words.percent(first.scores["probe"][0])
-    said = f"Start from {short[first.candidate.name]}: a linear probe gets {share} right"
-    if not alike:
-        return f"{said}, more than from any other here that chance would explain."
-    said += (
-        f". {_listed([short[row.candidate.name] for row in alike])} cannot be told from it by these examples."
+    said = (
+        f"Start from {short[first.candidate.name]}: its LogME is the highest, and a linear probe on it gets "
+        f"{share} right"
     )
+    if not alike:
+        return f"{said}, more than on any other, beyond chance."
+    said += f". {_listed([short[row.candidate.name] for row in alike])} cannot be told from it by that probe."
     quickest = min([first, *alike], key=lambda row: row.features.milliseconds)
     if quickest.features.milliseconds < QUICKER * first.features.milliseconds:
         said += (
@@ -133,8 +136,8 @@ def table(found: Ranking) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _number(value: float) -> str:
-    return "–" if value != value else f"{value:.2f}"
+def _number(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.2f}"
 
 
 def show(found: Ranking, known: dict[str, Any]) -> None:
@@ -144,7 +147,7 @@ def show(found: Ranking, known: dict[str, Any]) -> None:
     title = f"{found.examples:,} {found.kind} of {found.classes} classes, test sealed"
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     unit = "text" if found.kind == "texts" else "picture"
-    for name in ("source", "linear probe", "neighbours", "LogME", "H-score", "LEEP", "NCE"):
+    for name in ("source", "LogME", "linear probe", "neighbours", "H-score", "LEEP", "NCE"):
         shown.add_column(name, overflow="fold", justify="left" if name == "source" else "right")
     for name in ("parameters", f"ms a {unit}"):
         shown.add_column(name, justify="right")
@@ -153,9 +156,10 @@ def show(found: Ranking, known: dict[str, Any]) -> None:
         value, low, high = row.scores["probe"]
         shown.add_row(
             row.candidate.name,
+            _number(row.scores["logme"][0]),
             f"{100 * value:.1f} ({100 * low:.0f} to {100 * high:.0f})",
             f"{100 * row.scores['neighbours'][0]:.1f}",
-            *[_number(row.scores[name][0]) for name in (*OF_FEATURES, *OF_ANSWERS)],
+            *[_number(row.scores[name][0]) for name in ("h_score", *OF_ANSWERS)],
             f"{row.features.parameters / 1e6:.1f} M",
             f"{row.features.milliseconds:.1f}",
             row.candidate.licence,

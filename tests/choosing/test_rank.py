@@ -78,7 +78,7 @@ def test_a_ranking_from_the_command_line_to_its_page(photos, run, tmp_path, monk
     assert command_line.main([*arguments, "--output", str(tmp_path / "first")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     table = pd.read_csv(tmp_path / "first/rank.csv")
-    assert list(table["rank"]) == [1, 2, 3] and table["probe"][:2].is_monotonic_decreasing
+    assert list(table["rank"]) == [1, 2, 3] and table["logme"][:2].is_monotonic_decreasing
     assert table["probe"].iloc[0] > 0.8
     own = table["source"] == "MobileNet-0.25=run"
     assert own.tolist() == [False, False, True]  # it has seen these pictures, so that it stands last
