@@ -192,6 +192,29 @@ def shift(options: argparse.Namespace) -> int:
     return 0
 
 
+def rank(options: argparse.Namespace) -> int:
+    from runner import quiet
+
+    few = options.labels_per_class
+    if few not in ("auto", "all") and not (few.isdecimal() and int(few) > 0):
+        raise InputError(f"--labels-per-class {few!r} is not allowed: a number from 1, all or auto is.")
+    quiet.import_tensorflow()
+    from runner.choosing import rank
+
+    page = rank.run(
+        options.data,
+        options.sources,
+        options.output,
+        image_size=options.image_size,
+        length=options.length,
+        labels_per_class=few if few in ("auto", "all") else int(few),
+        resize=options.resize,
+        seed=options.seed,
+    )
+    print(f"page: {page}")
+    return 0
+
+
 def parser(repository: Path = REPOSITORY) -> Parser:
     """Return the command line; a copied-out project lacks `new`, and commands whose wing it does without."""
     top = Parser(prog="python -m runner", description="What the runner does beside training.")
@@ -229,6 +252,8 @@ def parser(repository: Path = REPOSITORY) -> Parser:
     make = add("doctor", "devices", help="check this machine and say what training will run on")
     make.add_argument("--gpu", action="store_true", help="fail unless TensorFlow can use a GPU")
     make.set_defaults(call=doctor)
+    from runner.devices import options as of_launch
+
     make = add(
         "launch",
         "devices",
@@ -236,32 +261,7 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         description="Start workers that train together, pass on what they print, and end all when one fails.",
         usage="python -m runner launch --workers N [OPTIONS] -m MODULE [FLAGS OF MODULE]",
     )
-    make.add_argument("--workers", type=int, required=True, help="processes on this host")
-    make.add_argument(
-        "--hosts", default="", metavar="A,B", help="all hosts, the chief's first; run the same on each"
-    )
-    make.add_argument("--host-index", type=int, metavar="I", help="which of --hosts this is, from 0")
-    make.add_argument(
-        "--port", type=int, default=12345, help="the first port on each of --hosts (default: %(default)s)"
-    )
-    make.add_argument(
-        "--restarts", type=int, default=0, metavar="R", help="starts after a failure (default: %(default)s)"
-    )
-    make.add_argument(
-        "--grace",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="from SIGTERM to SIGKILL when all are to end (default: %(default)s)",
-    )
-    make.add_argument(
-        "--input-workers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="processes that augment the pictures in memory, or make what devices.input_service is given",
-    )
-    make.add_argument("-m", dest="module", nargs=argparse.REMAINDER, default=[], help="what each worker runs")
+    of_launch.add(make)
     make.set_defaults(call=launch)
     run = argparse.ArgumentParser(add_help=False)
     run.add_argument(
@@ -348,6 +348,18 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         )
         add_seeds(make)
         make.set_defaults(call=seeds, takes_flags=True)
+    if (Path(__file__).parent / "choosing").is_dir():
+        from runner.choosing import options as of_rank
+
+        make = add(
+            "rank",
+            "choosing",
+            help="say which pretrained network to start from, before anything is trained",
+            description="Score sources by their frozen features of the training and validation examples, "
+            "and say how far such scores can be trusted. The test stays sealed.",
+        )
+        of_rank.add(make)
+        make.set_defaults(call=rank)
     make = add(
         "export",
         of_kind,

@@ -23,6 +23,7 @@ COMMANDS = (
     "shift",
     "tune",
     "seeds",
+    "rank",
     "export",
 )
 LAUNCH = ["launch", "--workers", "1", "-m", "platform"]
