@@ -113,17 +113,21 @@ def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def suggested(curve: pd.DataFrame) -> float | None:
-    """The rate at which the loss falls fastest, by the logarithm of the rate, before its lowest point; None
-    where it falls nowhere.
+    """The rate in the middle, by its logarithm, between that at which the loss falls fastest and that at which
+    it is lowest; None where it falls nowhere.
 
-    Both are of the mean over WINDOW steps around each step, which lags behind nothing, and without the ends
-    that have no such steps: batches differ by more than a step brings.
+    The first is what Smith's successors take, and too low here: a test of a few steps for each rate is still
+    at the beginning where a training at that rate would long be further. The second is the edge of what the
+    network bears. Both are of the mean over WINDOW steps around each step, which lags behind nothing, and
+    without the ends that have no such steps: batches differ by more than a step brings.
     """
     losses, rate = curve["loss"].to_numpy(), curve["learning_rate"].to_numpy()
     if len(losses) < 2 * WINDOW:
         return None
     smooth = np.convolve(losses, np.ones(WINDOW) / WINDOW, "valid")
     rate = rate[WINDOW // 2 :][: len(smooth)]
-    slope = np.gradient(smooth, np.log(rate))[: int(smooth.argmin()) + 1]
-    place = int(slope.argmin())
-    return float(f"{rate[place]:.3g}") if slope[place] < 0 else None
+    lowest = int(smooth.argmin())
+    slope = np.gradient(smooth, np.log(rate))[: lowest + 1]
+    fastest = int(slope.argmin())
+    middle = (rate[lowest] * rate[fastest]) ** 0.5
+    return float(f"{middle:.3g}") if slope[fastest] < 0 else None

@@ -105,12 +105,12 @@ def test_a_fit_that_goes_on_keeps_the_rates_that_it_found(network, examples, sea
 
 
 @pytest.mark.parametrize("best", [1e-4, 3e-3, 1e-1])
-def test_the_rate_is_where_the_loss_falls_fastest(best):
+def test_the_rate_lies_where_the_loss_falls_and_before_it_is_lost(best):
     rates = np.geomspace(range_test.LOWEST, range_test.HIGHEST, range_test.STEPS)
     falls = 2 / (1 + (rates / best) ** 2) + 0.05 * np.random.default_rng(0).normal(size=len(rates))
     losses = falls + (rates > 20 * best) * rates / best  # and then it is lost
     curve = pd.DataFrame({"learning_rate": rates, "loss": losses, "smoothed": range_test.smoothed(losses)})
-    assert best / 3 < range_test.suggested(curve) < best * 3
+    assert best / 3 < range_test.suggested(curve) < best * 10
 
 
 def test_the_losses_of_single_steps_come_out_of_running_means():
