@@ -113,8 +113,8 @@ def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def suggested(curve: pd.DataFrame) -> float | None:
-    """The rate in the middle, by its logarithm, between that at which the loss falls fastest and that at which
-    it is lowest; None where it falls nowhere.
+    """The rate in the middle, by its logarithm, between that at which the loss falls fastest and that at
+    which it is lowest; None where it falls nowhere.
 
     The first is what Smith's successors take, and too low here: a test of a few steps for each rate is still
     at the beginning where a training at that rate would long be further. The second is the edge of what the

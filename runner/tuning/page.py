@@ -85,6 +85,12 @@ def write(
     return path
 
 
+def default_kept(tested: Sequence[Path]) -> bool:
+    """Whether the default has more of the score on validation than what the search found; tested: of both."""
+    rows = [_row(compare.read(one, one.name, folder.read_complete(one))) for one in tested]
+    return rows[1]["validation"] < rows[0]["validation"]
+
+
 def _tested(folders: Sequence[Path], number: int) -> dict[str, Any]:
     """The test scores of both, and the paired difference; of one folder twice there is none."""
     names = ("default", f"trial {number}")
@@ -99,7 +105,9 @@ def _tested(folders: Sequence[Path], number: int) -> dict[str, Any]:
     rows[1]["difference"] = difference
     sentence = f"no paired difference: {found}." if difference is None else sentences.explain(difference)
     worse = rows[1]["validation"] < rows[0]["validation"]
-    note = f"By the {pairing.words(score)} on validation alone the default would be kept." if worse else ""
+    note = ""
+    if worse:
+        note = f"On validation the default has more {pairing.words(score)}: best.json holds the default."
     sentence = sentence.replace("that of the first run", "that of the default")
     return {
         "score": pairing.words(score),

@@ -253,6 +253,9 @@ def _end(study: Any, job: Any, folder: Path, train: ModuleType) -> int:
                 raise
             why_not = f"There is no comparison: the run {name} failed ({' '.join(str(error).split())})."
             print(why_not)
+    # What a search hands out is no worse on validation than what it began with.
+    if not why_not and page.default_kept(tested):
+        atomic.write_json(folder / "best.json", fields.to_dict(job.config))
     page.write(folder, job, table, best, chosen, [] if why_not else tested, why_not)
     return 0
 

@@ -57,8 +57,17 @@ def test_default_and_best_are_tested_once_and_no_trial_is(rows, capsys):
         assert len(readings) == 1 and readings["reason"].item().startswith("final numbers of staged")
         assert {path.name for path in (place / "tested" / tested).iterdir()} == folder.FILES
     assert not list(place.glob("trial_*/test_readings.csv")) and not list(place.glob("trial_*/checkpoints"))
+    # What is handed out is the better of both on validation.
+    scores = {
+        one: pd.read_csv(place / "tested" / one / "comparison.csv").filter(like="val_").iloc[0, 0]
+        for one in ("default", name)
+    }
+    kept = "default" if scores["default"] > scores[name] else name
     chosen = fields.load(place / "best.json", Config)
-    assert chosen.batch_size == best["batch_size"] and chosen.stages[0].epochs == 1 and chosen.baselines
+    settings = json.loads((place / "tested" / kept / "config.json").read_text())
+    assert fields.to_dict(chosen)["stages"] == settings["stages"]
+    assert chosen.batch_size == settings["batch_size"] and chosen.stages[0].epochs == 1 and chosen.baselines
+    assert ("best.json holds the default" in told.replace("\n", " ")) == (kept == "default")
     begun = json.loads((place / "tested" / name / "config.json").read_text())
     assert begun["stages"][1]["learning_rate"] == best["stages.1.learning_rate"] and not begun["baselines"]
     assert "opened once for each, after 2 trials on validation" in told and "points to the default" in told
