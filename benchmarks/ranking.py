@@ -53,8 +53,8 @@ def fine_tuned(out: Path, base: Config, arguments: argparse.Namespace) -> pd.Dat
                     labels_per_class=arguments.labels,
                     seed=seed,
                 )
-                # Frozen BatchNorm lets an untrained network learn nothing: it takes the recipe from scratch, for
-                # as many epochs as the stages have together.
+                # Frozen BatchNorm lets an untrained network learn nothing: it takes the recipe from scratch,
+                # for as many epochs as the stages have together.
                 scratch = weights.lower() == "none"
                 config = fields.replace(config, scratch_lengths=(1,)) if scratch else config
                 (row,) = accuracy.one_seed(config, ["from scratch" if scratch else "staged"])
@@ -136,7 +136,8 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "command": "python -m benchmarks.ranking",
         "how": (
-            f"{arguments.labels} labels a class, {base.image_size} pixels, {seeds}, epochs {stages}; "
+            f"{arguments.labels} labels a class, {base.image_size} pixels, {seeds}, epochs {stages} "
+            "(untrained sources: as many from scratch); "
             f"{machine['processor']}, TensorFlow {machine['tensorflow']}, Keras {machine['keras']}."
         ),
         "flags": shlex.join(rest),

@@ -12,7 +12,18 @@ from runner.errors import InputError
 from runner.networks import backbones
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COMMANDS = ("new", "backbones", "doctor", "launch", "predict", "evaluate", "compare", "shift", "rank", "export")
+COMMANDS = (
+    "new",
+    "backbones",
+    "doctor",
+    "launch",
+    "predict",
+    "evaluate",
+    "compare",
+    "shift",
+    "rank",
+    "export",
+)
 LAUNCH = ["launch", "--workers", "1", "-m", "platform"]
 
 

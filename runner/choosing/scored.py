@@ -43,8 +43,8 @@ class Ranking:
     kind: str
     rows: list[Ranked]
     behind: dict[str, tuple[float, float, float]]
-    """By name, of all but the first: how much less the linear probe got right, 0..1, and the interval; below 0
-    where it got more.
+    """By name, of all but the first: how much less the linear probe got right, 0..1, and the interval;
+    below 0 where it got more.
     """
     classes: int
     examples: int
