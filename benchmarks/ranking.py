@@ -136,7 +136,8 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "command": "python -m benchmarks.ranking",
         "how": (
-            f"{arguments.labels} labels a class, {base.image_size} pixels, {seeds}, epochs {stages}; "
+            f"{arguments.labels} labels a class, {base.image_size} pixels, {seeds}, epochs {stages} "
+            "(untrained sources: as many from scratch); "
             f"{machine['processor']}, TensorFlow {machine['tensorflow']}, Keras {machine['keras']}."
         ),
         "flags": shlex.join(rest),

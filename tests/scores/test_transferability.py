@@ -34,7 +34,7 @@ def log_evidence(features: np.ndarray, targets: np.ndarray) -> float:
         covariance = features @ features.T / alpha + np.eye(len(targets)) / beta
         return -multivariate_normal(np.zeros(len(targets)), covariance).logpdf(targets)
 
-    starts = [[a, b] for a in (0.0, 4.0) for b in (0.0, 4.0)]
+    starts = [[a, b] for a in (-2.0, 2.0, 5.0) for b in (-1.0, 2.0, 5.0)]
     found = [minimize(negative, start, method="Nelder-Mead", options={"xatol": 1e-4}).fun for start in starts]
     return -min(found)
 
