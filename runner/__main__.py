@@ -194,24 +194,13 @@ def shift(options: argparse.Namespace) -> int:
 
 def rank(options: argparse.Namespace) -> int:
     from runner import quiet
+    from runner.choosing import options as of_rank
 
-    few = options.labels_per_class
-    if few not in ("auto", "all") and not (few.isdecimal() and int(few) > 0):
-        raise InputError(f"--labels-per-class {few!r} is not allowed: a number from 1, all or auto is.")
+    given = of_rank.given(options)
     quiet.import_tensorflow()
     from runner.choosing import rank
 
-    page = rank.run(
-        options.data,
-        options.sources,
-        options.output,
-        image_size=options.image_size,
-        length=options.length,
-        labels_per_class=few if few in ("auto", "all") else int(few),
-        resize=options.resize,
-        seed=options.seed,
-    )
-    print(f"page: {page}")
+    print(f"page: {rank.run(**given)}")
     return 0
 
 

@@ -1,6 +1,9 @@
 """What `rank` is told on the command line."""
 
 import argparse
+from typing import Any
+
+from runner.errors import InputError
 
 
 def add(make: argparse.ArgumentParser) -> None:
@@ -24,3 +27,13 @@ def add(make: argparse.ArgumentParser) -> None:
     make.add_argument(
         "--output", default=None, metavar="FOLDER", help="folder to make (default: runs/rank/NAME)"
     )
+
+
+def given(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `rank.run`; InputError for a number of labels that is none."""
+    few = parsed.labels_per_class
+    if few not in ("auto", "all") and not (few.isdecimal() and int(few) > 0):
+        raise InputError(f"--labels-per-class {few!r} is not allowed: a number from 1, all or auto is.")
+    names = ("data", "sources", "output", "image_size", "length", "resize", "seed")
+    labels = few if few in ("auto", "all") else int(few)
+    return {name: getattr(parsed, name) for name in names} | {"labels_per_class": labels}
