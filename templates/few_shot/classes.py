@@ -206,6 +206,12 @@ def check(config: Config, counts: Mapping[str, pd.Series], split_of: Mapping[str
             f"{len(counts['test'])} for the test; at least two are needed: add classes, or name fewer "
             "--val-classes."
         )
+    if "ProtoNet" in config.methods and not only_judged:
+        given = config.train_ways, config.train_shots, config.train_queries
+        episodes.check(counts["train"], *given, "training", "--train-")
+    if {"MAML", "first-order MAML", "ANIL"} & set(config.methods) and not only_judged:
+        given = config.ways, config.train_shots, config.train_queries
+        episodes.check(counts["train"], *given, "training")
 
 
 def known_before(weights: str, split_of: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -160,11 +160,6 @@ class Config:
             *((name, 0 < getattr(self, name) < 1e6, "a number above 0") for name in ("tune_rate", "inner_rate")),
             ("methods", bool(set(self.methods) & set(HANDED_OUT)), f"one of {', '.join(HANDED_OUT)} too"),
             ("methods", not twice, "each method once"),
-            (
-                "weights",
-                self.weights == "none" or self.backbone != "conv4",
-                "none with the backbone conv4",
-            ),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
         )
 

@@ -55,22 +55,24 @@ def draw(labels: np.ndarray, ways: int, shots: int, queries: int, count: int, se
     return Episodes(*(np.stack(part) for part in zip(*made, strict=True)))
 
 
-def check(counts: pd.Series, ways: int, shots: int, queries: int, split: str) -> None:
+def check(
+    counts: pd.Series, ways: int, shots: int, queries: int, split: str, begins: str = "--"
+) -> None:
     """Raise InputError where no episode can be drawn.
 
-    counts: pictures of each class. split: of which, in a word.
+    counts: pictures of each class. split: of which, in a word. begins: how the flags do that say the numbers.
     """
     of = f"{split} " if split else ""
     if len(counts) < ways:
         raise InputError(
             f"Received {len(counts)} {of}class{'es' * (len(counts) != 1)} and ways={ways}: an episode needs "
-            f"{ways} different ones. Give more {of}classes, or fewer --ways."
+            f"{ways} different ones. Give more {of}classes, or fewer {begins}ways."
         )
     large = int((counts >= shots + queries).sum())
     if large < ways:
         name, most = counts.index[counts.argmin()], int(np.sort(counts)[-ways])
         raise InputError(
             f"Received {large} {of}classes with {shots} + {queries} pictures (shots + queries), and "
-            f"ways={ways}; {name!r} has {counts.min()}. Add pictures, or give fewer --ways, --shots or "
-            f"--queries ({ways} classes have {most} or more)."
+            f"ways={ways}; {name!r} has {counts.min()}. Add pictures, or give fewer {begins}ways, "
+            f"{begins}shots or {begins}queries ({ways} classes have {most} or more)."
         )

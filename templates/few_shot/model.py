@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from runner.data.examples import Data
+from runner.errors import InputError
 from runner.networks import backbones, pixels
 from runner.networks.backbones import Block
 
@@ -30,6 +31,11 @@ def build(config: Config, data: Data, classes: int | None = None) -> tuple[keras
     model's layers. classes: of the head, where it is not for the known ones.
     """
     if config.backbone == "conv4":
+        if config.weights != "none":
+            raise InputError(
+                f"weights={config.weights!r} cannot be used with the backbone conv4, which is always new; give "
+                "--weights none."
+            )
         backbone, blocks = conv4(config.image_size)
         x = keras.layers.Flatten(name="pool")(backbone.output)
     else:
