@@ -1,1 +1,1 @@
-"""Few-shot learning: new classes of pictures from a handful of examples each, by a network trained on others."""
+"""Few-shot learning: new classes of pictures from a few examples each, by a network trained on others."""

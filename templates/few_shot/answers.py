@@ -13,6 +13,7 @@ from runner.networks import inference
 from runner.scores import paired
 
 from . import method
+from .classes import Arrays
 from .episodes import Episodes
 
 
@@ -58,7 +59,7 @@ class Judged:
 
 def judge(
     learners: Mapping[str, Learner],
-    arrays: tuple[np.ndarray, np.ndarray, np.ndarray],
+    arrays: Arrays,
     drawn: Episodes,
     all_shots: Sequence[int],
     compare_shots: int,
@@ -71,7 +72,9 @@ def judge(
     judged, own = {}, drawn.answers.shape[1]
     for name, learner in learners.items():
         rows = learner.features(pictures)
-        found = {shots: learner.answer(rows, drawn.support[:, :, :shots], asked) for shots in sorted(all_shots)}
+        found = {
+            shots: learner.answer(rows, drawn.support[:, :, :shots], asked) for shots in sorted(all_shots)
+        }
         judged[name] = Judged(
             drawn,
             ids,
@@ -176,6 +179,17 @@ def refusing(judged: Judged, at: Mapping[str, float]) -> dict[str, dict[str, flo
     return found
 
 
+def chosen(validation: Mapping[str, Judged], order: Sequence[str]) -> str:
+    """Which method is handed out, by validation episodes: the first of `order` that there is, or the best, if
+    its 95 % interval over the same episodes lies above that.
+
+    Where classes are easy all methods are nearly faultless, and the best of them is so by chance.
+    """
+    there = {name: validation[name].right(validation[name].shots) for name in order if name in validation}
+    first, best = next(iter(there)), max(there, key=lambda name: there[name].mean())
+    return best if paired.of_means(there[first], there[best]).low > 0 else first
+
+
 def comparison(
     validation: Mapping[str, Judged],
     tested: Mapping[str, Judged] | None,
@@ -187,8 +201,8 @@ def comparison(
 ) -> pd.DataFrame:
     """A row per method, as `baselines.table` has it, and test_accuracy_<n>_shot for each number of shots.
 
-    fits, validation: by the names of what was trained; learners: by those that are shown, where "from scratch"
-    is the best of its lengths (recipes has the name of that).
+    fits, validation: by the names of what was trained; learners: by those that are shown, where "from
+    scratch" is the best of its lengths (recipes has the name of that).
     """
     rows = []
     for name, learner in learners.items():
@@ -210,6 +224,8 @@ def comparison(
             apart = paired.of_means(own, best)[:3] if name != pick else (np.nan,) * 3
             names = ("difference", "difference_low", "difference_high")
             row |= dict(zip(names, apart, strict=True))
-            row |= {f"test_accuracy_{shots}_shot": float(judged.right(shots).mean()) for shots in judged.scores}
+            row |= {
+                f"test_accuracy_{shots}_shot": float(judged.right(shots).mean()) for shots in judged.scores
+            }
         rows.append(row)
     return pd.DataFrame(rows)

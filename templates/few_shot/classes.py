@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from runner.data import examples
 from runner.data.checks import copies
@@ -26,6 +27,9 @@ from runner.pictures import decoding, images, in_memory, sources, square
 
 from . import episodes
 from .config import Config
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of `arrays`."""
 
 
 def load(config: Config) -> Data:
@@ -64,8 +68,11 @@ def found(data: str) -> Source:
     that differ, which elsewhere must be the same.
     """
     root = Path(os.path.expanduser(data.strip()))
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if data.strip() and root.is_dir() else []
-    splits = [one for one in folders if one.name.lower() in SPLIT_WORDS and any(map(Path.is_dir, one.iterdir()))]
+    there = data.strip() and root.is_dir()
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if there else []
+    splits = [
+        one for one in folders if one.name.lower() in SPLIT_WORDS and any(map(Path.is_dir, one.iterdir()))
+    ]
     if len(splits) < 2 or len(splits) < len(folders):
         return sources.find(data)
     each = []
@@ -78,7 +85,7 @@ def found(data: str) -> Source:
 
 
 def pooled(data: str) -> bool:
-    """Whether the splits of a source are of pictures, as those of a data set are, and say nothing of classes."""
+    """Whether the splits of a source are of pictures, as a data set's are, and say nothing of its classes."""
     return data.strip() in datasets() or data.strip().startswith("tfds:")
 
 
@@ -161,7 +168,6 @@ def joined(parts: list[Source]) -> Source:
 def decoded(config: Config, source: Source, split_of: Mapping[str, str]) -> Data:
     """Decode every picture and check that each split has enough for its episodes."""
     names = tuple(name for split in USED for name in source.classes if split_of[name] == split)
-    shots, queries = max(config.shots), config.queries
     counts = {split: source.examples["label"][source.examples["split"] == split] for split in USED}
     # What cannot be is said before a picture is decoded; what cannot be read may change it.
     check(config, {split: rows.value_counts() for split, rows in counts.items()}, split_of)
@@ -170,8 +176,8 @@ def decoded(config: Config, source: Source, split_of: Mapping[str, str]) -> Data
     unreadable = [row for row in problems if row[1] == "unreadable"]
     if unreadable and config.on_bad_data == "stop":
         raise InputError(
-            f"{unreadable[0][0]!r} cannot be read ({unreadable[0][2]}), and {len(unreadable) - 1} more; repair "
-            "or remove them, or skip them with --on-bad-data skip."
+            f"{unreadable[0][0]!r} cannot be read ({unreadable[0][2]}), and {len(unreadable) - 1} more; "
+            "repair or remove them, or skip them with --on-bad-data skip."
         )
     table = examples.begin_manifest(dataclasses.replace(source, classes=names)).join(facts)
     table.loc[table["sha256"] == "", "split"] = "skipped"
@@ -196,14 +202,17 @@ def decoded(config: Config, source: Source, split_of: Mapping[str, str]) -> Data
 
 
 def check(config: Config, counts: Mapping[str, pd.Series], split_of: Mapping[str, str]) -> None:
-    """Raise InputError where a split cannot be used. counts: of each split, pictures of each of its classes."""
+    """Raise InputError where a split cannot be used.
+
+    counts: of each split, how many pictures each of its classes has.
+    """
     only_judged = set(split_of.values()) == {"test"}
     for split in ("test",) if only_judged else ("val", "test"):
         episodes.check(counts[split], config.ways, max(config.shots), config.queries, split)
     if not only_judged and len(counts["train"]) < 2:
         raise InputError(
-            f"Received {len(counts['train'])} class to train on, beside {len(counts['val'])} to choose on and "
-            f"{len(counts['test'])} for the test; at least two are needed: add classes, or name fewer "
+            f"Received {len(counts['train'])} class to train on, beside {len(counts['val'])} to choose on "
+            f"and {len(counts['test'])} for the test; at least two are needed: add classes, or name fewer "
             "--val-classes."
         )
     if "ProtoNet" in config.methods and not only_judged:
@@ -221,7 +230,10 @@ def known_before(weights: str, split_of: Mapping[str, str]) -> list[tuple[str, s
         return []
     learned = set(json.loads(card.read_text(encoding="utf-8")).get("classes", ()))
     rows = []
-    for split, means in (("val", "what is chosen on them may be too sure"), ("test", "the test says too much")):
+    for split, means in (
+        ("val", "what is chosen on them may be too sure"),
+        ("test", "the test says too much"),
+    ):
         names = [name for name, of in split_of.items() if of == split and name in learned]
         if names:
             rows.append(("", "seen", f"the weights {weights} know {in_words(names)} of {split}: {means}"))
@@ -236,7 +248,10 @@ def in_words(names: list[str]) -> str:
     return f"classes {shown}{f', ... ({len(names)})' if len(names) > 5 else ''}"
 
 
-def arrays(dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def arrays(dataset: tf.data.Dataset) -> Arrays:
     """A split as arrays: id int64 (n,), label int64 (n,), pictures uint8 (n, size, size, 3)."""
     parts = list(dataset.batch(256).as_numpy_iterator())
-    return tuple(np.concatenate([one[name] for one in parts]) for name in ("id", "label", "input"))
+    ids, labels, pictures = (
+        np.concatenate([one[name] for one in parts]) for name in ("id", "label", "input")
+    )
+    return ids, labels, pictures

@@ -76,8 +76,8 @@ class Config:
     methods: tuple[Method, ...] = (
         "pixels", "class means", "cosine", "centred", "logistic head", "fine-tuning", "softmax", "ProtoNet"
     )  # fmt: skip
-    """What is compared. What is handed out is the best on the validation classes of those that are class
-    means of a network's features; see the README.
+    """What is compared. What is handed out is chosen on the validation classes, of those that are class
+    means of a network's features; see HANDED_OUT.
     """
     tune_top: int = 2
     """So many of the top blocks move when an episode is fine-tuned, with the head."""
@@ -157,12 +157,17 @@ class Config:
                 (name, getattr(self, name) >= 1, "at least 1")
                 for name in ("train_shots", "train_queries", "epoch_episodes")
             ),
-            *((name, 0 < getattr(self, name) < 1e6, "a number above 0") for name in ("tune_rate", "inner_rate")),
+            *(
+                (name, 0 < getattr(self, name) < 1e6, "a number above 0")
+                for name in ("tune_rate", "inner_rate")
+            ),
             ("methods", bool(set(self.methods) & set(HANDED_OUT)), f"one of {', '.join(HANDED_OUT)} too"),
             ("methods", not twice, "each method once"),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
         )
 
 
-HANDED_OUT = ("class means", "cosine", "centred", "softmax", "ProtoNet")
-"""Methods that are class means of what a network gives, so that `predict` needs no training."""
+HANDED_OUT = ("centred", "cosine", "class means", "softmax", "ProtoNet")
+"""Methods that are class means of what a network gives, so that `predict` needs no training. The first that
+there is stays the choice unless another is better on validation by more than chance.
+"""

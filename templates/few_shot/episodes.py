@@ -55,9 +55,7 @@ def draw(labels: np.ndarray, ways: int, shots: int, queries: int, count: int, se
     return Episodes(*(np.stack(part) for part in zip(*made, strict=True)))
 
 
-def check(
-    counts: pd.Series, ways: int, shots: int, queries: int, split: str, begins: str = "--"
-) -> None:
+def check(counts: pd.Series, ways: int, shots: int, queries: int, split: str, begins: str = "--") -> None:
     """Raise InputError where no episode can be drawn.
 
     counts: pictures of each class. split: of which, in a word. begins: how the flags do that say the numbers.

@@ -89,12 +89,15 @@ def fine_tuning(config: Config, examples: Data, network: keras.Model, blocks: tu
     cut = frozen.cut(network, blocks, stage)
     if cut is None:
         raise InputError(
-            f"tune_top={config.tune_top} leaves nothing of {config.backbone} still, so that each episode would "
-            f"train all of it; give fewer than its {len(blocks)} blocks, or leave fine-tuning out of --methods."
+            f"tune_top={config.tune_top} leaves nothing of {config.backbone} still, so that each episode "
+            f"would train all of it; give fewer than its {len(blocks)} blocks, or leave fine-tuning out of "
+            "--methods."
         )
     steps = config.tune_steps
     tried = {
-        times: Learner(cut.below, partial(method.fine_tuned, cut.above, steps=steps, rate=times * config.tune_rate))
+        times: Learner(
+            cut.below, partial(method.fine_tuned, cut.above, steps=steps, rate=times * config.tune_rate)
+        )
         for times in TUNING
     }
     return tried[best(config, examples, tried)]

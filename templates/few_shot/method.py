@@ -114,7 +114,12 @@ def cross_entropy(labels, logits):
 
 
 def fine_tuned(
-    above: keras.Model, activations: np.ndarray, support: np.ndarray, asked: np.ndarray, steps: int, rate: float
+    above: keras.Model,
+    activations: np.ndarray,
+    support: np.ndarray,
+    asked: np.ndarray,
+    steps: int,
+    rate: float,
 ) -> np.ndarray:
     """Fine-tune the top of a network and a head on the support of each episode, from the same weights.
 
@@ -150,7 +155,9 @@ def fine_tuned(
                 one - rate * slope for one, slope in zip(weights, tape.gradient(loss, weights), strict=True)
             )
 
-        _, *weights = tf.while_loop(lambda number, *_: number < steps, step, (0, *map(tf.identity, start), head))
+        _, *weights = tf.while_loop(
+            lambda number, *_: number < steps, step, (0, *map(tf.identity, start), head)
+        )
         return logits(weights[-1], features(weights[:-1], tf.gather(given, questions)))
 
     @tf.function(autograph=False)
@@ -184,7 +191,15 @@ def meta_answers(
     def episode(rows):
         own, questions = rows
         weights = adapted(
-            network, start, moving, tf.gather(given, own), labels, steps, rate, training=training, first_order=True
+            network,
+            start,
+            moving,
+            tf.gather(given, own),
+            labels,
+            steps,
+            rate,
+            training=training,
+            first_order=True,
         )
         logits, _ = network.stateless_call(weights, fixed, tf.gather(given, questions), training=training)
         return tf.cast(logits, tf.float32)

@@ -33,8 +33,8 @@ def build(config: Config, data: Data, classes: int | None = None) -> tuple[keras
     if config.backbone == "conv4":
         if config.weights != "none":
             raise InputError(
-                f"weights={config.weights!r} cannot be used with the backbone conv4, which is always new; give "
-                "--weights none."
+                f"weights={config.weights!r} cannot be used with the backbone conv4, which is always new; "
+                "give --weights none."
             )
         backbone, blocks = conv4(config.image_size)
         x = keras.layers.Flatten(name="pool")(backbone.output)
@@ -91,7 +91,9 @@ def cosine(network: keras.Model) -> keras.Model:
 
 def centred(network: keras.Model, centre: np.ndarray) -> keras.Model:
     """`features` less their mean over training pictures, float32 (d,), with rows of length 1."""
-    shift = keras.layers.Rescaling(1.0, offset=[-float(one) for one in centre], name="centre", dtype="float32")
+    shift = keras.layers.Rescaling(
+        1.0, offset=[-float(one) for one in centre], name="centre", dtype="float32"
+    )
     x = shift(network.get_layer("pool").output)
     x = keras.layers.UnitNormalization(name="length_1", dtype="float32")(x)
     return keras.Model(network.input, x, name=network.name)

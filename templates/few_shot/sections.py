@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -18,8 +17,8 @@ from . import answers, classes
 from .answers import Judged
 from .config import Config
 
-SHOWN = 5
-"""Methods that the plot over shots has at most, beside the one that is handed out."""
+SCORE = ("accuracy", "accuracy in episodes")
+"""What methods are compared by: how its columns are called, and how it reads."""
 
 
 def title(config: Config) -> str:
@@ -49,31 +48,32 @@ def question(config: Config, examples: Data, pick: str) -> str:
 
 def sections(
     config: Config,
-    examples: Data,
     tested: Mapping[str, Judged],
+    shown: classes.Arrays,
     pick: str,
     by_method: Mapping[str, dict],
     refused: Mapping[str, dict[str, float]],
     per_class: pd.DataFrame,
-    comparison: pd.DataFrame,
 ) -> dict[str, Any]:
-    """What `page.write` shows of this task: accuracy over shots, an episode, none of these, the new classes."""
+    """What `page.write` shows of this task: accuracy over shots, an episode, none of these, the new classes.
+
+    shown: the pictures of the test.
+    """
     predictions = answers.predictions(tested[pick])
     return {
+        "score": SCORE,
         "pictures": {},
         "per_class": per_class,
         "confusion": lambda: classification.confusion(predictions, list(per_class["class"])),
         "sections": [
-            lambda: shots_section(config, by_method, pick, comparison),
-            lambda: episode_section(config, examples, tested[pick]),
+            lambda: shots_section(config, by_method, pick),
+            lambda: episode_section(config, shown, tested[pick]),
             lambda: refusing_section(config, refused),
         ],
     }
 
 
-def shots_section(
-    config: Config, by_method: Mapping[str, dict], pick: str, comparison: pd.DataFrame
-) -> Section:
+def shots_section(config: Config, by_method: Mapping[str, dict], pick: str) -> Section:
     """Accuracy of every method over the number of support pictures, as a plot and a table."""
     shots = sorted(config.shots)
     rows = [
@@ -83,7 +83,9 @@ def shots_section(
         for name, numbers in by_method.items()
     ]
     drawn = over_shots(by_method, shots, pick)
-    said = "; ".join(f"{row['method']} " + ", ".join(f"{row[f'{one}-shot']:.3f}" for one in shots) for row in rows)
+    said = "; ".join(
+        f"{row['method']} " + ", ".join(f"{row[f'{one}-shot']:.3f}" for one in shots) for row in rows
+    )
     plot = Markup(figures.inline_svg(drawn, f"Accuracy over {shots} shots: {said}.", "shots"))
     inner = [name for name in by_method if "MAML" in name or name == "ANIL"]
     return Section(
@@ -137,10 +139,10 @@ def over_shots(by_method: Mapping[str, dict], shots: list[int], pick: str) -> An
     return figure
 
 
-def episode_section(config: Config, examples: Data, judged: Judged) -> Section:
+def episode_section(config: Config, shown: classes.Arrays, judged: Judged) -> Section:
     """The first test episode with its lowest number of shots: support, and two queries of each class."""
     shots, drawn = min(config.shots), judged.episodes
-    ids, _, pictures = classes.arrays(examples.test)
+    pictures = shown[2]
     chosen = judged.scores[shots][0].argmax(axis=1)
     names = [judged.classes[code] for code in drawn.classes[0]]
     support, queries = [], []
@@ -176,30 +178,19 @@ def card(config: Config, examples: Data, pick: str) -> cards.Task:
     """What the model card says of this task."""
     return cards.Task(
         title=title(config),
-        what="Features of pictures, of which the class means of a few tell new classes apart; tested on",
+        what="Features of pictures, by whose class means new classes are told apart; it knows of",
         prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side",
         takes="RGB pictures (batch, height, width, 3) of any size, pixels of 0..255, not scaled",
         gives="float32 features (batch, d)",
-        meant="Meant for new classes of pictures like those of the test, a few of each. Which classes it tells "
-        "apart is decided by the support pictures it is given, not by its weights.",
-        score=("accuracy", "accuracy"),
+        meant="Meant for new classes of pictures like those of the test, a few of each. Which classes it "
+        "tells apart is decided by the support pictures it is given, not by its weights.",
+        score=SCORE,
         columns={"precision": "precision", "recall": "recall", "F1": "f1", "queries": "support"},
         commands=("predict RUN SUPPORT_FOLDER PICTURES_OR_FOLDERS --output predictions.csv",),
-        training=f"The method is {pick}, chosen on episodes of classes that are neither trained on nor tested.",
+        training=f"The method is {pick}, chosen on classes that are neither trained on nor tested.",
         limits=(
             "The classes of the test are those of one data set: how well it does on others is not known.",
             "The threshold for none of these was chosen on validation classes; on classes farther from the "
             "training ones it keeps or refuses other shares.",
         ),
     )
-
-
-def numbers_over_shots(by_method: Mapping[str, dict]) -> pd.DataFrame:
-    """A row per method and number of shots: accuracy, low, high."""
-    rows = [
-        {"method": name, "shots": int(shots), "accuracy": one["accuracy"]}
-        | dict(zip(("low", "high"), one["accuracy_interval"], strict=True))
-        for name, numbers in by_method.items()
-        for shots, one in numbers["by_shots"].items()
-    ]
-    return pd.DataFrame(rows).astype({"accuracy": np.float64})

@@ -1,5 +1,6 @@
-"""What `python -m runner tune` tries; each entry is a field of `config.py`. Best is what the method that a run
-picks reaches on the validation classes.
+"""What `python -m runner tune` tries; each entry is a field of `config.py`.
+
+Best is what the method that a run picks reaches on the validation classes.
 """
 
 from runner.tuning.space import Choice, LogUniform, Space, Uniform

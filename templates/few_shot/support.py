@@ -1,5 +1,5 @@
-"""New classes for a finished run: what their support pictures look like to the network, kept and added to, and
-queries answered by it. Nothing is trained.
+"""New classes for a finished run: what their support pictures look like to the network, kept and added to,
+and queries answered by it. Nothing is trained.
 """
 
 import io
@@ -60,7 +60,8 @@ def read(path: str | Path, run: str | Path, before: Support | None = None, batch
     """The support in a folder with a folder of pictures per class, as a complete run sees it, or in a file of
     `write`; added to what was there before.
 
-    Raises InputError for what is neither, for a picture that cannot be read, and for what another network saw.
+    Raises InputError for what is neither, for a picture that cannot be read, and for features of another
+    network.
     """
     path, run = Path(os.path.expanduser(path)), Path(os.path.expanduser(run))
     record, model = folder.read_complete(run), saved.load(run)
@@ -82,8 +83,8 @@ def read(path: str | Path, run: str | Path, before: Support | None = None, batch
         return found
     if not path.is_dir():
         raise InputError(
-            f"{path} is no support set: the first input is a folder with a folder of pictures per class, or a "
-            ".npz file of one; the pictures to tell apart follow it."
+            f"{path} is no support set: the first input is a folder with a folder of pictures per class, or "
+            "a .npz file of one; the pictures to tell apart follow it."
         )
     source = sources.find(str(path))
     rows = source.examples["label"].to_numpy()
@@ -92,8 +93,11 @@ def read(path: str | Path, run: str | Path, before: Support | None = None, batch
     for name in source.classes:
         own = [Path(file) for file, label in zip(files, rows, strict=True) if label == name]
         for batch in new_pictures.batches(own, record["image_size"], record["resize"], batch_size):
-            lost = [f"{one} ({note})" for one, ok, note in zip(batch.paths, batch.readable, batch.notes, strict=True)
-                    if not ok]
+            lost = [
+                f"{one} ({note})"
+                for one, ok, note in zip(batch.paths, batch.readable, batch.notes, strict=True)
+                if not ok
+            ]
             if lost:
                 raise InputError(f"{lost[0]} cannot be read; repair it, or take it out of the support.")
             found = found.with_more(name, step(batch.pictures).numpy())
@@ -120,8 +124,8 @@ def class_tables(
     inputs: the support, as `read` takes it, and then picture files and folders of them. Columns path,
     prediction (Categorical of the support's classes and NONE), confidence (the probability of the likeliest
     class), note, and "p:<class>" for each class: softmax of -|f(x) - c_k|^2 over the run's temperature. Where
-    the nearest class mean is farther than the run's threshold allows the prediction is NONE. A file that is no
-    picture has its reason in note and nothing else.
+    the nearest class mean is farther than the run's threshold allows the prediction is NONE. A file that is
+    no picture has its reason in note and nothing else.
     Raises InputError for a run that is not complete, a support of fewer than two classes, and no queries.
     """
     inputs = list(inputs)
@@ -136,12 +140,21 @@ def class_tables(
     if len(known.classes) < 2:
         raise InputError(f"{inputs[0]} has {len(known.classes)} class; a support of at least two is needed.")
     threshold = threshold_for(metrics.get("none_of_these", {}), float(np.mean(known.counts)))
-    return answered(saved.load(run), known, new_pictures.stream(inputs[1:], record, batch_size),
-                    metrics.get("temperature", 1.0), threshold)
+    return answered(
+        saved.load(run),
+        known,
+        new_pictures.stream(inputs[1:], record, batch_size),
+        metrics.get("temperature", 1.0),
+        threshold,
+    )
 
 
 def answered(
-    model: keras.Model, known: Support, stream: Iterable[new_pictures.Batch], temperature: float, threshold: float
+    model: keras.Model,
+    known: Support,
+    stream: Iterable[new_pictures.Batch],
+    temperature: float,
+    threshold: float,
 ) -> Iterator[pd.DataFrame]:
     """See `class_tables`."""
     means, names, step = known.means, [*known.classes, NONE], inference.forward(model)
@@ -165,8 +178,8 @@ def answered(
 
 
 def threshold_for(thresholds: Mapping[str, float], count: float) -> float:
-    """The threshold of the number of shots that is nearest to how many a class has, on a scale of ratios; minus
-    infinity where the run has none.
+    """The threshold of the number of shots that is nearest to how many a class has, on a scale of ratios;
+    minus infinity where the run has none.
     """
     if not thresholds:
         return -np.inf

@@ -167,7 +167,9 @@ def main(config: Config) -> Path:
     """Run everything and return the run folder."""
     with runs.start(config, __package__) as run:
         if run.strategy.num_replicas_in_sync > 1:
-            raise InputError("episodes are not divided over devices; give --strategy cpu, or show it one GPU.")
+            raise InputError(
+                "episodes are not divided over devices; give --strategy cpu, or show it one GPU."
+            )
         examples = run.load(load)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
@@ -184,12 +186,15 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     config = run.config
     validation = judge(config, networks, examples.val, examples.classes, config.val_episodes)
     chosen_on = {name: float(one.right(config.compare_shots).mean()) for name, one in validation.items()}
-    pick = max((name for name in HANDED_OUT if name in networks), key=lambda name: chosen_on[name])
+    pick = answers.chosen(validation, HANDED_OUT)
     run.save_network(networks[pick].network, lambda network: any_size.build(network, config.resize))
     fits[pick] = dataclasses.replace(fits[pick], value=chosen_on[pick])
     networks = baselines.compared(networks, chosen_on)
-    longest = max((one for one in chosen_on if baselines.called(one) == baselines.SCRATCH), key=chosen_on.get,
-                  default="")
+    longest = max(
+        (one for one in chosen_on if baselines.called(one) == baselines.SCRATCH),
+        key=chosen_on.get,
+        default="",
+    )
     recipes = {baselines.SCRATCH: longest} if longest else {}
     networks = {baselines.called(name): one for name, one in networks.items()}
     pretrained = {
@@ -202,7 +207,8 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
         return run.stop_at_validation(examples, fits, table, method=pick)
     at, scale = answers.thresholds(validation[pick]), answers.temperature(validation[pick])
     # The test split is opened here, once, when nothing is left to choose.
-    tested = judge(config, networks, run.open_test(examples, networks), examples.classes)
+    test_split = run.open_test(examples, networks)
+    tested = judge(config, networks, test_split, examples.classes)
     test, per_class, _ = tables(tested[pick], examples)
     comparison = answers.comparison(validation, tested, *beside)
     by_method = {name: answers.metrics(one) for name, one in tested.items()}
@@ -221,7 +227,7 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
         question=sections.question(config, examples, pick),
         data=examples,
         metrics=test,
-        **sections.sections(config, examples, tested, pick, by_method, refused, per_class, comparison),
+        **sections.sections(config, tested, classes.arrays(test_split), pick, by_method, refused, per_class),
     )
     run.end(
         {
