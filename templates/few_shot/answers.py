@@ -87,22 +87,25 @@ def judge(
 
 
 def metrics(judged: Judged) -> dict[str, Any]:
-    """Numbers of one learner: accuracy (of compare_shots) and its interval, and of each number of shots.
+    """Numbers of one learner: accuracy (of compare_shots) and its interval, and those of each number of
+    shots.
 
     The 95 % interval is that of a bootstrap over episodes: it says how well the mean over episodes of these
     very classes and pictures is known, and nothing of other classes.
     """
-    by_shots = {}
-    for shots in judged.scores:
-        value, low, high, _ = interval(judged.right(shots))
-        by_shots[str(shots)] = {"accuracy": value, "accuracy_interval": [low, high]}
+    found = {shots: interval(judged.right(shots)) for shots in judged.scores}
+    each: dict[str, Any] = {}
+    for shots, (value, low, high, _) in found.items():
+        each |= {f"accuracy_{shots}_shot": value, f"accuracy_{shots}_shot_interval": [low, high]}
+    value, low, high, _ = found[judged.shots]
     used = np.unique(judged.episodes.query)
     return {
-        **by_shots[str(judged.shots)],
+        "accuracy": value,
+        "accuracy_interval": [low, high],
         "episodes": len(judged.episodes.query),
         "ways": judged.episodes.query.shape[1],
         "shots": judged.shots,
-        "by_shots": by_shots,
+        **each,
         "examples": len(used),
     }
 

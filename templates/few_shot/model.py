@@ -115,15 +115,18 @@ class ByEpisodes(keras.Model):
 
     def __init__(self, network: keras.Model, name: str, config: Config):
         super().__init__(name=network.name)
-        self.logits_and_features = keras.Model(
-            network.input, [network.output, network.get_layer("pool").output], name=network.name
-        )
-        self.network, self.method, self.config = network, name, config
+        # Class means have no head: it is left out, so that the ledger misses no gradient.
+        outputs = [network.get_layer("pool").output] * 2
+        outputs = outputs if name == "ProtoNet" else [network.output, outputs[1]]
+        self.logits_and_features = keras.Model(network.input, outputs, name=network.name)
+        inner = name not in ("softmax", "ProtoNet")
+        self.network = network if inner else self.logits_and_features
+        self.method, self.config = name, config
         self.built = True
 
     @property
     def output(self):
-        """Of the classifier: logits (batch, classes)."""
+        """Of the classifier: logits (batch, classes); features for ProtoNet, which has no head."""
         return self.logits_and_features.output[0]
 
     def call(self, images, training=None):
@@ -140,9 +143,7 @@ class ByEpisodes(keras.Model):
             loss = self.compute_loss(images, answers, logits)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_weights)
-        # The head of a network that is trained by class means takes no part.
-        pairs = [(g, v) for g, v in zip(gradients, self.trainable_weights, strict=True) if g is not None]
-        self.optimizer.apply_gradients(pairs)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(answers)[0])
         return self.compute_metrics(images, answers, logits)
 

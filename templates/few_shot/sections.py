@@ -78,8 +78,8 @@ def shots_section(config: Config, by_method: Mapping[str, dict], pick: str) -> S
     shots = sorted(config.shots)
     rows = [
         {"method": name}
-        | {f"{one}-shot": numbers["by_shots"][str(one)]["accuracy"] for one in shots}
-        | {f"95 % ({one})": in_points(numbers["by_shots"][str(one)]["accuracy_interval"]) for one in shots}
+        | {f"{one}-shot": numbers[f"accuracy_{one}_shot"] for one in shots}
+        | {f"95 % ({one})": in_points(numbers[f"accuracy_{one}_shot_interval"]) for one in shots}
         for name, numbers in by_method.items()
     ]
     drawn = over_shots(by_method, shots, pick)
@@ -119,7 +119,7 @@ def over_shots(by_method: Mapping[str, dict], shots: list[int], pick: str) -> An
     axes = figure.subplots()
     styles = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (6, 3)), (0, (2, 4))]
     for number, (name, numbers) in enumerate(by_method.items()):
-        values = [numbers["by_shots"][str(one)]["accuracy"] for one in shots]
+        values = [numbers[f"accuracy_{one}_shot"] for one in shots]
         chosen = name == pick
         axes.plot(
             range(len(shots)),
