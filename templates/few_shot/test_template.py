@@ -188,7 +188,10 @@ def test_maml_of_no_step_is_the_network_and_one_step_is_the_gradients(tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input((3,))
     network = keras.Model(image, keras.layers.Dense(2, name="head")(image))
-    x, labels = tf.constant(np.random.default_rng(0).normal(size=(4, 3)), tf.float32), tf.constant([0, 1, 1, 0])
+    x, labels = (
+        tf.constant(np.random.default_rng(0).normal(size=(4, 3)), tf.float32),
+        tf.constant([0, 1, 1, 0]),
+    )
     weights = [one.value for one in network.trainable_variables]
     same = method.adapted(network, weights, [True, True], x, labels, 0, 0.5, training=False)
     np.testing.assert_array_equal(same[0], weights[0])
