@@ -79,9 +79,9 @@ class Config:
     """What is compared. What is handed out is chosen on the validation classes, of those that are class
     means of a network's features; see HANDED_OUT.
     """
-    tune_top: int = 2
+    tune_top: int = 1
     """So many of the top blocks move when an episode is fine-tuned, with the head."""
-    tune_steps: int = 20
+    tune_steps: int = 10
     """Steps of gradient descent on the support pictures of an episode, in fine-tuning."""
     tune_rate: float = 0.1
     """Their learning rate."""
