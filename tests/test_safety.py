@@ -49,11 +49,13 @@ ALLOWED = {
     ("checkpoints/docstrings.py", "exec_module"),
     ("datasets/digits_in_photos/digits_in_photos_dataset_builder.py", "exec_module"),
     ("datasets/digits_plain/digits_plain_dataset_builder.py", "exec_module"),
+    ("datasets/few_letters/few_letters_dataset_builder.py", "exec_module"),
     ("datasets/scenes/drawing.py", "exec_module"),
     ("datasets/letters_in_photos/letters_in_photos_dataset_builder.py", "exec_module"),
     ("tests/test_datasets.py", "exec_module"),
     ("tests/pictures/test_gradcam.py", "exec_module"),
     ("tests/test_scenes.py", "exec_module"),
+    ("tests/test_few_shot.py", "exec_module"),
     # What the pages say is run.
     ("tests/test_docs_blocks.py", "exec"),
     # Here, to see that what is planted would go off.
