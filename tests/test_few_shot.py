@@ -1,8 +1,8 @@
 """Few-shot learning beside its template: its letters, finished runs on other classes, Omniglot."""
 
-import importlib.util
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner.data import builders
 from runner.errors import InputError
 from runner.runs import compare, evaluate, pairing
 from templates.few_shot import omniglot, train
@@ -20,12 +21,9 @@ DATASETS = Path(__file__).resolve().parent.parent / "datasets"
 
 
 def test_few_letters_are_the_first_of_the_letters():
-    spec = importlib.util.spec_from_file_location(
-        "_few_letters", DATASETS / "few_letters" / "few_letters_dataset_builder.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    builder = object.__new__(module.Builder)
+    made = builders._local(DATASETS / "few_letters")
+    module = sys.modules[made.__module__]
+    builder = object.__new__(made)
     for split in module.SPLITS:
         few = list(builder._generate_examples(split, 30))
         (letters,) = module.photos.letters(split, 30)

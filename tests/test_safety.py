@@ -55,7 +55,6 @@ ALLOWED = {
     ("tests/test_datasets.py", "exec_module"),
     ("tests/pictures/test_gradcam.py", "exec_module"),
     ("tests/test_scenes.py", "exec_module"),
-    ("tests/test_few_shot.py", "exec_module"),
     # What the pages say is run.
     ("tests/test_docs_blocks.py", "exec"),
     # Here, to see that what is planted would go off.
