@@ -147,6 +147,7 @@ class Config:
                 not (self.test_classes and self.new_classes),
                 "none beside new_classes, which are the test; or --new-classes ''",
             ),
+            *((name, 0 <= getattr(self, name) <= 1, "a share") for name in ("val_fraction", "test_fraction")),
             ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
             ("ways", self.ways >= 2, "at least 2"),
             ("train_ways", self.train_ways >= 2, "at least 2"),

@@ -190,13 +190,8 @@ def judge_and_report(run: runs.Run, examples: Data, networks: dict, fits: dict) 
     run.save_network(networks[pick].network, lambda network: any_size.build(network, config.resize))
     fits[pick] = dataclasses.replace(fits[pick], value=chosen_on[pick])
     networks = baselines.compared(networks, chosen_on)
-    longest = max(
-        (one for one in chosen_on if baselines.called(one) == baselines.SCRATCH),
-        key=chosen_on.get,
-        default="",
-    )
-    recipes = {baselines.SCRATCH: longest} if longest else {}
-    networks = {baselines.called(name): one for name, one in networks.items()}
+    scratch = [name for name in chosen_on if baselines.called(name) == baselines.SCRATCH]
+    recipes = {baselines.SCRATCH: max(scratch, key=lambda name: chosen_on[name])} if scratch else {}
     pretrained = {
         name: config.weights not in baselines.UNTRAINED and name not in ("pixels", baselines.SCRATCH)
         for name in networks
