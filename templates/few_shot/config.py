@@ -5,6 +5,7 @@ from typing import Literal
 
 from tyro.conf import OmitArgPrefixes
 
+from runner.errors import InputError
 from runner.fields import check_fields, check_types
 from runner.machine import Machine
 from runner.stage import Stage, check_stages
@@ -135,8 +136,15 @@ class Config:
     def __post_init__(self) -> None:
         check_types(self)
         check_stages(self.stages)
+        if self.backbone == "conv4" and any(stage.learning_rate is None for stage in self.stages):
+            raise InputError(
+                *((name, 0 <= getattr(self, name) <= 1, "a share") for name in fractions),
+                '(--stages.0.learning-rate 3e-3), --weights none, and a stage that trains "all" with '
+                'batch_norm="train".',
+            )
         twice = [name for name in self.methods if self.methods.count(name) > 1]
         both = sorted(set(self.val_classes) & set(self.test_classes))
+        fractions = ("val_fraction", "test_fraction")
         whole = ("queries", "episodes", "val_episodes", "tune_top", "tune_steps", "inner_steps")
         check_fields(
             self,

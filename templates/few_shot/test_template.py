@@ -146,6 +146,8 @@ def test_overlapping_classes_and_too_few_are_refused_before_anything_trains(tmp_
     assert "needs 2 different ones" in answer(data=alone, val_classes=(), test_classes=())
     single = draw(tmp_path / "single", count=1)
     assert "pictures (shots + queries)" in answer(data=single)
+    with pytest.raises(InputError, match="conv4 is always new"):
+        small_config(tmp_path, pictures, stages=(Stage("all", train="all", learning_rate=None),))
     assert "--train-ways" in answer(methods=("centred", "ProtoNet"), train_ways=4)
     assert not (tmp_path / "run").exists()
 
