@@ -6,7 +6,7 @@ rows (pictures, d), of which `support`, int64 (episodes, ways, shots), and `aske
 questions), name some.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -160,11 +160,7 @@ def fine_tuned(
         )
         return logits(weights[-1], features(weights[:-1], tf.gather(given, questions)))
 
-    @tf.function(autograph=False)
-    def every(own, questions):
-        return tf.map_fn(episode, (own, questions), fn_output_signature=tf.float32, parallel_iterations=1)
-
-    return every(support.reshape(episodes, -1), asked).numpy()
+    return _one_by_one(episode, support.reshape(episodes, -1), asked)
 
 
 def meta_answers(
@@ -204,8 +200,17 @@ def meta_answers(
         logits, _ = network.stateless_call(weights, fixed, tf.gather(given, questions), training=training)
         return tf.cast(logits, tf.float32)
 
-    @tf.function(autograph=False)
+    return _one_by_one(episode, support.reshape(episodes, -1), asked)
+
+
+def _one_by_one(episode: Callable, support: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """What `episode` makes of each row of both, in one graph. support, asked: int64 (episodes, ...)."""
+
     def every(own, questions):
         return tf.map_fn(episode, (own, questions), fn_output_signature=tf.float32, parallel_iterations=1)
 
-    return every(support.reshape(episodes, -1), asked).numpy()
+    # Concrete, or TensorFlow takes the episodes of several learners for one function that is traced over and
+    # over, and warns.
+    specs = [tf.TensorSpec(one.shape, tf.int64) for one in (support, asked)]
+    compiled = tf.function(every, input_signature=specs, autograph=False).get_concrete_function()
+    return compiled(tf.constant(support), tf.constant(asked)).numpy()
