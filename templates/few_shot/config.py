@@ -138,25 +138,37 @@ class Config:
         check_stages(self.stages)
         if self.backbone == "conv4" and any(stage.learning_rate is None for stage in self.stages):
             raise InputError(
-                *((name, 0 <= getattr(self, name) <= 1, "a share") for name in fractions),
-                ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
-                ("ways", self.ways >= 2, "at least 2"),
-                ("train_ways", self.train_ways >= 2, "at least 2"),
-                ("shots", bool(self.shots) and min(self.shots) >= 1, "one or more whole numbers from 1"),
-                ("compare_shots", self.compare_shots in self.shots, f"one of the shots: {self.shots}"),
-                *((name, getattr(self, name) >= 1, "at least 1") for name in whole),
-                *(
-                    (name, getattr(self, name) >= 1, "at least 1")
-                    for name in ("train_shots", "train_queries", "epoch_episodes")
-                ),
-                *(
-                    (name, 0 < getattr(self, name) < 1e6, "a number above 0")
-                    for name in ("tune_rate", "inner_rate")
-                ),
-                ("methods", bool(set(self.methods) & set(HANDED_OUT)), f"one of {', '.join(HANDED_OUT)} too"),
-                ("methods", not twice, "each method once"),
-                ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
+                "the backbone conv4 is always new, and nothing knows a rate that suits it; give each stage one "
+                '(--stages.0.learning-rate 3e-3), --weights none, and a stage that trains "all" with '
+                'batch_norm="train".'
             )
+        twice = [name for name in self.methods if self.methods.count(name) > 1]
+        both = sorted(set(self.val_classes) & set(self.test_classes))
+        fractions = ("val_fraction", "test_fraction")
+        whole = ("queries", "episodes", "val_episodes", "tune_top", "tune_steps", "inner_steps")
+        whole += ("train_shots", "train_queries", "epoch_episodes")
+        rates = ("tune_rate", "inner_rate")
+        check_fields(
+            self,
+            ("data", bool(self.data.strip()), "the name or path of a data set"),
+            ("test_classes", not both, "classes that are not among the val_classes: all splits differ"),
+            (
+                "test_classes",
+                not (self.test_classes and self.new_classes),
+                "none beside new_classes, which are the test; or --new-classes ''",
+            ),
+            *((name, 0 <= getattr(self, name) <= 1, "a share") for name in fractions),
+            ("image_size", 16 <= self.image_size <= 4096, "16 to 4096 pixels"),
+            ("ways", self.ways >= 2, "at least 2"),
+            ("train_ways", self.train_ways >= 2, "at least 2"),
+            ("shots", bool(self.shots) and min(self.shots) >= 1, "one or more whole numbers from 1"),
+            ("compare_shots", self.compare_shots in self.shots, f"one of the shots: {self.shots}"),
+            *((name, getattr(self, name) >= 1, "at least 1") for name in whole),
+            *((name, 0 < getattr(self, name) < 1e6, "a number above 0") for name in rates),
+            ("methods", bool(set(self.methods) & set(HANDED_OUT)), f"one of {', '.join(HANDED_OUT)} too"),
+            ("methods", not twice, "each method once"),
+            ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
+        )
 
 
 HANDED_OUT = ("centred", "cosine", "class means", "softmax", "ProtoNet")
