@@ -92,11 +92,13 @@ def main() -> None:
     parser.add_argument("--omniglot", type=Path, help="the folder that templates.few_shot.omniglot made")
     parser.add_argument("--runs", type=Path, help="all_runs.zip, Lake's one-shot runs")
     parser.add_argument("--methods", nargs="+", help="of the template; default: its own, or the recipe's")
+    parser.add_argument("--no-scratch", action="store_true", help="without the training from scratch")
     parser.add_argument("--out", type=Path, default=Path("few_shot.csv"))
     options = parser.parse_args()
     config = Config() if options.omniglot is None else dataclasses.replace(RECIPE, data=str(options.omniglot))
     if options.methods:
         config = dataclasses.replace(config, methods=tuple(options.methods))
+    config = dataclasses.replace(config, baselines=not options.no_scratch)
     table = pd.read_csv(options.out) if options.out.is_file() else pd.DataFrame(columns=["seed"])
     for seed in range(options.seeds):
         if seed not in set(table["seed"]):

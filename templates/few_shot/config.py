@@ -108,7 +108,7 @@ class Config:
 
     stages: tuple[Stage, ...] = (
         Stage("head", train="head", epochs=2, learning_rate=None, schedule="cosine"),
-        Stage("all", train="all", epochs=4, learning_rate=None, schedule="cosine", warmup=0.1),
+        Stage("all", train="all", epochs=3, learning_rate=3e-4, schedule="cosine", warmup=0.1),
     )
     """How "softmax" is trained. What is trained by episodes has no head to begin with, and takes the stages
     that train more.
@@ -138,8 +138,8 @@ class Config:
         check_stages(self.stages)
         if self.backbone == "conv4" and any(stage.learning_rate is None for stage in self.stages):
             raise InputError(
-                "the backbone conv4 is always new, and nothing knows a rate that suits it; give each stage one "
-                '(--stages.0.learning-rate 3e-3), --weights none, and a stage that trains "all" with '
+                "the backbone conv4 is always new, and nothing knows a rate that suits it; give each stage "
+                'one (--stages.0.learning-rate 3e-3), --weights none, and a stage that trains "all" with '
                 'batch_norm="train".'
             )
         twice = [name for name in self.methods if self.methods.count(name) > 1]
