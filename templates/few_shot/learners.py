@@ -27,8 +27,9 @@ TUNING = (0.0, 0.1, 0.3, 1.0)
 """Of "fine-tuning", tried on validation: times tune_rate. 0 leaves the class means as they are."""
 CHOOSE_ON = 60
 """Of how many validation episodes these are chosen by."""
-SOLVED_EPISODES = Fit(pd.DataFrame(), pd.DataFrame(), 0.0)
-"""Of what is not trained before the episodes."""
+NO_EPOCHS = pd.DataFrame(columns=["epoch", "stage"])
+NOTHING_MOVED = pd.DataFrame(columns=["stage", "block", "to_train", "moved"])
+"""The history and the ledger of what is not trained before the episodes."""
 
 
 def untrained(config: Config, examples: Data) -> tuple[dict[str, Learner], dict[str, Fit]]:
@@ -49,7 +50,7 @@ def untrained(config: Config, examples: Data) -> tuple[dict[str, Learner], dict[
         if name in config.methods:
             started = time.perf_counter()
             learners[name] = make()
-            fits[name] = Fit(pd.DataFrame(), pd.DataFrame(), time.perf_counter() - started)
+            fits[name] = Fit(NO_EPOCHS, NOTHING_MOVED, time.perf_counter() - started)
     return learners, fits
 
 
