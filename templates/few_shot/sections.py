@@ -182,6 +182,7 @@ def card(config: Config, examples: Data, pick: str) -> cards.Task:
         prepared=f"pictures are made square ({config.resize}) at {config.image_size} pixels a side",
         takes="RGB pictures (batch, height, width, 3) of any size, pixels of 0..255, not scaled",
         gives="float32 features (batch, d)",
+        order="which stand for no classes",
         meant="Meant for new classes of pictures like those of the test, a few of each. Which classes it "
         "tells apart is decided by the support pictures it is given, not by its weights.",
         score=SCORE,

@@ -148,7 +148,9 @@ def tables(judged: Judged, examples: Data) -> tuple[dict, pd.DataFrame, pd.DataF
     table = answers.predictions(judged)
     new = examples.manifest["label"][examples.manifest["split"] == "test"]
     names = [name for name in examples.classes if name in set(new)]
-    return answers.metrics(judged), classification.per_class(table, names), table
+    # The same picture is asked in many episodes: what is drawn for an interval is pictures.
+    alone = pd.Series(judged.ids.astype(str), judged.ids)
+    return answers.metrics(judged), classification.per_class(table, names, alone), table
 
 
 def predict(
