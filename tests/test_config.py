@@ -85,7 +85,10 @@ def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
 def test_how_many_examples_is_a_number_or_a_word_and_old_records_still_say_all(name):
     kind = importlib.import_module(f"templates.{name}.config").Config
     fields_of_few = ("labels_per_class", "train_examples", "train_characters")
-    field = next(name for name in fields_of_few if hasattr(kind(), name))
+    field = next((name for name in fields_of_few if hasattr(kind(), name)), "")
+    if not field:  # classes are divided there, and all of their pictures taken
+        assert name == "few_shot"
+        return
     flag = f"--{field.replace('_', '-')}"
     for word, value in (("all", "all"), ("7", 7), ("None", None)):
         assert getattr(flags.parse(kind, [flag, word]), field) == value

@@ -101,6 +101,25 @@ def test_a_run_answers_as_the_page_says(tmp_path, monkeypatch, page, template, o
     assert set(columns) <= set(table.columns) and set(table["path"]) == {name} and len(table)
 
 
+def test_a_support_set_is_kept_and_added_to_as_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    colours = {"support": ("red", "blue"), "more_pictures": ("blue", "green")}
+    for folder, names in colours.items():
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            Image.new("RGB", (SIZE, SIZE), name).save(tmp_path / folder / name / "one.png")
+    place = tmp_path / "runs" / "few_shot" / "mine"
+    place.mkdir(parents=True)
+    image = keras.Input((SIZE, SIZE, 3))
+    network = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+    network.save(place / "model.keras")
+    (place / "config.json").write_text(json.dumps({"image_size": SIZE, "resize": "crop"}))
+    (place / "metrics.json").write_text(json.dumps({"classes": ["old"], "test": {}}))
+    left = run("templates/few_shot/README.md", 0)
+    counts = dict(zip(left["known"].classes, left["known"].counts, strict=True))
+    assert counts == {"blue": 2, "red": 1, "green": 1} and (tmp_path / "support.npz").is_file()
+
+
 def test_a_network_of_texts_is_loaded_as_the_page_says(tmp_path, monkeypatch):
     """With a vocabulary of a few words, in a run folder of that name."""
     known = "[PAD] [UNK] [CLS] [SEP] [MASK] what an a book soup . !".split()
@@ -249,6 +268,7 @@ def test_every_block_is_run_here():
         "docs/stages.md": 2,
         "docs/tuning.md": 1,
         "docs/use.md": 1,
+        "templates/few_shot/README.md": 1,
         "templates/object_detection/README.md": 1,
         "templates/semantic_segmentation/README.md": 1,
         "templates/text_classification/README.md": 1,

@@ -49,6 +49,7 @@ ALLOWED = {
     ("checkpoints/docstrings.py", "exec_module"),
     ("datasets/digits_in_photos/digits_in_photos_dataset_builder.py", "exec_module"),
     ("datasets/digits_plain/digits_plain_dataset_builder.py", "exec_module"),
+    ("datasets/few_letters/few_letters_dataset_builder.py", "exec_module"),
     ("datasets/scenes/drawing.py", "exec_module"),
     ("datasets/letters_in_photos/letters_in_photos_dataset_builder.py", "exec_module"),
     ("tests/test_datasets.py", "exec_module"),

@@ -51,6 +51,8 @@ class Task:
     limits: Sequence[str] = ()
     """Limits of this task, beside those of all."""
     unit: str = "pictures"
+    order: str = "in the order of the classes in `metrics.json`"
+    """Of what model.keras gives."""
     loads: str = "It is plain Keras and loads without this project."
     """What model.keras needs to be loaded."""
 

@@ -3,8 +3,8 @@
     python -m runner evaluate RUN ~/new_labelled_photos
 
 The data may be whatever the template's `load` takes. Nothing is trained: of data with a test split that is
-judged, of any other everything is. The template supplies what differs: `load` (or, where its Config has no
-field `data`, `load_new(config, data)`), `judge`, and `tables`, which makes numbers, a row per class and a
+judged, of any other everything is. The template supplies what differs: `load` (or, where it has one,
+`load_new(config, data)`), `judge`, and `tables`, which makes numbers, a row per class and a
 row per example of what `judge` found.
 """
 
@@ -89,6 +89,7 @@ def run(
         raise InputError(f"{run_folder / 'manifest.csv'} has no split and sha256; give another run.")
     # What goes with weights, such as a tokenizer, is the run's own, wherever it began.
     examples, known = load(template, dataclasses.replace(config, weights=str(run_folder)), data, classes)
+    classes = examples.classes
     model = saved.load(run_folder)
     test = examples.test.open(None, f"judge the run {run_folder} on it")
     judged = template.judge(config, {"": model}, test, classes)[""]
@@ -142,15 +143,18 @@ def load(
     """The data as the run would read it, all of it for the test, its labels counted as the run's classes are;
     and the classes that it has.
 
-    Raises InputError for a class that the run does not know.
+    Raises InputError for a class that the run does not know, unless its template tells new classes apart
+    (NEW_CLASSES): then they are what the data has.
     """
     changes: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 1.0}
     names = {field.name for field in dataclasses.fields(config)}
     changes |= dict.fromkeys(names & {"labels_per_class", "train_examples", "train_characters"})
-    if "data" in names:
-        examples = template.load(dataclasses.replace(config, data=data, **changes))
-    else:
+    if hasattr(template, "load_new"):
         examples = template.load_new(dataclasses.replace(config, **changes), data)
+    else:
+        examples = template.load(dataclasses.replace(config, data=data, **changes))
+    if getattr(template, "NEW_CLASSES", False):
+        return examples, examples.classes
     examples = _called_as(examples, classes)
     unknown = [name for name in examples.classes if name not in classes]
     if unknown:

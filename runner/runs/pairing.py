@@ -60,6 +60,8 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
     if not all(path.is_file() for path in answers):
         return "a run has no predictions.csv"
     heads = [set(read_csv(path, nrows=0).columns) for path in answers]
+    if any("episode" in head for head in heads):
+        return _of_episodes(answers, both)
     if score == "accuracy" and all({"id", "label", "prediction"} <= head for head in heads):
         right = [
             _aligned(path, both[f"id_{side}"], ["label", "prediction"])
@@ -133,6 +135,21 @@ def _of_right(before: pd.Series, after: pd.Series, whole: np.ndarray | None) -> 
         f"It alone is right on {only_second}, the first run alone on {only_first}; "
         f"{test} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}.",
     )
+
+
+def _of_episodes(answers: list[Path], both: pd.DataFrame) -> Paired | str:
+    """Of runs that answered episodes: the accuracy in each, which must have asked for the same examples."""
+    columns = ["episode", "id", "label", "prediction"]
+    texts = {"label": str, "prediction": str}
+    tables = [read_csv(path, usecols=columns, dtype=texts, keep_default_na=False) for path in answers]
+    numbers = [pd.Series(both.index, both[f"id_{side}"]) for side in ("first", "second")]
+    asked = [one["id"].map(number).to_numpy() for one, number in zip(tables, numbers, strict=True)]
+    first, second = tables
+    same = len(first) == len(second) and (first["episode"] == second["episode"]).all()
+    if not same or not (asked[0] == asked[1]).all():
+        return "the test episodes are not the same: they go by the seed, ways, shots, queries and episodes"
+    right = [(one["label"] == one["prediction"]).groupby(one["episode"]).mean().to_numpy() for one in tables]
+    return Paired("accuracy of an episode, in the mean", paired.of_means(*right))
 
 
 def _of_boxes(first: Path, second: Path, both: pd.DataFrame, whole: np.ndarray | None) -> Paired | str:

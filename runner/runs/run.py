@@ -45,6 +45,7 @@ from runner.report import card, page, parts, settings, verdict
 from runner.runs import folder, lock, loggers
 from runner.runs.contract import Examples, Settings
 from runner.scores.assessment import Assessment
+from runner.stage import Stage
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit
 
@@ -277,7 +278,7 @@ class Run(Generic[ConfigType]):
                 title=f"{self.template.replace('_', ' ').capitalize()}: {name}",
                 question=question,
                 data=data,
-                stages=saved.fitted.stages or self.config.stages,
+                stages=self._stages,
                 history=saved.fitted.history,
                 ledger=saved.fitted.ledger,
                 comparison=saved.comparison,
@@ -293,6 +294,12 @@ class Run(Generic[ConfigType]):
         self._page = self.attempt("report.html", lambda: write(**shown))
         self._page = self._page or self.attempt("report.html", lambda: write(**bare))
         return self._page
+
+    @property
+    def _stages(self) -> Sequence[Stage]:
+        """The stages of what is handed out, as they ran: none where it was not trained and has no ledger."""
+        fitted = self._given().fitted
+        return fitted.stages or (self.config.stages if len(fitted.ledger) else ())
 
     def _settings(self) -> dict:
         """What the page says of the settings."""
@@ -322,7 +329,7 @@ class Run(Generic[ConfigType]):
                 path,
                 task=task,
                 config=fields.to_dict(self.config),
-                stages=saved.fitted.stages or self.config.stages,
+                stages=self._stages,
                 data=data,
                 comparison=saved.comparison,
                 metrics=metrics,

@@ -1,0 +1,1 @@
+"""The few_letters dataset: the first pictures of letters_in_photos."""

@@ -1,0 +1,1 @@
+"""Few-shot learning: new classes of pictures from a few examples each, by a network trained on others."""
