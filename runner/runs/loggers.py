@@ -34,12 +34,12 @@ def check(names: Sequence[str]) -> None:
 
 
 def make(
-    names: Sequence[str], folder: Path, method: str, settings: Mapping[str, Any]
+    names: Sequence[str], folder: Path, method: str, template: str, settings: Mapping[str, Any]
 ) -> tuple[keras.callbacks.Callback, ...]:
     """The callbacks of loggers for the training of one method of a run.
 
     names: "tensorboard" writes event files into FOLDER/tensorboard/METHOD, in Keras' layout; "mlflow" a run
-    of the experiment that settings["template"] names, into the store that MLflow is set to
+    of the experiment that has the template's name, into the store that MLflow is set to
     (MLFLOW_TRACKING_URI; else mlflow.db here). folder: of the run. settings: names and plain values, which
     become its parameters.
     """
@@ -49,7 +49,7 @@ def make(
             place = folder / "tensorboard" / method.replace(" ", "_")
             made.append(keras.callbacks.TensorBoard(place, write_graph=False))
         else:
-            made.append(MLflow(folder, method, settings))
+            made.append(MLflow(folder, method, template, settings))
     return tuple(made)
 
 
@@ -60,9 +60,9 @@ class MLflow(keras.callbacks.Callback):
     Where the store cannot be reached that is said once, and the training goes on without.
     """
 
-    def __init__(self, folder: Path, method: str, settings: Mapping[str, Any]):
+    def __init__(self, folder: Path, method: str, template: str, settings: Mapping[str, Any]):
         super().__init__()
-        self.folder, self.method, self.settings = folder, method, dict(settings)
+        self.folder, self.method, self.template, self.settings = folder, method, template, dict(settings)
         self._run = ""  # none
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -81,14 +81,13 @@ class MLflow(keras.callbacks.Callback):
         from mlflow.entities import Param
 
         self._client = MlflowClient()
-        name = str(self.settings.get("template", "thaw"))
-        experiment = self._client.get_experiment_by_name(name)
-        number = experiment.experiment_id if experiment else self._client.create_experiment(name)
+        found = self._client.get_experiment_by_name(self.template)
+        number = found.experiment_id if found else self._client.create_experiment(self.template)
         tags = {FOLDER: str(self.folder.resolve()), METHOD: self.method}
         query = " and ".join(f"tags.`{key}` = '{_quoted(value)}'" for key, value in tags.items())
-        found = self._client.search_runs([number], query, max_results=1)
-        if found:
-            self._run = found[0].info.run_id
+        begun = self._client.search_runs([number], query, max_results=1)
+        if begun:
+            self._run = begun[0].info.run_id
             self._client.set_terminated(self._run, "RUNNING")
             there = self._client.get_metric_history(self._run, "loss")
             self._written = max((one.step for one in there), default=0)

@@ -162,21 +162,17 @@ class Run(Generic[ConfigType]):
         )
         print(f"run folder: {self.folder}" + (" (an unfinished run, which goes on)" if goes_on else ""))
         if self.is_chief:  # now, so that nobody waits for the end of the training to read it
-            self._write_problems(examples.problems)
+            atomic.write_csv(self.folder / "problems.csv", remarks.graded(examples.problems))
         print(*remarks.in_words(examples.problems, str(self.folder / "problems.csv")), sep="\n")
-
-    def _write_problems(self, problems: pd.DataFrame) -> None:
-        atomic.write_csv(self.folder / "problems.csv", remarks.graded(problems))
 
     def checkpoints(self, name: str) -> Checkpointing:
         """Where the training of one method keeps its state, how often, and which loggers hear of it."""
         machine = self.config.machine
-        settings = {"template": self.package, **self._record}
         return Checkpointing(
             self.folder / "checkpoints" / name.replace(" ", "_"),
             machine.checkpoint_steps,
             machine.checkpoint_minutes,
-            loggers.make(machine.log, self.folder, name, settings) if self.is_chief else (),
+            loggers.make(machine.log, self.folder, name, self.package, self._record) if self.is_chief else (),
         )
 
     def open_test(self, data: Data, methods: Iterable[str]) -> tf.data.Dataset:
@@ -219,9 +215,8 @@ class Run(Generic[ConfigType]):
         """
         tables = {"per_class": per_class, "predictions": predictions}
         tables |= {name: table for name, table in more.items() if table is not None}
-        described = self._write_tables(examples, fits, method, comparison, tables)
-        words = examples.in_words().replace("\n", "; ")
-        self._saved = Saved(fits[method], comparison, tables, described, words)
+        described, words = self._write_tables(examples, fits, method, comparison, tables), examples.in_words()
+        self._saved = Saved(fits[method], comparison, tables, described, words.replace("\n", "; "))
 
     def _write_tables(
         self,
@@ -237,7 +232,7 @@ class Run(Generic[ConfigType]):
         took = sum(fitted.seconds for fitted in {id(one): one for one in fits.values()}.values())
         described = environment.describe(training_seconds=took) | {"template": self.package}
         atomic.write_json(self.folder / "environment.json", described)
-        self._write_problems(examples.problems)
+        atomic.write_csv(self.folder / "problems.csv", remarks.graded(examples.problems))
         curves = {name: curve.assign(stage=name) for name, curve in fits[method].range_tests.items()}
         searched = {"range_tests": pd.concat(curves.values(), ignore_index=True)} if curves else {}
         for name, table in {
@@ -399,5 +394,5 @@ class Run(Generic[ConfigType]):
 
 
 def _show(comparison: pd.DataFrame) -> None:
-    shown = comparison.drop(columns=["pretrained", "recipe"], errors="ignore")
-    print(shown.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
+    comparison = comparison.drop(columns=["pretrained", "recipe"], errors="ignore")
+    print(comparison.to_string(index=False, float_format=lambda number: f"{number:.3f}"))
