@@ -345,6 +345,16 @@ def test_near_duplicates_and_other_findings_are_shown(tmp_path):
     assert "the second is mirrored" in page.text and "All dogs are 128 x 128 pixels." in page.text
 
 
+def test_classes_of_their_own_in_each_split_are_no_fault():
+    data = fake_data(("a", "b", "c"), 4)
+    split = data.manifest["label"].astype(str).map({"a": "train", "b": "val", "c": "test"})
+    apart = SimpleNamespace(**vars(data) | {"manifest": data.manifest.assign(split=split)})
+    said = report_data.checks(apart)
+    assert ("fine", "No class stands in two splits: those of the test are new.") in said
+    assert not any("have no" in one or "has no" in one for _, one in said)
+    assert ("fine", "Every class has training pictures.") in report_data.checks(data)
+
+
 def test_the_page_shows_how_a_learning_rate_was_found(tmp_path):
     rates = np.geomspace(1e-6, 1, 120)
     curve = pd.DataFrame({"learning_rate": rates, "loss": 2 - rates, "smoothed": 2 - rates})
