@@ -219,10 +219,8 @@ def test_no_field_of_a_template_is_a_dead_knob(name):
 
 
 def test_no_field_of_a_stage_is_a_dead_knob():
-
     readers = "".join(
-        (ROOT / "runner" / "training" / name).read_text()
-        for name in ("stages.py", "rates.py", "trainable.py", "progress.py")
+        path.read_text() for wing in ("moving", "training") for path in (ROOT / "runner" / wing).glob("*.py")
     )
     for field in dataclasses.fields(Stage):
         assert f"stage.{field.name}" in readers, f"nothing reads Stage.{field.name}"
