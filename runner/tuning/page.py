@@ -38,7 +38,7 @@ def write(
     """
     default, found = (settings.flat(fields.to_dict(one)) for one in (job.config, chosen))
     changed = [
-        (name, settings.shown(default.get(name)), settings.shown(value))
+        (name, _shown(default.get(name)), _shown(value))
         for name, value in found.items()
         if default.get(name) != value
     ]
@@ -83,6 +83,13 @@ def write(
     )
     print(f"page: {path}")
     return path
+
+
+def _shown(value: Any) -> str:
+    """A setting as people read it; best.json has all digits."""
+    if value is None:
+        return "None"
+    return f"{value:.4g}" if isinstance(value, float) else settings.shown(value)
 
 
 def default_kept(tested: Sequence[Path]) -> bool:
