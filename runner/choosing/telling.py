@@ -79,6 +79,12 @@ def command(found: Ranking, row: Ranked) -> str:
     )
 
 
+def search(found: Ranking, place: Path) -> str:
+    """How to search settings from the first sources."""
+    template = command(found, found.rows[0]).split()[2].removesuffix(".train")
+    return f"python -m runner tune {template} --rank {place} --data {found.data}"
+
+
 def remarks(rows: Sequence[Ranked], examples: Examples, data: Data, kind: str) -> list[str]:
     told = []
     available = int(data.manifest["split"].isin(["train", "val"]).sum())
@@ -189,6 +195,7 @@ def write_page(path: Path, found: Ranking, known: dict[str, Any]) -> Path:
         unit=found.kind,
         level=[row.candidate.name for row in level(found)],
         command=command(found, found.rows[0]),
+        search=search(found, path.parent),
         measures=reliability.MEASURES,
         names={**reliability.MEASURES, reliability.SIZE: "the larger network"},
         known=known,

@@ -8,6 +8,8 @@ from typing import Any
 
 from runner.errors import InputError
 
+RANKED = 3
+"""Sources of a ranking that a search tries; the first is the best about as often as not."""
 TRIALS = 20
 """Of a search that says neither how many nor how long."""
 
@@ -26,6 +28,8 @@ class Options:
     storage: str = ""
     space: tuple[str, ...] = ()
     fix: tuple[str, ...] = ()
+    rank: str = ""
+    """The folder of a ranking, of whose first RANKED sources one is tried in each trial."""
     grid_points: int = 3
     prune: bool = True
     join: bool = False
@@ -87,6 +91,12 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fix", nargs="+", default=[], metavar="FIELD", help="leave ranges of the template out"
+    )
+    parser.add_argument(
+        "--rank",
+        default="",
+        metavar="FOLDER",
+        help="also search among the first sources of a ranking, such as runs/rank/flowers (`rank`)",
     )
     parser.add_argument(
         "--grid-points", type=int, default=3, metavar="N", help="values of each range (default: %(default)s)"

@@ -25,7 +25,7 @@ from runner.errors import DivergenceError, InputError, OutOfMemory, suggest
 from runner.runs import folder as run_folders
 from runner.runs import lock, template
 from runner.tuning import space as spaces
-from runner.tuning.options import TRIALS, Options
+from runner.tuning.options import RANKED, TRIALS, Options
 
 
 def find(name: str) -> str:
@@ -70,9 +70,29 @@ def space_of(package: str, config: Any, options: Options, arguments: Sequence[st
     own = dict(spaces.parse(one, config) for one in options.space)
     for path in own:
         space = spaces.without(space, [path], known=False)
+    if options.rank:
+        named = {"backbone", "weights"} & set(spaces.named_by(arguments))
+        if named:
+            raise InputError(
+                f"--rank {options.rank} and --{named.pop()} both say where to start from; leave one out."
+            )
+        space = spaces.without(space, ["backbone", "weights"], known=False)
+        own["backbone weights"] = spaces.Choice(ranked(options.rank))
     space = spaces.Space({**space.ranges, **own}, space.objective, space.direction)
     spaces.check(space, config)
     return space
+
+
+def ranked(folder: str) -> dict[str, tuple[str, str]]:
+    """The first RANKED sources of a ranking, by name: backbone and weights.
+
+    Raises InputError for a folder that is none of `python -m runner rank`.
+    """
+    path = Path(os.path.expanduser(folder)) / "rank.json"
+    if not path.is_file():
+        raise InputError(f"--rank {folder}: there is no rank.json; give a folder that `rank` made.")
+    found = run_folders.read_json(path).get("sources", [])[:RANKED]
+    return {str(one["source"]): (str(one["backbone"]), str(one["weights"])) for one in found}
 
 
 def run(name: str, options: Options, arguments: Sequence[str]) -> int:
@@ -167,6 +187,7 @@ def _workers(
     command += [] if options.prune else ["--no-prune"]
     command += ["--space", *options.space] if options.space else []
     command += ["--fix", *options.fix] if options.fix else []
+    command += ["--rank", options.rank] if options.rank else []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = (
         visible.split(",") if visible else sorted(one.name[6:] for one in Path("/dev").glob("nvidia[0-9]*"))

@@ -26,6 +26,7 @@ from runner.runs import folder, template
 from runner.training import monitor
 from runner.tuning import search, tune
 from runner.tuning.options import Options, add_tune
+from templates.image_classification.config import Config as ImageConfig
 from tests.rows import train
 from tests.rows.config import Config
 from tests.rows.space import SPACE
@@ -375,3 +376,25 @@ def test_two_workers_share_a_study_on_a_database_server(tmp_path, postgresql):
     process.communicate()
     assert started(tmp_path, *more).wait() == 0
     assert [one.state.name for one in study_of(place, url=postgresql)[1].get_trials()] == ["COMPLETE"] * 8
+
+
+def test_a_ranking_says_which_sources_are_searched(rows):
+    place = rows / "ranked"
+    place.mkdir(parents=True)
+    sources = [
+        {"source": f"{name} with weights", "backbone": name, "weights": "none", "rank": number}
+        for number, name in enumerate(("a", "b", "c", "d"), 1)
+    ]
+    (place / "rank.json").write_text(json.dumps({"sources": sources}))
+    assert tune.ranked(str(place)) == {f"{name} with weights": (name, "none") for name in "abc"}
+    package = "templates.image_classification"
+    with pytest.raises(InputError, match="--rank .* and --backbone both say where to start from"):
+        tune.space_of(package, None, Options(rank=str(place)), ["--backbone", "VGG16"])
+    with pytest.raises(InputError, match="no rank.json; give a folder that `rank` made"):
+        tune.ranked(str(rows))
+    config = ImageConfig()
+    for one in sources:
+        one["backbone"] = "MobileNet-0.25"
+    (place / "rank.json").write_text(json.dumps({"sources": sources}))
+    space = tune.space_of(package, config, Options(rank=str(place)), [])
+    assert space.ranges["backbone weights"].options["a with weights"] == ("MobileNet-0.25", "none")
