@@ -84,14 +84,18 @@ def space_of(package: str, config: Any, options: Options, arguments: Sequence[st
 
 
 def ranked(folder: str) -> dict[str, tuple[str, str]]:
-    """The first RANKED sources of a ranking, by name: backbone and weights.
+    """The first RANKED sources of a ranking that have weights, by name: backbone and weights.
 
-    Raises InputError for a folder that is none of `python -m runner rank`.
+    Untrained networks want other stages. Raises InputError for a folder that is none of `python -m runner
+    rank`, and where no source has weights.
     """
     path = Path(os.path.expanduser(folder)) / "rank.json"
     if not path.is_file():
         raise InputError(f"--rank {folder}: there is no rank.json; give a folder that `rank` made.")
-    found = run_folders.read_json(path).get("sources", [])[:RANKED]
+    found = [one for one in run_folders.read_json(path).get("sources", []) if one["weights"] != "none"]
+    if not found:
+        raise InputError(f"--rank {folder}: none of its sources has weights; leave it out.")
+    found = found[:RANKED]
     return {str(one["source"]): (str(one["backbone"]), str(one["weights"])) for one in found}
 
 

@@ -382,11 +382,12 @@ def test_a_ranking_says_which_sources_are_searched(rows):
     place = rows / "ranked"
     place.mkdir(parents=True)
     sources = [
-        {"source": f"{name} with weights", "backbone": name, "weights": "none", "rank": number}
+        {"source": f"{name} with weights", "backbone": name, "weights": "letters_in_photos", "rank": number}
         for number, name in enumerate(("a", "b", "c", "d"), 1)
     ]
+    sources.insert(1, {"source": "untrained", "backbone": "a", "weights": "none", "rank": 0})
     (place / "rank.json").write_text(json.dumps({"sources": sources}))
-    assert tune.ranked(str(place)) == {f"{name} with weights": (name, "none") for name in "abc"}
+    assert tune.ranked(str(place)) == {f"{name} with weights": (name, "letters_in_photos") for name in "abc"}
     package = "templates.image_classification"
     with pytest.raises(InputError, match="--rank .* and --backbone both say where to start from"):
         tune.space_of(package, None, Options(rank=str(place)), ["--backbone", "VGG16"])
@@ -397,4 +398,7 @@ def test_a_ranking_says_which_sources_are_searched(rows):
         one["backbone"] = "MobileNet-0.25"
     (place / "rank.json").write_text(json.dumps({"sources": sources}))
     space = tune.space_of(package, config, Options(rank=str(place)), [])
-    assert space.ranges["backbone weights"].options["a with weights"] == ("MobileNet-0.25", "none")
+    assert space.ranges["backbone weights"].options["a with weights"] == (
+        "MobileNet-0.25",
+        "letters_in_photos",
+    )
