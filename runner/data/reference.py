@@ -130,7 +130,8 @@ def read(path: str | Path) -> Reference:
         )
     except FileNotFoundError:
         raise InputError(
-            f"{path} is not there: this run keeps no features to compare with; train it again."
+            f"{path} is not there: this run keeps no features to compare with. Runs of classification and of "
+            "domain adaptation do: of these, train it again; of others, label some data and `evaluate` them."
         ) from None
     except Exception as error:  # zipfile and NumPy raise almost anything on a damaged file
         raise InputError(f"{path} is damaged ({error}); train the run again.") from error

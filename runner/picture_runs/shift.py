@@ -29,7 +29,7 @@ from runner.picture_runs import predict
 from runner.pictures import images, square
 from runner.pictures.load import UNIT
 from runner.pictures.reference import extractor
-from runner.report import sheets, words
+from runner.report import sheets
 from runner.runs import decision, folder, shift
 
 
@@ -60,24 +60,12 @@ def run(run_folder: str | Path, images_folder: str | Path, batch_size: int = 64)
     shift.check(run_folder, known, classes, seen[0].features.shape[1], seen[0].early.shape[1])
     found = shift.measure(known, tables, seen, point, UNIT)
 
-    place = {int(one): number for number, one in enumerate(known.ids["train"])}
     of_path = {row.path: row.file for table in tables for row in table.itertuples()}
     farthest = []
-    for row in found.table.head(shift.FARTHEST).to_dict("records"):
+    for row, nearest in shift.farthest_rows(known, found):
         picture, _ = images.decode(files[of_path[row["path"]]])
         shown = square.resize(picture, config["image_size"], config["resize"])
-        farthest.append(
-            {
-                "uri": sheets.data_uri(shown, 160),
-                "nearest": _webp_uri(known.thumbnails[place[row["nearest"]]]),
-                "name": Path(row["path"]).name,
-                "path": row["path"],
-                "prediction": row["prediction"],
-                "confidence": words.percent(row["confidence"], 0),
-                "percentile": f"{row['percentile']:.0f}",
-                "early": f"{row['early_percentile']:.0f}" if "early_percentile" in row else "",
-            }
-        )
+        farthest.append(row | {"uri": sheets.data_uri(shown, 160), "nearest": _webp_uri(nearest)})
     name = images_folder.resolve().name
     return shift.write_page(
         shift.place(run_folder, name, found) / "shift.html",

@@ -11,7 +11,7 @@ import pandas as pd
 from runner import atomic
 from runner.data.reference import Reference, Seen
 from runner.errors import InputError
-from runner.report import pages
+from runner.report import pages, words
 from runner.runs import decision, evidence, folder
 from runner.runs.evidence import FEW, SAMPLE, Shift, nearest, standardised
 
@@ -106,6 +106,27 @@ def place(run_folder: Path, name: str, found: Shift) -> Path:
     return made
 
 
+def farthest_rows(known: Reference, found: Shift) -> list[tuple[dict[str, str], bytes]]:
+    """Of the FARTHEST examples what the page says in words (name, path, prediction, confidence, percentile,
+    early), and what the reference keeps of the nearest training example.
+    """
+    place = {int(one): number for number, one in enumerate(known.ids["train"])}
+    return [
+        (
+            {
+                "name": Path(row["path"]).name,
+                "path": row["path"],
+                "prediction": row["prediction"],
+                "confidence": words.percent(row["confidence"], 0),
+                "percentile": f"{row['percentile']:.0f}",
+                "early": f"{row['early_percentile']:.0f}" if "early_percentile" in row else "",
+            },
+            known.thumbnails[place[row["nearest"]]],
+        )
+        for row in found.table.head(FARTHEST).to_dict("records")
+    ]
+
+
 def write_page(
     path: str | Path,
     *,
@@ -125,8 +146,8 @@ def write_page(
         source, run_name: where the new examples come from, and the run they are compared with.
         found: from `evidence.measure`.
         layers: what describes the earlier layers, in words.
-        farthest: of `farthest_rows`, each also with what shows it and its nearest training example: uri and
-            nearest (data URIs) of pictures, text and nearest_text of texts.
+        farthest: the rows of `farthest_rows`, each also with what shows it and its nearest training example:
+            uri and nearest (data URIs) of pictures, text and nearest_text of texts.
         unreadable: (path, reason) of what was left out.
     """
     change = (found.classes["new"] - found.classes["validation"]).abs()

@@ -15,7 +15,6 @@ import pandas as pd
 from runner.data import reference
 from runner.errors import InputError
 from runner.networks import inference
-from runner.report import words
 from runner.runs import decision, folder, shift
 from runner.text.load import UNIT
 from runner.text_networks import tokens
@@ -67,20 +66,10 @@ def run(run_folder: str | Path, source: str | Path, batch_size: int = 64) -> Pat
         tables.append(pd.DataFrame(of_rows | shift.columns(known, seen, point)))
     found = shift.measure(known, tables, kept, point, UNIT)
 
-    place = {int(one): number for number, one in enumerate(known.ids["train"])}
     said_of = {name: of_texts.beginning(text) for name, text in readable}
     farthest = [
-        {
-            "text": said_of[row["path"]],
-            "nearest_text": known.thumbnails[place[row["nearest"]]].decode("utf-8", "replace"),
-            "name": Path(row["path"]).name,
-            "path": row["path"],
-            "prediction": row["prediction"],
-            "confidence": words.percent(row["confidence"], 0),
-            "percentile": f"{row['percentile']:.0f}",
-            "early": f"{row['early_percentile']:.0f}" if "early_percentile" in row else "",
-        }
-        for row in found.table.head(shift.FARTHEST).to_dict("records")
+        row | {"text": said_of[row["path"]], "nearest_text": nearest.decode("utf-8", "replace")}
+        for row, nearest in shift.farthest_rows(known, found)
     ]
     name = source.resolve().name
     return shift.write_page(
