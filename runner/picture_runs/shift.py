@@ -91,6 +91,7 @@ def _read(
     what the network made of the rows to compare, and (path, reason) of what cannot be read.
     """
     compared, start = shift.to_compare(len(files)), 0
+    early_train = shift.early_training(known)
     tables: list[pd.DataFrame] = []
     kept: list[Seen] = []
     unreadable: list[tuple[str, str]] = []
@@ -104,7 +105,7 @@ def _read(
         seen = reference.see(network, tf.constant(batch.pictures), known.temperature)
         kept.append(Seen(*(part[compared[rows]] for part in seen)))
         of_rows = {"path": paths[readable], "compared": compared[rows], "file": rows}
-        tables.append(pd.DataFrame(of_rows | shift.columns(known, seen, point)))
+        tables.append(pd.DataFrame(of_rows | shift.columns(known, early_train, seen, point)))
     if not tables:
         raise InputError(
             f"{len(files)} files are there, none of them a picture that can be read; give another folder."

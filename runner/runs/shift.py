@@ -52,12 +52,20 @@ def to_compare(number: int, seed: int = 0) -> np.ndarray:
     return compared
 
 
-def columns(known: Reference, seen: Seen, point: decision.Threshold | None) -> dict[str, np.ndarray]:
+def early_training(known: Reference) -> np.ndarray | None:
+    """The early features of training examples, standardised, for `columns`; None without earlier layers."""
+    before = known.early.get("train")
+    return None if before is None else standardised({"train": before}, before)["train"]
+
+
+def columns(
+    known: Reference, early_train: np.ndarray | None, seen: Seen, point: decision.Threshold | None
+) -> dict[str, np.ndarray]:
     """Of new examples the columns prediction, confidence, distance, nearest and, with earlier layers,
     early_distance of the table that `evidence.measure` takes.
 
-    point: the run's threshold between two classes, where it has one: what the page calls a prediction is what
-    `predict` would say.
+    early_train: of `early_training`, once for all batches. point: the run's threshold between two classes,
+    where it has one: what the page calls a prediction is what `predict` would say.
     """
     names = np.array(known.classes)
     distance, closest = nearest(known.features["train"], seen.features)
@@ -67,10 +75,9 @@ def columns(known: Reference, seen: Seen, point: decision.Threshold | None) -> d
         "distance": distance,
         "nearest": known.ids["train"][closest],
     }
-    before = known.early.get("train")
-    if before is not None and seen.early.shape[1] == before.shape[1]:
-        train = standardised(known.early, before)["train"]
-        found["early_distance"] = nearest(train, standardised({"new": seen.early}, before)["new"])[0]
+    if early_train is not None and seen.early.shape[1] == early_train.shape[1]:
+        new = standardised({"new": seen.early}, known.early["train"])["new"]
+        found["early_distance"] = nearest(early_train, new)[0]
     return found
 
 

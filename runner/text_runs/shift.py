@@ -56,14 +56,14 @@ def run(run_folder: str | Path, source: str | Path, batch_size: int = 64) -> Pat
     if not readable:
         raise InputError(f"{source}: {len(texts)} files, none of them a text that can be read.")
     compared = shift.to_compare(len(readable))
-    tables, kept = [], []
+    early_train, tables, kept = shift.early_training(known), [], []
     for first in range(0, len(readable), batch_size):
         names, said = (list(part) for part in zip(*readable[first : first + batch_size], strict=True))
         seen = of_texts.read_texts(step, said, known.temperature)
         rows = compared[first : first + batch_size]
         kept.append(reference.Seen(*(part[rows] for part in seen)))
         of_rows = {"path": names, "compared": rows}
-        tables.append(pd.DataFrame(of_rows | shift.columns(known, seen, point)))
+        tables.append(pd.DataFrame(of_rows | shift.columns(known, early_train, seen, point)))
     found = shift.measure(known, tables, kept, point, UNIT)
 
     said_of = {name: of_texts.beginning(text) for name, text in readable}
