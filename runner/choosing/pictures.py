@@ -10,7 +10,10 @@ import numpy as np
 
 from runner.choosing import candidates, features
 from runner.choosing.candidates import Candidate
+from runner.data.examples import Data
+from runner.data.source import amount
 from runner.networks import backbones, families, pixels, pretrained, saved
+from runner.pictures.load import load
 
 IMAGENET = 1000
 """Classes of a head that `keras.applications` can be given a file for."""
@@ -25,6 +28,22 @@ def content(candidate: Candidate, image_size: int) -> Sequence[str | bytes]:
         found = pretrained.imagenet_path(family, width, image_size)
     weights = features.digest(Path(found)) if Path(found).is_file() else str(found)
     return [*code, candidate.backbone, str(image_size), weights]
+
+
+def of_run(record: dict, image_size: int) -> Data:
+    """The data of a run in the run's own splits, from its settings, with pictures of another size.
+
+    Raises InputError where it cannot be read any more, KeyError where the run is of another kind.
+    """
+    return load(
+        record["data"],
+        image_size,
+        seed=record["seed"],
+        labels_per_class=amount(record["labels_per_class"], record["data"]),
+        val_fraction=record["val_fraction"],
+        test_fraction=record["test_fraction"],
+        resize=record["resize"],
+    )
 
 
 def network(candidate: Candidate, image_size: int) -> features.Network:

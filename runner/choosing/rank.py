@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from runner import atomic
-from runner.choosing import candidates, features, reliability, scored, telling
+from runner.choosing import candidates, distances, features, reliability, scored, telling
 from runner.choosing.features import Examples
 from runner.choosing.scored import Ranking
 from runner.data.examples import Data
@@ -97,21 +97,20 @@ def ranking(
         chosen = candidates.of_pictures(sources)
         loaded: Data = load_pictures(data, image_size, seed=seed, labels_per_class=few, resize=resize)
         examples = _usable(features.chosen(loaded, seed=seed), data)
-        found = [
-            features.of(
-                one.name,
-                examples,
-                pictures.content(one, image_size),
-                functools.partial(pictures.network, one, image_size),
-            )
-            for one in chosen
-        ]
+        found, apart = [], []
+        for one in chosen:
+            content = pictures.content(one, image_size)
+            build = functools.partial(pictures.network, one, image_size)
+            found.append(features.of(one.name, examples, content, build))
+            own = functools.partial(pictures.of_run, image_size=image_size)
+            apart.append(distances.of_run(one, found[-1], own, content, build))
     else:
         from runner.choosing import texts
         from runner.text.load import load as load_texts
         from runner.text_networks import text_weights, tokens
 
-        chosen, by_vocabulary, found = candidates.of_texts(sources), {}, []
+        chosen, by_vocabulary = candidates.of_texts(sources), {}
+        found, apart = [], []
         for one in chosen:
             # The splits are the same for all; the token ids are those of each source's own vocabulary.
             tokenizer = text_weights.tokenizer(one.weights)
@@ -122,18 +121,15 @@ def ranking(
                 )
             loaded = by_vocabulary[vocabulary]
             examples = _usable(features.chosen(loaded, seed=seed), data)
-            found.append(
-                features.of(
-                    one.name,
-                    examples,
-                    texts.content(one),
-                    functools.partial(texts.network, one, loaded),
-                )
-            )
+            content = texts.content(one)
+            build = functools.partial(texts.network, one, loaded)
+            found.append(features.of(one.name, examples, content, build))
+            own = functools.partial(texts.of_run, tokenizer=tokenizer, length=length)
+            apart.append(distances.of_run(one, found[-1], own, content, build))
     whole = intervals.units(loaded.manifest["group"], examples.ids)
     rows = [
-        scored.scored(one, of, examples.labels, whole, scored.seen_by(one, loaded, examples))
-        for one, of in zip(chosen, found, strict=True)
+        scored.scored(one, of, examples.labels, whole, scored.seen_by(one, loaded, examples), distance)
+        for one, of, distance in zip(chosen, found, apart, strict=True)
     ]
     # What was trained on these very examples is above all others, and says nothing of new ones.
     rows.sort(

@@ -33,6 +33,8 @@ class Ranked:
     """bool (n,): whether the linear probe answered an example rightly."""
     seen: int = 0
     """How many of the examples the source was itself trained or validated on."""
+    distance: float = float("nan")
+    """Of the source's own data from these examples, 0..2 (`distances.of_run`); NaN where it is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,12 @@ class Ranking:
 
 
 def scored(
-    candidate: Candidate, of: Features, labels: np.ndarray, whole: np.ndarray | None, seen: int
+    candidate: Candidate,
+    of: Features,
+    labels: np.ndarray,
+    whole: np.ndarray | None,
+    seen: int,
+    distance: float = float("nan"),
 ) -> Ranked:
     """The scores of one source, kept beside its features."""
     code = [Path(str(one.__file__)).read_bytes() for one in (transferability, probes)]
@@ -80,7 +87,7 @@ def scored(
     }
     for name, (value, error) in zip(names, kept.array[:, len(labels) :].T.tolist(), strict=True):
         scores[name] = (value, value - 1.96 * error, value + 1.96 * error)
-    return Ranked(candidate, of, scores, right, seen)
+    return Ranked(candidate, of, scores, right, seen, distance)
 
 
 def _with_error(name: str, of: Features, labels: np.ndarray, whole: np.ndarray | None) -> tuple[float, float]:

@@ -105,6 +105,12 @@ def remarks(rows: Sequence[Ranked], examples: Examples, data: Data, kind: str) -
                 f"{row.candidate.name} was trained or validated on {row.seen} of these {len(examples.ids)} "
                 f"{data.unit}: its scores are too high, and it stands last."
             )
+        if row.distance == row.distance and not row.seen:
+            told.append(
+                f"The data that {row.candidate.name} was trained on lies {row.distance:.1f} from yours on a "
+                "scale from 0 (cannot be told apart) to 2 (told apart without a mistake), as that network "
+                "sees both."
+            )
     if kind == "texts":
         told.append(
             "How far scores of sources for texts can be trusted was not measured; below is for pictures."
@@ -137,6 +143,7 @@ def table(found: Ranking) -> pd.DataFrame:
                 "milliseconds": round(row.features.milliseconds, 3),
                 "licence": row.candidate.licence,
                 "seen": row.seen,
+                "distance": row.distance,
             }
         )
     return pd.DataFrame(rows)

@@ -3,13 +3,15 @@
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from runner.choosing import features
 from runner.choosing.candidates import Candidate
+from runner.data.source import amount
 from runner.runs import folder
-from runner.text.load import Texts
+from runner.text.load import Texts, load
 from runner.text_networks import encoders, marking, text_weights
 from runner.training import cache
 
@@ -30,6 +32,22 @@ def content(candidate: Candidate) -> Sequence[str | bytes]:
     elif place.is_file():
         weights = features.digest(place)
     return [*code, candidate.backbone, weights]
+
+
+def of_run(record: dict, tokenizer: Any, length: int) -> Texts:
+    """The data of a run in the run's own splits, from its settings, in tokens of any tokenizer.
+
+    Raises InputError where it cannot be read any more, KeyError where the run is of another kind.
+    """
+    return load(
+        record["data"],
+        tokenizer,
+        length,
+        seed=record["seed"],
+        labels_per_class=amount(record["labels_per_class"], record["data"]),
+        val_fraction=record["val_fraction"],
+        test_fraction=record["test_fraction"],
+    )
 
 
 def network(candidate: Candidate, data: Texts) -> features.Network:

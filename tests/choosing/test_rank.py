@@ -4,6 +4,7 @@ what was kept.
 
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -129,6 +130,42 @@ def test_at_most_so_many_examples_each_class_in_proportion(photos):
     assert set(data.manifest["split"].iloc[few.ids]) <= {"train", "val"}
     assert few.inputs().shape == (12, SIZE, SIZE, 3)
     assert (features.chosen(data, most=12).ids == few.ids).all()
+
+
+def test_a_run_lies_as_far_away_as_the_data_that_it_was_trained_on(photos, run, tmp_path):
+    """Of pictures made alike, of others without their noise, and of some that are gone."""
+    random, distance = np.random.default_rng(1), {}
+    for name, noise in (("alike", 50), ("others", 2), ("gone", 50)):
+        for label, colour in (("green", (60, 160, 60)), ("red", (190, 60, 60))):
+            (tmp_path / name / label).mkdir(parents=True)
+            for number in range(50):
+                pixels = np.clip(random.normal(colour, noise, (SIZE, SIZE, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / label / f"{number}.png")
+        folder = tmp_path / f"run_{name}"
+        shutil.copytree(run, folder)
+        record = json.loads((run / "config.json").read_text()) | {
+            "data": str(tmp_path / name),
+            "seed": 3,
+            "labels_per_class": "all",
+            "val_fraction": 0.4,
+            "test_fraction": 0.25,
+            "resize": "crop",
+        }
+        (folder / "config.json").write_text(json.dumps(record))
+        manifest = pictures.of_run(record, SIZE).manifest
+        atomic.write_csv(folder / "manifest.csv", manifest)
+        distance[name] = np.inf
+    (tmp_path / "gone").rename(tmp_path / "elsewhere")
+    found = rank.ranking(
+        str(photos), [*(str(tmp_path / f"run_{name}") for name in distance), "none"], image_size=SIZE
+    )
+    for row in found.rows:
+        distance[row.candidate.place.removeprefix("run_")] = row.distance
+    # The blue class, which only the data at hand has, is 3 of its 43 pictures.
+    assert distance["alike"] < 0.7 and distance["others"] > 1.5
+    assert np.isnan(distance["gone"]) and np.isnan(distance["none"])
+    told = [one for one in found.remarks if "from yours on a scale" in one]
+    assert len(told) == 2 and not any(row.seen for row in found.rows)
 
 
 def test_texts_are_ranked_by_the_vectors_that_know_their_words(tmp_path):
