@@ -1,7 +1,7 @@
 """Put the parts together: `fit_stages` runs the stages in one `model.fit`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import keras
@@ -22,7 +22,7 @@ from runner.training import checkpoint, failures, range_test, speeds
 from runner.training import monitor as monitoring
 from runner.training.checkpoint import Checkpointing
 from runner.training.frozen import FrozenPrefix, has_own_step
-from runner.training.progress import AcrossFits, EpochLines, EpochSeconds
+from runner.training.progress import AcrossFits, AfterStages, EpochLines, EpochSeconds
 from runner.training.stages import StagedUnfreezing
 
 PLACES = ("auto", "input", "device")
@@ -67,6 +67,7 @@ def fit_stages(
     augment_on: str = "auto",
     accumulate: int = 1,
     keep_start: bool = False,
+    after_stage: Callable[[str, keras.Model], None] | None = None,
 ) -> Fit:
     """Run the stages on a compiled model and return the history and the ledger.
 
@@ -96,6 +97,7 @@ def fit_stages(
             one step: for batches that do not fit. See `accumulation`.
         keep_start: the network as it is given can already answer (a head that was solved): it is judged on
             validation first, and stages that better nothing hand it on.
+        after_stage: called with the name of each stage that ends, and the whole network as it is then.
 
     Raises InputError before the first epoch for stages that the model cannot run and for steps per execution
     that do not divide an epoch, LedgerError when a stage
@@ -152,6 +154,7 @@ def fit_stages(
     apart = frozen is not None and frozen.takes(train)
     own = [*callbacks, *(checkpoints.heard_by if checkpoints else ())]
     own = [AcrossFits(own, model, staged)] if apart and own else own
+    own += [AfterStages(staged, model, after_stage)] if after_stage else []
     every = [clock, staged, *own, lines, *([saver] if saver else [])]
     if frozen is not None and saver is not None:
         frozen.between_batches = saver.stop_if_terminated

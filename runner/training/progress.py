@@ -10,7 +10,7 @@ own, which hear of one fit where there is one for each stage (`AcrossFits`).
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -179,6 +179,28 @@ class EpochSeconds(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.seconds.append(round(time.perf_counter() - self.started, 4))
+
+
+class AfterStages(keras.callbacks.Callback):
+    """Tells of each stage that ends, while the network has the weights that the stage hands on.
+
+    Args:
+        staged: the callback that runs the stages; list it before this one.
+        whole: the network, also where a stage's fit is of a part of it.
+        tell: called with the stage's name and `whole`; not of stages that had ended when this was made.
+    """
+
+    def __init__(
+        self, staged: StagedUnfreezing, whole: keras.Model, tell: Callable[[str, keras.Model], None]
+    ):
+        super().__init__()
+        self.staged, self.whole, self.tell = staged, whole, tell
+        self.told = len(staged.ledgers)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if len(self.staged.ledgers) > self.told:
+            self.told = len(self.staged.ledgers)
+            self.tell(self.staged.stage.name, self.whole)
 
 
 class AcrossFits(keras.callbacks.Callback):

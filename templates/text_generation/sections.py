@@ -2,33 +2,26 @@
 training.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 
-from runner.data.examples import ids
 from runner.report import card as cards
 from runner.report.section import Marked, Section
 from runner.scores import likelihood
 from runner.text import passages
 from runner.text.load import Texts
-from runner.text_runs import generate
 
-from . import model
 from .config import Config
+from .samples import BEFORE, TRUE
 
-PROMPTS, BEFORE, SHOWN, HARD = 6, 80, 400, 8
-"""How many test passages are gone on with, after how many characters, how many are shown of a text, and how
-many passages that took most."""
-SEARCHED = 5_000_000
-"""Characters of the training texts in which copied parts are looked for: each search goes through all."""
+SHOWN, HARD = 400, 8
+"""How many characters are shown of a text, and how many passages that took most."""
 DOCUMENTS = 30
 """More documents than these have no rows of their own."""
-MADE, TRUE = "the network's", "the author's"
+MADE = "the network's"
 
 
 def told(judged: pd.Series, examples: Texts) -> likelihood.Told:
@@ -57,46 +50,6 @@ def by_document(judged: pd.Series, examples: Texts) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "characters", "bits_per_character", likelihood.SCORE])
 
 
-def continued(
-    config: Config, examples: Texts, networks: Mapping[str, Any], judged: Mapping[str, pd.Series]
-) -> pd.DataFrame:
-    """How each network goes on with the beginnings of a few test passages, and how their authors do.
-
-    Columns passage, method, prompt, continuation, copied: characters of the longest part that stands in the
-    training texts, of which the first SEARCHED characters are looked at.
-    """
-    test = next(iter(judged.values())).index.to_numpy(np.int64)
-    long = [one for one in test if examples.manifest.loc[one, "characters"] >= 2 * BEFORE]
-    chosen = [long[at] for at in np.linspace(0, len(long) - 1, min(PROMPTS, len(long))).astype(int)]
-    starts = {one: _beginning(examples.texts[one]) for one in dict.fromkeys(chosen)}
-    sources = "\n".join(examples.texts[one] for one in ids(examples.manifest, "train"))[:SEARCHED]
-    rows = []
-    for name, network in networks.items():
-        if not isinstance(network, keras.Model):
-            continue
-        go_on = generate.Continuer(
-            model.of_ids(network),
-            examples.tokenizer,
-            config.sampler,
-            config.temperature,
-            config.machine.seed,
-        )
-        found = go_on(list(starts.values()), config.new_tokens) if starts else []
-        for (one, prompt), text in zip(starts.items(), found, strict=True):
-            rows.append((one, name, prompt, text, generate.longest_copied(text, sources)))
-    for one, prompt in starts.items():
-        text = examples.texts[one][len(prompt) :][:SHOWN]
-        rows.append((one, TRUE, prompt, text, generate.longest_copied(text, sources)))
-    return pd.DataFrame(rows, columns=["passage", "method", "prompt", "continuation", "copied"])
-
-
-def _beginning(text: str) -> str:
-    """The first words of a text, BEFORE characters or fewer, to the end of a word."""
-    cut = text[:BEFORE]
-    end = max((at for at, one in enumerate(cut) if one.isspace()), default=0)
-    return cut[:end] if end else cut
-
-
 def question(config: Config, examples: Texts) -> str:
     """What the run was to answer."""
     split = examples.manifest["split"]
@@ -114,6 +67,7 @@ def sections(
     comparison: pd.DataFrame,
     per_passage: pd.DataFrame,
     samples: pd.DataFrame | None,
+    by_stage: pd.DataFrame,
 ) -> dict[str, Any]:
     """What `page.write` shows of this task: bits per character, how each network goes on, what was hardest.
 
@@ -125,6 +79,7 @@ def sections(
         "sections": [
             lambda: bits(config, comparison),
             *([lambda: side_by_side(config, samples)] if samples is not None and len(samples) else []),
+            *([lambda: stage_by_stage(config, by_stage)] if len(by_stage) else []),
             lambda: hardest(examples, per_passage),
         ],
     }
@@ -152,25 +107,45 @@ def bits(config: Config, comparison: pd.DataFrame) -> Section:
 
 def side_by_side(config: Config, samples: pd.DataFrame) -> Section:
     """The same beginnings, gone on with by each network."""
+    return Section(
+        "How each goes on",
+        f"Test passages, gone on with after their first words ({_drawn(config)}). Copied: characters of the "
+        "longest part that stands in a training text as it is.",
+        figures=[("", _marked(samples, "method"))],
+    )
+
+
+def stage_by_stage(config: Config, samples: pd.DataFrame) -> Section:
+    """The same beginnings, gone on with by the network as each stage left it."""
+    return Section(
+        "How it went on, stage by stage",
+        f"Validation passages, gone on with by the network as it was before the first stage and after each "
+        f"({_drawn(config)}, the same random numbers for all).",
+        figures=[("", _marked(samples, "stage"))],
+    )
+
+
+def _drawn(config: Config) -> str:
+    """How tokens were chosen, and how many."""
+    how = {"greedy": "the likeliest token each time", "beam": "beam search"}.get(
+        config.sampler, f"{config.sampler} at temperature {config.temperature:g}"
+    )
+    return f"{how}, {config.new_tokens} tokens"
+
+
+def _marked(samples: pd.DataFrame, by: str) -> Marked:
+    """Beginnings with what was made of them, a line for each that made it (the column `by`)."""
     shown = []
     for _, rows in samples.groupby("passage", sort=False):
         lines = []
         for row in rows.to_dict("records"):
             prompt, made = _plain(row["prompt"]), _plain(row["continuation"])[:SHOWN]
-            kind = TRUE if row["method"] == TRUE else MADE
+            kind = TRUE if row[by] == TRUE else MADE
             span = [(len(prompt), len(prompt) + len(made), kind)] if made else []
             copied = f", {row['copied']} copied" if kind == MADE else ""
-            lines.append((f"{row['method']}{copied}", prompt + made, span))
+            lines.append((f"{row[by]}{copied}", prompt + made, span))
         shown.append(("", lines))
-    drawn = {"greedy": "the likeliest token each time", "beam": "beam search"}.get(
-        config.sampler, f"{config.sampler} at temperature {config.temperature:g}"
-    )
-    return Section(
-        "How each goes on",
-        f"Test passages, gone on with after their first words ({drawn}, {config.new_tokens} tokens). Copied: "
-        "characters of the longest part that stands in a training text as it is.",
-        figures=[("", Marked(shown, (MADE, TRUE)))],
-    )
+    return Marked(shown, (MADE, TRUE))
 
 
 def hardest(examples: Texts, per_passage: pd.DataFrame) -> Section:

@@ -2,6 +2,7 @@
 folder whose network goes on with texts.
 """
 
+import functools
 import json
 
 import keras
@@ -19,8 +20,9 @@ from runner.text import passages
 from runner.text_networks import decoders
 from runner.text_networks.tokens import Tokens
 from runner.training import baselines as arms
+from runner.training.checkpoint import Checkpointing
 
-from . import method, rival, sections, train
+from . import method, rival, samples, sections, train
 from .config import Config
 
 
@@ -75,10 +77,13 @@ def run(tmp_path_factory, text):
 
 
 def test_a_run_leaves_everything_it_promises(run, text):
-    assert {path.name for path in run.iterdir()} == folder.FILES | {"continuations.csv"}
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"continuations.csv", "by_stage.csv"}
     page = (run / "report.html").read_text()
     assert "could not be" not in (run / "report.html").read_text()
-    assert all(one in page for one in ("Bits per character", "How each goes on", "What was hardest"))
+    assert all(
+        one in page
+        for one in ("Bits per character", "How each goes on", "stage by stage", "What was hardest")
+    )
     assert "pictures" not in page.split("</style>")[1] and "BatchNorm" not in page
     assert "pictures" not in (run / "MODEL_CARD.md").read_text()
     metrics = json.loads((run / "metrics.json").read_text())
@@ -93,9 +98,17 @@ def test_a_run_leaves_everything_it_promises(run, text):
     assert found["characters"].sum() == test["characters"] == manifest.loc[tested, "characters"].sum()
     whole = (found["bits_per_character"] * found["characters"]).sum() / found["characters"].sum()
     assert whole == pytest.approx(test["bits_per_character"])
-    samples = pd.read_csv(run / "continuations.csv", keep_default_na=False)
-    assert set(samples["method"]) == {"staged", sections.TRUE}
-    assert all(one in text for one in samples["prompt"])
+    continued = pd.read_csv(run / "continuations.csv", keep_default_na=False)
+    assert set(continued["method"]) == {"staged", samples.TRUE}
+    assert all(one in text for one in continued["prompt"])
+    by_stage = pd.read_csv(run / "by_stage.csv", keep_default_na=False)
+    stages = [samples.START, "head", "top", samples.TRUE]
+    assert by_stage["stage"].tolist() == stages * by_stage["passage"].nunique()
+    validated = np.flatnonzero(manifest["split"] == "val")
+    assert set(by_stage["passage"]) <= set(validated.tolist()) and len(by_stage)
+    assert by_stage.query("stage == @samples.START")["continuation"].tolist() != (
+        by_stage.query("stage == 'top'")["continuation"].tolist()
+    )
 
     ledger = pd.read_csv(run / "ledger.csv")
     frozen = ledger.query("stage == 'head' and block != 'head'")
@@ -140,7 +153,7 @@ def test_a_run_is_compared_with_what_costs_less(tmp_path, page):
     place = Machine(run_dir=str(tmp_path / "second"))
     config = small_config(tmp_path, page, weights=str(first), backbone="auto", machine=place)
     run = train.main(config)
-    assert {path.name for path in run.iterdir()} == folder.FILES | {"continuations.csv"}
+    assert {path.name for path in run.iterdir()} == folder.FILES | {"continuations.csv", "by_stage.csv"}
     metrics = json.loads((run / "metrics.json").read_text())
     rivals = {
         "from scratch",
@@ -164,6 +177,31 @@ def test_a_run_is_compared_with_what_costs_less(tmp_path, page):
     )
     page = (run / "report.html").read_text()
     assert "could not be" not in page and arms.N_GRAM in page
+
+
+def test_each_stage_says_how_it_goes_on_also_after_an_interruption(run, tmp_path, page):
+    """Its words are those of the weights that it hands on; stopped and begun again, all is told."""
+    config = small_config(tmp_path, page)
+    examples = train.load(config)
+    place = Checkpointing(tmp_path / "parts" / "staged", steps=1)
+
+    def stopped(tell, stage, network):
+        if stage == "top":
+            raise KeyboardInterrupt
+        tell(stage, network)
+
+    original = samples.of_stages
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(samples, "of_stages", lambda *given: functools.partial(stopped, original(*given)))
+        train.fit(config, examples, "staged", place)
+    assert set(samples.read(tmp_path / "parts" / samples.FILE)["stage"]) == {samples.START, "head"}
+    network, _ = train.fit(config, examples, "staged", place)
+    found = samples.read(tmp_path / "parts" / samples.FILE)
+    whole = pd.read_csv(run / "by_stage.csv", keep_default_na=False)
+    assert samples.with_authors(examples, found).equals(whole)
+    samples.of_stages(config, examples, tmp_path / "again.csv")("top", network)
+    last = found[found["stage"] == "top"].reset_index(drop=True)
+    assert samples.read(tmp_path / "again.csv").equals(last)
 
 
 def test_mistakes_are_found_before_anything_is_written(tmp_path, page):

@@ -28,7 +28,7 @@ import tensorflow as tf
 from runner import fields
 from runner.data.batches import SplitBatches
 from runner.data.source import amount
-from runner.devices import strategy
+from runner.devices import multi_worker, strategy
 from runner.runs import folder as run_folders
 from runner.runs import run as runs
 from runner.scores import likelihood
@@ -41,7 +41,7 @@ from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit, fit_stages
 from runner.training.frozen import FrozenPrefix
 
-from . import method, model, rival, sections
+from . import method, model, rival, samples, sections
 
 
 def load(config: Config) -> Texts:
@@ -83,8 +83,22 @@ def fit(
         accumulate=config.accumulate,
         # What has learned before can go on with texts as it is.
         keep_start=decoder_weights.is_pretrained(config.weights),
+        after_stage=_samples(config, examples, network, checkpoints) if name == "staged" else None,
     )
     return network, fitted
+
+
+def _samples(
+    config: Config, examples: Texts, network: keras.Model, checkpoints: Checkpointing | None
+) -> Callable[[str, keras.Model], None] | None:
+    """Keeps how the network goes on with texts, as it is now and after each stage, beside its checkpoints."""
+    if checkpoints is None or not multi_worker.is_chief(network.distribute_strategy):
+        return None
+    path = checkpoints.folder.parent / samples.FILE
+    tell = samples.of_stages(config, examples, path)
+    if not path.is_file():
+        tell(samples.START, network)
+    return tell
 
 
 def fit_rivals(config: Config, examples: Texts) -> tuple[dict[str, Any], dict[str, Fit]]:
@@ -205,14 +219,17 @@ def judge_and_report(run: runs.Run, examples: Texts, networks: dict, fits: dict)
     )
     test = metrics.pop("staged")
     _, per_document, per_passage = found["staged"]
-    samples = run.attempt("continuations", lambda: sections.continued(config, examples, networks, tested))
+    tested_ids = tested["staged"].index.tolist()
+    found_by = run.attempt("continuations", lambda: samples.continued(config, examples, networks, tested_ids))
+    by_stage = samples.with_authors(examples, samples.read(run.folder / "checkpoints" / samples.FILE))
     run.save(
         examples,
         fits,
         comparison=comparison,
         per_class=per_document,
         predictions=per_passage,
-        continuations=samples,
+        continuations=found_by,
+        by_stage=by_stage if len(by_stage) else None,
     )
     run.card(sections.card(config, examples), data={config.data: examples}, metrics=test)
     run.report(
@@ -220,7 +237,7 @@ def judge_and_report(run: runs.Run, examples: Texts, networks: dict, fits: dict)
         question=sections.question(config, examples),
         data=examples,
         metrics=test,
-        **sections.sections(config, examples, comparison, per_passage, samples),
+        **sections.sections(config, examples, comparison, per_passage, found_by, by_stage),
     )
     run.end({"classes": list(examples.classes), "test": test, "baselines": metrics})
 
