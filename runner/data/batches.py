@@ -360,12 +360,29 @@ class SplitBatches(Batches):
         labels = [self.labels()] if self.key == "part" else []
         return [self.data.recipe, hashes, first, views, *drawn, *labels]
 
+    def parts(self, width: int) -> list[tuple[slice | np.ndarray, int | None]]:
+        """The places of `keys` in parts of batch_size, and how many of `width` numbers a part needs.
+
+        Inputs of different lengths go as neighbours, as far as the longest; where width is not theirs, None:
+        all of them.
+        """
+        firsts = range(0, self.count, self.batch_size)
+        if not self.lengths or width != self.lengths.rows:
+            return [(slice(first, first + self.batch_size), None) for first in firsts]
+        of = self.lengths.of[self.ids]
+        order = np.argsort(of, kind="stable")
+        parts = [np.sort(order[first : first + self.batch_size]) for first in firsts]
+        return [(rows, int(of[rows].max())) for rows in parts]
+
     def passes(self, first: int, last: int, worker: int = 0, workers: int = 1) -> tf.data.Dataset:
         """Passes `first` to below `last` over all examples, unshuffled, each with other views: (step, batch),
-        counted from 0 over all passes. Of several workers each makes every so many-th batch.
+        counted from 0 over all passes. Of several workers each makes every so many-th batch. Inputs of
+        different lengths come as neighbours in length, cut where the longest of a batch ends.
         """
         steps = -(-self.count // self.batch_size)
         batched = self._files.batch(self.batch_size)
+        if self.lengths:
+            batched = self.lengths.batch(self._files, self.batch_size, lambda pool: pool["id"])
         start = first * steps
         ordered = self.views.draw(batched, start) if self.views else batched.repeat().skip(start)
         ordered = ordered.take((last - first) * steps).enumerate(start)
@@ -373,6 +390,7 @@ class SplitBatches(Batches):
         @tf.autograph.experimental.do_not_convert
         def make(step, batch: dict) -> tuple:
             batch = self._decode(batch) if self._decode else batch
+            batch = self.lengths.trim(batch) if self.lengths else batch
             return step, self.views.make(batch) if self.views else batch
 
         made = ordered.shard(workers, worker).map(

@@ -237,7 +237,6 @@ class FrozenPrefix:
         )
 
         workers, worker = multi_worker.number_of_workers(strategy), multi_worker.index(strategy)
-        size = batches.batch_size
 
         def fill(array: np.ndarray) -> None:
             below = self._keep(lower, batches) if lower else None
@@ -247,27 +246,35 @@ class FrozenPrefix:
                 done = min(views, len(below.array))
                 compute = level.function(lower[0].tensor, self.fold)
                 parts = [
-                    (view, slice(first, first + size))
-                    for view in range(done)
-                    for first in range(0, len(keys), size)
+                    (view, *part) for view in range(done) for part in batches.parts(below.array.shape[2])
                 ]
-                for place in parts[worker::workers]:
-                    array[place] = compute(below.array[place])
+                for view, rows, longest in parts[worker::workers]:
+                    _put(array, view, rows, compute(below.array[view, rows][:, :longest]))
                     self.between_batches()
             if done == views:
                 return
             dtype = batches.examples.element_spec["input"].dtype
             compute = level.function(level.network.input, self.fold, dtype)
-            steps = -(-len(keys) // size)
+            steps = -(-len(keys) // batches.batch_size)
             for step, batch in batches.passes(done, views, worker, workers):
                 rows = np.searchsorted(keys, batch[batches.key].numpy())
-                array[int(step) // steps, rows] = compute(batch["input"])
+                _put(array, int(step) // steps, rows, compute(batch["input"]))
                 self.between_batches()
 
         shape = (views, len(keys), *level.shape(batches))
         if workers > 1:
             return _keep_together(key, shape, level.dtype, fill, strategy, self.budgets)
         return cache.keep(key, shape, level.dtype, fill, **self.budgets)
+
+
+def _put(array: np.ndarray, view: int, rows: slice | np.ndarray, found: np.ndarray) -> None:
+    """Write what was computed of some examples; of inputs that were cut (`data.lengths`) what lies behind is
+    padding, which is 0 in every layer (`text_networks.marking`), as the array is.
+    """
+    if found.shape[1:] == array.shape[2:]:
+        array[view, rows] = found
+    else:
+        array[view, rows, : found.shape[1]] = found
 
 
 def has_own_step(network: keras.Model) -> bool:

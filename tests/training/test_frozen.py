@@ -748,3 +748,36 @@ def test_stages_of_an_encoder_move_what_they_say_with_and_without_keeping(encode
     }
     assert ledgers[1].equals(ledgers[0]) and ledgers[0]["top", "transformer_layer_1"] == 16
     assert max(np.abs(one - other).max() for one, other in zip(*ended, strict=True)) < 1e-5
+
+
+@pytest.mark.parametrize("by_way", [False, True])
+def test_what_is_kept_of_texts_is_computed_without_padding(encoder, sentences, monkeypatch, by_way):
+    """Neighbours in length together, straight from the texts or from what is kept further below; what lies
+    behind a text is 0, as it is where whole rows are computed.
+    """
+    monkeypatch.setattr("runner.data.lengths.ROUNDED", 1)
+    model, blocks = compiled(encoder)
+    train = SplitBatches(sentences, "train", 4, lengths=sentences.lengths)
+    val = SplitBatches(sentences, "val", 4, lengths=sentences.lengths)
+    places = []
+    put = frozen._put
+    monkeypatch.setattr(frozen, "_put", lambda *given: places.append(given[-1].shape[:2]) or put(*given))
+    stage = Stage("top", train="top:1", learning_rate=1e-3)
+    if by_way:  # a stage that comes later cuts below
+        later = Stage("more", train="above:embeddings", learning_rate=1e-3)
+    found = frozen.FrozenPrefix().part(model, train, val, blocks, stage, [later] if by_way else [])
+    assert ("by way of marked" in found.note) == by_way
+    longest = sentences.lengths.of[np.concatenate([train.ids, val.ids])]
+    whole = len(longest) * sentences.lengths.rows * (1 + by_way)
+    computed = sum(rows * length for rows, length in places)
+    assert longest.sum() * (1 + by_way) <= computed < 0.8 * whole
+
+    below, padding = frozen.cut(model, blocks, stage).below, 0
+    for batch in found.train.named():
+        rows = batch["id"].numpy()
+        expected = below(sentences.ids[rows], training=False)[:, : batch["input"].shape[1]]
+        np.testing.assert_allclose(batch["input"], expected, atol=1e-5)
+        behind = np.arange(batch["input"].shape[1]) >= sentences.lengths.of[rows][:, None]
+        assert not np.asarray(batch["input"])[behind].any()
+        padding += behind.sum()
+    assert padding
