@@ -29,7 +29,8 @@ class Parser(argparse.ArgumentParser):
 def new(options: argparse.Namespace) -> int:
     from runner import new
 
-    project = new.new(options.template, options.destination, options.data, options.backbone)
+    given = options.template, options.destination, options.data, options.backbone
+    project = new.new(*given, rank=options.rank)
     package = new.package_name(project.name)
     print(f"Made {project} from the template {options.template}. Next:\n")
     print(f"  cd {project}\n  pip install -r requirements.txt\n  python -m {package}.train\n")
@@ -234,6 +235,7 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         make.add_argument(
             "--backbone", default="", metavar="NAME", help="a name from `python -m runner backbones`"
         )
+        make.add_argument("--rank", default="", help="a ranking's folder: start from its first source")
         make.set_defaults(call=new)
     add("backbones", "networks", help="list the pretrained networks and their sizes").set_defaults(
         call=list_backbones

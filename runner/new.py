@@ -41,12 +41,14 @@ def new(
     data: str = "",
     backbone: str = "",
     repository: Path = REPOSITORY,
+    rank: str = "",
 ) -> Path:
     """Make a project of the template `application` at `destination` and return its absolute path.
 
-    `data` and `backbone` become defaults of the new `config.py`; empty ones leave the template's. Missing
-    parent folders are made; an existing folder must be empty. Raises InputError, and leaves nothing behind,
-    when it cannot be done.
+    `data` and `backbone` become defaults of the new `config.py`; empty ones leave the template's. `rank`, the
+    folder of a ranking, gives backbone, weights and size of pictures of its first source. Missing parent
+    folders are made; an existing folder must be empty. Raises InputError, and leaves nothing behind, when it
+    cannot be done.
     """
     try:
         from cookiecutter.exceptions import FailedHookException
@@ -58,6 +60,10 @@ def new(
         raise InputError(message) from error
 
     destination = Path(os.path.abspath(os.path.expanduser(destination)))
+    first: dict[str, str | int] = first_of(rank) if rank else {}
+    if first and backbone:
+        raise InputError(f"--rank {rank} and --backbone both say where to start from; leave one out.")
+    backbone = str(first.pop("backbone", backbone))
     check(destination.name, application, backbone, repository)
     data = resolve_data(data, Path.cwd(), repository)
     _check_place(destination, repository)
@@ -80,6 +86,12 @@ def new(
                     default_config={"replay_dir": f"{scratch}/replay"},
                 )
             )
+            config = project / package_name(destination.name) / "config.py"
+            text = config.read_text(encoding="utf-8")
+            for field, value in first.items():
+                if f"\n    {field}:" in text:
+                    text = _set_default(text, field, json.dumps(value, ensure_ascii=False))
+            config.write_text(text, encoding="utf-8", newline="\n")
             if destination.exists():
                 for entry in project.iterdir():
                     shutil.move(entry, destination)
@@ -97,6 +109,24 @@ def new(
             raise InputError(message) from error
         raise
     return destination
+
+
+def first_of(rank: str) -> dict[str, str | int]:
+    """The first source of a ranking as settings: backbone, weights (a path, absolute) and image_size.
+
+    Raises InputError for a folder that is none of `python -m runner rank`.
+    """
+    path = Path(os.path.expanduser(rank)) / "rank.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        source, size = record["sources"][0], record["size"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"--rank {rank}: there is no rank.json of this version ({error}); give a folder that `rank` made."
+        ) from error
+    weights = os.path.expanduser(source["weights"])
+    weights = os.path.abspath(weights) if os.path.exists(weights) else source["weights"]
+    return {"backbone": source["backbone"], "weights": weights, "image_size": size}
 
 
 def applications(repository: Path = REPOSITORY) -> tuple[str, ...]:

@@ -285,6 +285,28 @@ def test_a_copy_for_texts_gets_a_network_for_texts(tmp_path, application, backbo
         new.new(application, tmp_path / "other", backbone="ResNet50")
 
 
+def test_a_copy_begins_with_the_first_source_of_a_ranking(tmp_path, monkeypatch):
+    """Its weights by their full path, where they are a file, and the size of pictures that was ranked at."""
+    (tmp_path / "net.weights.h5").touch()
+    rank = tmp_path / "rank"
+    rank.mkdir()
+    sources = [{"backbone": "MobileNetV2-0.35", "weights": "net.weights.h5"}, {"backbone": "VGG16"}]
+    (rank / "rank.json").write_text(json.dumps({"sources": sources, "size": 96}))
+    monkeypatch.chdir(tmp_path)
+    made = new.new(APPLICATION, tmp_path / "mine", rank="rank")
+    config = (made / "mine/config.py").read_text(encoding="utf-8")
+    assert '    backbone: str = "MobileNetV2-0.35"\n' in config and "    image_size: int = 96\n" in config
+    assert f"    weights: str = {json.dumps(str(tmp_path / 'net.weights.h5'))}\n" in config
+    for given, expected in (
+        ({"rank": "rank", "backbone": "VGG16"}, "leave one out"),
+        ({"rank": "nowhere"}, "there is no rank.json"),
+        ({"rank": "rank", "application": "text_classification"}, "MobileNetV2-0.35"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            new.new(**{"application": APPLICATION, "destination": tmp_path / "other"} | given)
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_checkpoints_own_backbone_keeps_the_checkpoint(copy_of_repository):
     card = copy_of_repository / "checkpoints" / "letters_in_photos" / "card.json"
     card.write_text(json.dumps({"backbone": "MobileNet-0.25"}))

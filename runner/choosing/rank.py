@@ -66,6 +66,7 @@ def run(
             "data": data,
             "examples": found.examples,
             "classes": found.classes,
+            "size": found.size,
             "suggestion": found.suggestion,
             "remarks": found.remarks,
             "sources": json.loads(shown.to_json(orient="records")),
