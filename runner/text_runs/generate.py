@@ -64,7 +64,7 @@ class Continuer:
         seed: int = 0,
     ):
         self.network, self.tokenizer = network, tokenizer
-        self.sampler = sampler(sampler_name, temperature, seed)
+        self.sampler, self.seed = sampler(sampler_name, temperature, seed), seed
         self.room = decoders.positions(network)
         self.end = tokens.special(tokenizer)[1]
         self.tokens = 0
@@ -90,6 +90,12 @@ class Continuer:
             going = [one for one in going if len(made[one]) < new_tokens and self.end not in made[one]]
         cut = [one[: one.index(self.end)] if self.end in one else one for one in made]
         return self._texts(cut)
+
+    def begin_anew(self) -> None:
+        """Draw the same random numbers as at first, from the weights that the network has by now."""
+        generator = getattr(self.sampler, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign(keras.random.SeedGenerator(self.seed).state)
 
     def _texts(self, rows: Sequence[Sequence[int]]) -> list[str]:
         if not rows:

@@ -40,7 +40,8 @@ def continued(
     rows = []
     for name, network in networks.items():
         if isinstance(network, keras.Model):
-            rows += _rows(name, _gone_on(config, examples, network, starts), starts)
+            found = _continuer(config, examples, network)(list(starts.values()), config.new_tokens)
+            rows += _rows(name, found, starts)
     return _table(examples, rows + _authors(examples, starts), starts, "method")
 
 
@@ -51,12 +52,18 @@ def of_stages(config: Config, examples: Texts, path: Path) -> Callable[[str, ker
     Columns passage, stage, prompt, continuation, copied, as of `continued`.
     """
     starts = beginnings(examples, ids(examples.manifest, "val").tolist(), PROMPTS_OF_STAGES)
+    compiled: dict[int, generate.Continuer] = {}
 
     def tell(stage: str, network: keras.Model) -> None:
         before = read(path)
         # A stage whose end was lost in an interruption ends a second time.
         before = before[before["stage"] != stage]
-        rows = _rows(stage, _gone_on(config, examples, network, starts), starts)
+        # Traced once, which takes longer than all else here; LoRA makes another network of it.
+        count = len(network.variables)
+        if count not in compiled:
+            compiled[count] = _continuer(config, examples, network)
+        compiled[count].begin_anew()
+        rows = _rows(stage, compiled[count](list(starts.values()), config.new_tokens), starts)
         now = _table(examples, rows, starts, "stage")
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_csv(path, pd.concat([before, now]) if len(before) else now)
@@ -87,17 +94,14 @@ def beginnings(examples: Texts, numbers: Sequence[int], most: int) -> dict[int, 
     return {int(one): _beginning(examples.texts[one]) for one in dict.fromkeys(chosen)}
 
 
-def _gone_on(config: Config, examples: Texts, network: keras.Model, starts: Mapping[int, str]) -> list[str]:
-    if not starts:
-        return []
-    go_on = generate.Continuer(
+def _continuer(config: Config, examples: Texts, network: keras.Model) -> generate.Continuer:
+    return generate.Continuer(
         model.of_ids(network),
         examples.tokenizer,
         config.sampler,
         config.temperature,
         config.machine.seed,
     )
-    return go_on(list(starts.values()), config.new_tokens)
 
 
 def _rows(name: str, found: Sequence[str], starts: Mapping[int, str]) -> list[tuple[int, str, str]]:

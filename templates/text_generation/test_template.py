@@ -179,6 +179,7 @@ def test_a_run_is_compared_with_what_costs_less(tmp_path, page):
     assert "could not be" not in page and arms.N_GRAM in page
 
 
+@pytest.mark.slow
 def test_each_stage_says_how_it_goes_on_also_after_an_interruption(run, tmp_path, page):
     """Its words are those of the weights that it hands on; stopped and begun again, all is told."""
     config = small_config(tmp_path, page)
