@@ -78,7 +78,9 @@ def numbers(found: Matrix, told: Tasks) -> dict[str, float]:
     last = right[-1]
     before, learned = right[:-1, :-1], np.diag(right)[:-1]
     found_of = {"average": _mean(last), "told": _mean(found.told[-1])}
-    drops = [np.nanmax(before[:, j]) - last[j] for j in range(len(last) - 1) if np.isfinite(before[:, j]).any()]
+    drops = [
+        np.nanmax(before[:, j]) - last[j] for j in range(len(last) - 1) if np.isfinite(before[:, j]).any()
+    ]
     found_of["forgetting"] = _mean(np.array(drops))
     found_of["backward_transfer"] = _mean(last[:-1] - learned)
     ahead = np.diag(right, k=1) if told.scenario == "domain" else np.array([])

@@ -108,7 +108,11 @@ def stream(
                 "old_weight": tf.cast(at["old"] >= 0, tf.float32),
                 "slot": at["slot"],
             }
-        return {"input": given, "label": tf.one_hot(tf.gather(labels, rows), classes), "id": tf.gather(ids, rows)}
+        return {
+            "input": given,
+            "label": tf.one_hot(tf.gather(labels, rows), classes),
+            "id": tf.gather(ids, rows),
+        }
 
     def make(start: int | None, share: Share | None) -> tf.data.Dataset:
         if share and share.workers > 1:

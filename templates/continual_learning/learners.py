@@ -23,7 +23,7 @@ from runner.training.fit import Fit, fit_stages
 
 from . import batches, memory, method, model
 from .batches import Rows
-from .config import FROZEN, REHEARSING, Config
+from .config import REHEARSING, Config
 from .tasks import Stream
 
 NO_EPOCHS = pd.DataFrame(columns=["epoch", "stage"])
@@ -105,7 +105,7 @@ def solve(config: Config, examples: Stream, name: str) -> tuple[Learned, Fit]:
             widened(kept["means"], known.means.shape),
         )
         known.scatter = kept.get("scatter", known.scatter)
-    after = {}
+    after = {told.before - 1: made.above.get_weights()} if told.before else {}
     for number in range(told.before, len(told.names)):
         own = rows.tasks == number
         known.update(rows.inputs[own], rows.labels[own])
@@ -129,6 +129,7 @@ def train(
     """
     made = divide(config, examples, name, config.stages)
     told, seed = examples.told, config.machine.seed
+    begun = {told.before - 1: made.above.get_weights()} if told.before else {}
     rows = batches.kept_rows(examples, "train", made.below, made.key)
     validation = batches.kept_rows(examples, "val", made.below, made.key)
     remembered: dict[str, np.ndarray] = {}
@@ -198,7 +199,9 @@ def train(
         checkpoints=checkpoints,
     )
     last = len(told.names) - 1
-    after = {last - len(news) + 1 + number: boundary.weights_after(number) for number in range(len(news))}
+    after = begun | {
+        last - len(news) + 1 + number: boundary.weights_after(number) for number in range(len(news))
+    }
     for variable, value in zip(made.above.weights, after[last], strict=True):
         variable.assign(value)
     left = {} if name == "joint" else left_over(learner, pool, kept, remembered, len(rows.ids))

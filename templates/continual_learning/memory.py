@@ -114,8 +114,8 @@ def read(run: Path, method: str) -> tuple[list[np.ndarray], dict[str, np.ndarray
     if not path.is_file():
         there = sorted(one.stem for one in path.parent.glob("*.npz"))
         raise InputError(
-            f"continue_from={str(run)!r} kept nothing for {method!r}; it kept {', '.join(there) or 'nothing'}: "
-            "give a run of this template that had the method."
+            f"continue_from={str(run)!r} kept nothing for {method!r}, but for {', '.join(there) or 'none'}; "
+            "give --methods that it had, or another run."
         )
     try:
         atomic.check_archive(path)
@@ -127,7 +127,5 @@ def read(run: Path, method: str) -> tuple[list[np.ndarray], dict[str, np.ndarray
             f"{path} is damaged ({' '.join(str(error).split())[:100]}); give another run."
         ) from error
     weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight_")]
-    kept = {
-        name.removeprefix("kept_"): one for name, one in arrays.items() if name.startswith("kept_")
-    }
+    kept = {name.removeprefix("kept_"): one for name, one in arrays.items() if name.startswith("kept_")}
     return weights, kept, record

@@ -85,7 +85,7 @@ def joined_anchor(
 
 
 def path_integral(path, gradient, before, after):
-    """SI: omega_k - g_k (theta_k after - theta_k before): what a step's move of each weight took off the loss.
+    """SI: omega_k - g_k (theta_k after - theta_k before), what a step's move of a weight took off the loss.
 
     Zenke et al., "Continual learning through synaptic intelligence" (ICML 2017, arXiv:1703.04200), equation
     3; g is the gradient of the task's own loss, without the penalty.

@@ -34,9 +34,7 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
         backbone, blocks = mlp(config.image_size)
         x = backbone.output
     else:
-        backbone = backbones.build(
-            config.backbone, config.image_size, config.continue_from or config.weights
-        )
+        backbone = backbones.build(config.backbone, config.image_size, config.continue_from or config.weights)
         blocks = backbones.blocks(backbone)
         x = keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(backbone.output)
     x = keras.layers.Dropout(config.dropout, name="dropout")(x)
@@ -132,6 +130,18 @@ class Continual(keras.Model):
     def call(self, inputs, training=None):
         return self.above(inputs, training=training)
 
+    def make_train_function(self, force=False):
+        """The traced step of the task before, where the next has the same stage; each trace takes seconds.
+
+        With one stage a task the weights that train, their rates and the optimizer are what they were, and
+        what differs (the rate, the number of the task, the optimizer's state) is in variables.
+        """
+        traced_for = self.optimizer if len(self.config.stages) == 1 else None
+        if force and traced_for is not None and traced_for is vars(self).get("traced_for"):
+            return self.train_function
+        vars(self)["traced_for"] = traced_for
+        return super().make_train_function(force)
+
     def train_step(self, data):
         given, labels = keras.utils.unpack_x_y_sample_weight(data)[:2]
         weights = self.trainable_weights
@@ -204,7 +214,8 @@ class Continual(keras.Model):
             past = tf.cast(self.now > 0, tf.float32) * tf.gather(self.seen, tf.maximum(self.now - 1, 0))
             return ops.mean(method.distillation(recorded, logits, past[None], self.config.temperature))
         heads = [
-            tf.cast(number < self.now, tf.float32) * self.own[number] for number in range(len(self.told.names))
+            tf.cast(number < self.now, tf.float32) * self.own[number]
+            for number in range(len(self.told.names))
         ]
         return sum(
             ops.mean(method.distillation(recorded, logits, one[None], self.config.temperature))
@@ -225,9 +236,7 @@ class Continual(keras.Model):
         for weight, gradient, old in zip(weights, gradients, before, strict=True):
             number = self.number_of[id(weight)]
             pull = 2 * self.config.si * self.importances[number] * (old - self.anchors[number])
-            self.paths[number].assign(
-                method.path_integral(self.paths[number], gradient - pull, old, weight)
-            )
+            self.paths[number].assign(method.path_integral(self.paths[number], gradient - pull, old, weight))
 
     # ------------------------------------------------------------ between two tasks
 

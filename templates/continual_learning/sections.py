@@ -34,8 +34,8 @@ def question(config: Config, examples: Stream, pick: str) -> str:
     went_on = f" It goes on with {config.continue_from}." if config.continue_from else ""
     return (
         f"How well does {config.backbone}, started from the weights {Path(config.weights).name}, know the "
-        f"{len(examples.classes)} classes of {Path(config.data).name} after {len(told.names)} tasks, of which "
-        f"each is trained without the pictures of those before? {SCENARIOS[told.scenario]}.{went_on}\n\n"
+        f"{len(examples.classes)} classes of {Path(config.data).name} after {len(told.names)} tasks, each of "
+        f"which is trained without the pictures of those before? {SCENARIOS[told.scenario]}.{went_on}\n\n"
         f"What is handed out is {pick}: of all methods but those that have all pictures at once the best on "
         "validation pictures of all tasks after the last."
     )
@@ -107,10 +107,10 @@ def forgetting_section(
         f"Test accuracy on the tasks so far, after each. After the last task guessing among all classes has "
         f"{chance:.3f}, and who knows the last task alone {1 / len(told.names):.3f}.\n\n"
         "Average: the mean over tasks after the last. Task told: the same where only the classes of the "
-        "picture's own task may be answered. Forgetting: how far a task's accuracy fell from its best; backward "
-        f"transfer: how far it moved from where it was right after the task; {ahead}. Kept: what must be kept "
-        "between tasks beside the network; LwF also holds the old network's answers while a task is trained. "
-        "joint and from scratch have all pictures at once and keep all of them.",
+        "picture's own task may be answered. Forgetting: how far a task's accuracy fell from its best; "
+        f"backward transfer: how far it moved from where it was after the task; {ahead}. Kept: what must be "
+        "kept between tasks beside the network; LwF also holds the old network's answers while a task is "
+        "trained. joint and from scratch have all pictures at once and keep all of them.",
         tables=[("After the last task", pd.DataFrame(rows))],
         figures=[("Accuracy on the tasks so far", plot)],
     )
@@ -165,8 +165,8 @@ def matrix_section(examples: Stream, pick: str, after: Mapping[str, Matrix]) -> 
             shown.append((name, table[rows]))
     return Section(
         "After each task, on each task",
-        "Test accuracy; `matrix.csv` has all of it, also with the task told. Weights were kept after each task "
-        "and judged when all training was over.",
+        "Test accuracy; `matrix.csv` has all of it, also with the task told. Weights were kept after each "
+        "task and judged when all training was over.",
         tables=shown,
     )
 
@@ -220,7 +220,7 @@ def card(config: Config, examples: Stream, pick: str) -> cards.Task:
         training=f"The method is {pick}; the tasks came in the order {order}.",
         limits=(
             "Another order of the tasks can give other numbers; one order was tried.",
-            "What was kept for later tasks lies in the run folder (kept/), pictures or what was computed from "
-            "them included where the method keeps such.",
+            "What was kept for later tasks lies in the run folder (kept/), of some methods pictures, or "
+            "what was computed from them.",
         ),
     )

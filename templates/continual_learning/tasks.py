@@ -76,7 +76,9 @@ class Stream(Data):
         return self.tasks
 
     def in_words(self) -> str:
-        counts = [f"{name} ({own.sum()} classes)" for name, own in zip(self.told.names, self.told.own, strict=True)]
+        counts = [
+            f"{name} ({own.sum()} classes)" for name, own in zip(self.told.names, self.told.own, strict=True)
+        ]
         return f"{super().in_words()}\ntasks, in their order: {'; '.join(counts)}"
 
 
@@ -99,7 +101,9 @@ def load_new(config: Config, data: str) -> Data:
         return examples
     record = folder.read_metrics(Path(config.weights))
     told = _recorded(record, "task")
-    place = {name: int(np.flatnonzero(own)[0]) for name, own in zip(record["classes"], told.own.T, strict=True)}
+    place = {
+        name: int(np.flatnonzero(own)[0]) for name, own in zip(record["classes"], told.own.T, strict=True)
+    }
     codes = examples.manifest["label"].map(place).astype(float).fillna(0).astype(int).to_numpy()
     return _with_allowed(_tagged(examples, told, codes), told)
 
@@ -113,7 +117,7 @@ def _load(config: Config) -> Stream:
     source, names, codes = _divided(config, sources.find(config.data), TASKS)
     if config.scenario == "domain" and config.tasks != ("column",):
         raise InputError(
-            f"scenario='domain' was given with tasks={config.tasks}: the tasks have the same classes, so that "
+            f"scenario='domain' was given with tasks={config.tasks}: its tasks have the same classes, and "
             "something else must tell them apart; give a CSV file with a column task, and --tasks column."
         )
     data = _pictures(config, source)
@@ -178,7 +182,7 @@ def _lists(config: Config, classes: Sequence[str], count: int) -> list[list[str]
         wanted = int(given[0]) if given else min(count, len(classes))
         if not 1 <= wanted <= len(classes):
             raise InputError(
-                f"tasks={given} asks for {wanted} tasks, and data={config.data!r} has {len(classes)} classes; "
+                f"tasks={given} asks for {wanted} tasks, data={config.data!r} has {len(classes)} classes; "
                 f"give 1 to {len(classes)}, or the classes of each task."
             )
         return [[str(name) for name in part] for part in np.array_split(np.array(classes, object), wanted)]
@@ -200,7 +204,7 @@ def _lists(config: Config, classes: Sequence[str], count: int) -> list[list[str]
                 )
             if everything.count(name) > 1:
                 raise InputError(
-                    f"tasks={given}: class {name!r} stands in two tasks; each class belongs to one. (The same "
+                    f"tasks={given}: class {name!r} stands in two tasks; each belongs to one. (The same "
                     "classes in other pictures are --scenario domain, with a column task.)"
                 )
     return lists
@@ -218,8 +222,8 @@ def _column(config: Config, found: Source) -> list[str]:
     table.columns = [str(name).strip().lower() for name in table.columns]
     if "task" not in table or len(table) != len(found.examples):
         raise InputError(
-            f"tasks=('column',) was given and {path} has the columns {', '.join(table.columns)}; add a column "
-            "task, which says to which task each picture belongs."
+            f"tasks=('column',) was given and {path} has the columns {', '.join(table.columns)}; add "
+            "one called task, which says to which task each picture belongs."
         )
     column = [str(one).strip() for one in table["task"]]
     if "" in column:
@@ -261,7 +265,7 @@ def _with_allowed(stream: Stream, told: Tasks) -> Stream:
 
 
 def _check(config: Config, stream: Stream) -> None:
-    """Raise InputError where a task has nothing to train, choose or be judged on, or nothing to tell apart."""
+    """Raise InputError for a task with nothing to train, choose or be judged on, or nothing to tell apart."""
     told = stream.told
     counts = stream.manifest.groupby(["task", "split"], observed=False).size().unstack(fill_value=0)
     for number, name in enumerate(told.names):
@@ -273,7 +277,7 @@ def _check(config: Config, stream: Stream) -> None:
         for split in USED if number >= told.before else ():
             if not counts.get(split, pd.Series(dtype=int)).get(name, 0):
                 raise InputError(
-                    f"task {name!r} has no {split} pictures; add some (a split of its own, or more pictures of "
+                    f"task {name!r} has no {split} pictures; add some (a split of its own, or more of "
                     "its classes), or leave the task out."
                 )
 
@@ -308,8 +312,8 @@ def earlier(config: Config) -> tuple[Config, dict[str, Any]]:
         )
     if trained[0] != trained[1]:
         raise InputError(
-            f"continue_from={str(run)!r} trains {trained[0]} in its stages, now they train {trained[1]}; give "
-            "the same (epochs and rates may differ)."
+            f"continue_from={str(run)!r} trains {trained[0]} in its stages, now they train {trained[1]}; "
+            "give the same (epochs and rates may differ)."
         )
     return before, metrics
 
@@ -364,7 +368,12 @@ def _continued(config: Config) -> Stream:
 
 
 def _after(
-    past: Stream | None, data: Data, classes: tuple[str, ...], places: np.ndarray, told: Tasks, codes: np.ndarray
+    past: Stream | None,
+    data: Data,
+    classes: tuple[str, ...],
+    places: np.ndarray,
+    told: Tasks,
+    codes: np.ndarray,
 ) -> Stream:
     """Two streams as one, without the training pictures of the first."""
     offset = 0 if past is None else len(past.manifest)

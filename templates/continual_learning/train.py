@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -208,9 +207,7 @@ def judge_and_report(run: runs.Run, examples: Stream, networks: dict, fits: dict
         groups=assessed.groups,
     )
     shown: tuple[Any, ...] = (config, examples, pick)
-    run.card(
-        sections.card(*shown), data={config.data: examples}, metrics=by_method[pick], assessed=assessed
-    )
+    run.card(sections.card(*shown), data={config.data: examples}, metrics=by_method[pick], assessed=assessed)
     run.report(
         Path(config.data).name,
         question=sections.question(*shown),
