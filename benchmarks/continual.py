@@ -5,8 +5,8 @@
     python -m benchmarks.continual --mnist FOLDER --seeds 3
     python -m benchmarks.continual --mnist FOLDER --seeds 3 --scenario task --methods naive EWC SI LwF
 
-The embedded digits take the template's defaults; the seed decides the order of batches, first weights and what
-is kept. FOLDER holds MNIST's idx files, of which the 10,000 of the test will do: then the seed also divides
+The embedded digits take the template's defaults; the seed decides the order of batches and what is kept.
+FOLDER holds MNIST's idx files, of which the 10,000 of the test will do: then the seed also divides
 them (60 % to train, 15 % to choose, 25 % for the test). There the network has two hidden layers of 400 units
 and begins from scratch, as in the literature. The test is read once for all methods of a seed. A row of the
 CSV file named by --out is a method and a seed; an interrupted call finds what is done.

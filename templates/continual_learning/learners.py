@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,10 +79,25 @@ def divide(config: Config, examples: Stream, name: str, stages: Sequence[Stage])
     below, above = (lowest.below, lowest.above) if lowest else (None, network)
     key = (lowest.layer, config.backbone, config.weights, config.continue_from) if lowest else ()
     if config.continue_from:
-        weights, _, _ = memory.read(Path(config.continue_from).expanduser(), name)
-        for variable, value in zip(above.weights, weights, strict=True):
-            variable.assign(widened(value, variable.shape))
+        run = Path(config.continue_from).expanduser()
+        parts = [(above, memory.read(run, name)[0])]
+        parts += [(below, memory.read(run, below.name)[0])] if below else []
+        for part, weights in parts:
+            for variable, value in zip(part.weights, weights, strict=True):
+                variable.assign(widened(value, variable.shape))
     return Divided(network, blocks, below, above, key)
+
+
+def keep(run: Path, learned: Mapping[str, Learned], record: dict) -> None:
+    """Write what each method needs for tasks to come into the run folder, and once what is still.
+
+    record: plain JSON types, of the tasks so far.
+    """
+    for name, one in learned.items():
+        memory.write(run, name, one.after[max(one.after)], one.kept, record | {"method": name})
+    still = {one.below.name: one.below for one in learned.values() if one.below is not None}
+    for name, below in still.items():
+        memory.write(run, name, [weight.numpy() for weight in below.weights], {}, record)
 
 
 def widened(value: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -112,7 +112,7 @@ def read(run: Path, method: str) -> tuple[list[np.ndarray], dict[str, np.ndarray
     """What `write` kept: weights, arrays, record. Raises InputError where it is not there, or damaged."""
     path = file_of(run, method)
     if not path.is_file():
-        there = sorted(one.stem for one in path.parent.glob("*.npz"))
+        there = sorted(one.stem for one in path.parent.glob("[!b]*.npz"))  # but for below_...
         raise InputError(
             f"continue_from={str(run)!r} kept nothing for {method!r}, but for {', '.join(there) or 'none'}; "
             "give --methods that it had, or another run."

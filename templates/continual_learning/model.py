@@ -34,7 +34,9 @@ def build(config: Config, data: Data) -> tuple[keras.Model, tuple[Block, ...]]:
         backbone, blocks = mlp(config.image_size)
         x = backbone.output
     else:
-        backbone = backbones.build(config.backbone, config.image_size, config.continue_from or config.weights)
+        # What goes on has the weights that were kept; see `learners.divide`.
+        weights = "none" if config.continue_from else config.weights
+        backbone = backbones.build(config.backbone, config.image_size, weights)
         blocks = backbones.blocks(backbone)
         x = keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(backbone.output)
     x = keras.layers.Dropout(config.dropout, name="dropout")(x)

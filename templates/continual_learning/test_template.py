@@ -19,7 +19,7 @@ from runner.runs import folder
 from runner.stage import Stage
 from runner.training.checkpoint import Checkpointing
 
-from . import answers, batches, learners, memory, method, model, tasks, train
+from . import batches, learners, memory, method, model, tasks, train
 from .config import Config
 
 COLOURS = {
@@ -157,24 +157,6 @@ def test_distillation_of_what_did_not_change_is_the_entropy_and_pulls_nowhere():
     np.testing.assert_allclose(moved, 5 / 3, rtol=1e-5)
 
 
-def test_the_numbers_of_a_matrix_are_known():
-    told = tasks.Tasks(("a", "b", "c"), np.eye(3, 6, dtype=bool) | np.eye(3, 6, 3, dtype=bool), "class")
-    n = np.nan
-    right = np.array([[0.9, n, n], [0.6, 0.8, n], [0.3, 0.9, 0.7]])
-    found = answers.numbers(answers.Matrix(right, right + 0.1), told)
-    assert found["average"] == pytest.approx(1.9 / 3) and found["told"] == pytest.approx(2.2 / 3)
-    assert found["forgetting"] == pytest.approx((0.6 - 0.1) / 2)
-    assert found["backward_transfer"] == pytest.approx((-0.6 + 0.1) / 2)
-    assert np.isnan(found["forward_transfer"])
-    full = np.array([[0.9, 0.5, 0.3], [0.6, 0.8, 0.4], [0.3, 0.9, 0.7]])
-    domain = dataclasses.replace(told, scenario="domain")
-    found = answers.numbers(answers.Matrix(full, full), domain)
-    assert found["forward_transfer"] == pytest.approx((0.5 + 0.4) / 2 - 1 / 6)
-    np.testing.assert_array_equal(told.allowed(1, np.array([0, 1]))[0], [1, 1, 0, 1, 1, 0])
-    alone = dataclasses.replace(told, scenario="task").allowed(1, np.array([0, 1]))
-    np.testing.assert_array_equal(alone, told.own[:2])
-
-
 # ---------------------------------------------------------------- what is kept
 
 
@@ -188,15 +170,6 @@ def test_a_balanced_buffer_has_equally_many_of_each_class_and_only_lets_go():
     assert set(kept[1][cells[kept[1]] < 2]) < set(kept[0])
     assert len(memory.plan(cells, when, 2, 0, 500, "balanced", 0, 0)[1]) == 123
     np.testing.assert_array_equal(kept[1], memory.plan(cells, when, 2, 0, 20, "balanced", 0, 0)[1])
-
-
-def test_a_reservoir_keeps_each_example_with_equal_chance():
-    times = np.zeros(30)
-    for seed in range(1500):
-        kept = memory.plan(np.zeros(30, int), np.repeat([0, 1], 15), 2, 0, 6, "reservoir", seed, 0)
-        assert len(set(kept[1])) == len(kept[1]) == 6
-        times[kept[1]] += 1
-    assert times.mean() == 300 and np.abs(times - 300).max() < 5 * np.sqrt(300 * 0.8)
 
 
 # ---------------------------------------------------------------- the training step
@@ -371,22 +344,7 @@ def test_what_cannot_be_a_stream_of_tasks_is_answered_before_anything_trains(tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_a_column_says_the_task_and_classes_may_come_again_in_another_domain(tmp_path, pictures):
-    rows = [
-        f"pictures/{name}/0-{n}.png,{name},{'later' if n % 2 else 'first'}"
-        for name in SIX[:2]
-        for n in range(14)
-    ]
-    listed = pictures.parent / "list.csv"
-    listed.write_text("\n".join(["path,label,task", *rows]) + "\n")
-    config = small_config(tmp_path, listed, tasks=("column",), scenario="domain")
-    told = train.load(config).told
-    assert told.names == ("first", "later") and told.own.all()
-    with pytest.raises(InputError, match="class 'green' stands in the tasks 'first' and 'later'"):
-        train.load(fields.replace(config, scenario="class"))
-
-
-# ---------------------------------------------------------------- a run, and what goes on with it
+# ---------------------------------------------------------------- a run
 
 
 @pytest.fixture(scope="module")
@@ -431,41 +389,3 @@ def test_a_run_leaves_everything_it_promises(run, pictures, tmp_path):
     assert (told["prediction"].astype(str) == named).mean() > 0.9 and not told.columns.str.startswith(
         "if"
     ).any()
-
-
-def test_a_run_goes_on_with_a_task_that_nobody_knew(run, pictures, tmp_path):
-    new = draw(tmp_path / "new", ("pink", "cyan"))
-    config = small_config(tmp_path, new, tasks=(), continue_from=str(run))
-    later = train.main(config)
-    metrics = json.loads((later / "metrics.json").read_text())
-    assert metrics["classes"] == ["red", "green", "blue", "yellow", "cyan", "pink"]
-    assert [one["name"] for one in metrics["tasks"]] == ["red, green", "blue, yellow", "cyan, pink"]
-    assert metrics["test"]["accuracy"] > 0.9
-    weights, kept, _ = memory.read(later, "streaming LDA")
-    before, old, _ = memory.read(run, "streaming LDA")
-    np.testing.assert_array_equal(kept["means"][:4], old["means"])
-    assert (kept["counts"][4:] > 0).all() and weights[0].shape == (before[0].shape[0], 6)
-    _, kept, _ = memory.read(later, "replay")
-    assert np.bincount(kept["labels"]).tolist() == [2] * 6
-    # Streaming LDA ends where one run of all three tasks ends: order and division do not matter.
-    examples = tasks.load(config)
-    assert not set(examples.manifest["split"][: (examples.manifest["task"] != "cyan, pink").sum()]) & {
-        "train"
-    }
-    for place, said in ((tmp_path, "no folder of a run"), (later, "has the class 'cyan', which")):
-        with pytest.raises(InputError, match=said):
-            tasks.load(fields.replace(config, continue_from=str(place)))
-    with pytest.raises(InputError, match="was trained with image_size=16"):
-        tasks.load(fields.replace(config, image_size=32))
-
-
-def test_whose_task_is_told_answers_among_its_classes(tmp_path, pictures):
-    config = small_config(
-        tmp_path, pictures, scenario="task", tasks=("red green", "blue yellow"), methods=("class means",)
-    )
-    made = train.main(config)
-    metrics = json.loads((made / "metrics.json").read_text())
-    assert metrics["test"]["average"] == metrics["test"]["told"] and metrics["scenario"] == "task"
-    found = pd.concat(train.predict(made, [pictures / "red"]))
-    assert set(found["if blue, yellow"]) <= {"blue", "yellow"}
-    assert (found["if red, green"] == "red").mean() > 0.9

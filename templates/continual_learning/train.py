@@ -39,7 +39,7 @@ from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
 from runner.training.fit import Fit
 
-from . import answers, batches, learners, memory, method, model, sections, tasks
+from . import answers, batches, learners, loading, method, model, sections
 from .learners import Learned
 from .tasks import Stream
 
@@ -49,12 +49,12 @@ ORDER = (*FROZEN, "naive", "EWC", "SI", "LwF", "replay", "DER++")
 
 def load(config: Config) -> Stream:
     """The pictures of all tasks, resized, and their manifest."""
-    return tasks.load(config)
+    return loading.load(config)
 
 
 def load_new(config: Config, data: str) -> Data:
     """Labelled pictures of the run's classes, to judge it by."""
-    return tasks.load_new(config, data)
+    return loading.load_new(config, data)
 
 
 def fit(
@@ -171,9 +171,7 @@ def judge_and_report(run: runs.Run, examples: Stream, networks: dict, fits: dict
     pick = answers.chosen(chosen_on, ORDER)
     run.save_network(networks[pick].network, lambda network: any_size.build(network, config.resize))
     record = {"scenario": told.scenario, "tasks": told.record(classes)}
-    for name in set(ORDER) & set(networks):
-        last = networks[name].after[len(told.names) - 1]
-        memory.write(run.folder, name, last, networks[name].kept, record | {"method": name})
+    learners.keep(run.folder, {name: one for name, one in networks.items() if name in ORDER}, record)
     fits[pick] = dataclasses.replace(fits[pick], value=chosen_on[pick])
     networks = baselines.compared(networks, chosen_on)
     kept = {name: one.bytes for name, one in networks.items()}
