@@ -9,7 +9,9 @@ import pytest
 
 from runner import fields
 from runner.errors import InputError
-from templates.continual_learning import loading, memory, train
+from runner.runs import compare, evaluate
+from templates.continual_learning import answers, loading, memory, tasks, train
+from templates.continual_learning.config import Config
 from templates.continual_learning.test_template import SIX, draw, small_config
 
 

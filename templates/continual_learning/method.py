@@ -50,7 +50,7 @@ def fisher(
     """
     watched = [one.value for one in weights]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def one(row, mask, label):
         with tf.GradientTape() as tape:
             # One row at a time: squares of a batch's mean gradient are no mean of squares.
