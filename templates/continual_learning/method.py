@@ -117,12 +117,13 @@ def distillation(recorded, logits, mask, temperature: float):
 
 
 def dark_experience(stored, logits, mask):
-    """DER++: the mean of (z - z then)^2 over the classes that were known then: (n,).
+    """DER++: the mean of (z - z then)^2 over the classes of the mask: (n,).
 
     Buzzega et al., "Dark experience for general continual learning" (NeurIPS 2020, arXiv:2004.07211),
     equation 6: L = CE(new) + alpha |z - z then|^2 + beta CE(old), the last two on two draws from what is
     kept. Theirs keeps the logits of the step at which a picture came; here they are those at the end of its
-    task.
+    task. Of a class that came later z then is 0, what a head that begins as 0 gave: this holds new classes
+    down on old pictures.
     """
     mask = ops.cast(mask, "float32")
     squares = mask * (ops.cast(logits, "float32") - stored) ** 2

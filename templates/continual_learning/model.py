@@ -181,10 +181,6 @@ class Continual(keras.Model):
             return tf.gather(self.own, task)
         return tf.repeat(tf.gather(self.seen, self.now)[None], tf.shape(task)[0], axis=0)
 
-    def known_then(self, task):
-        """The classes that were answered for when these tasks were over, (n, classes)."""
-        return tf.gather(self.own if self.told.scenario == "task" else self.seen, task)
-
     def rehearsed(self, loss, given, labels, logits, mask):
         """The loss with what kept examples add to it."""
         if self.method not in REHEARSING:
@@ -205,7 +201,7 @@ class Continual(keras.Model):
             given["old_label"][:half], old[:half], self.mask(given["old_task"][:half])
         )
         stored = tf.gather(self.recorded, given["slot"][half:])
-        dark = method.dark_experience(stored, old[half:], self.known_then(given["old_task"][half:]))
+        dark = method.dark_experience(stored, old[half:], self.mask(given["old_task"][half:]))
         loss += self.config.der_beta * ops.mean(weight[:half] * again)
         return loss + self.config.der_alpha * ops.mean(weight[half:] * dark)
 

@@ -110,16 +110,18 @@ def forgetting_section(
         "picture's own task may be answered. Forgetting: how far a task's accuracy fell from its best; "
         f"backward transfer: how far it moved from where it was after the task; {ahead}. Kept: what must be "
         "kept between tasks beside the network; LwF also holds the old network's answers while a task is "
-        "trained. joint and from scratch have all pictures at once and keep all of them.",
+        "trained. joint and from scratch have all pictures at once.",
         tables=[("After the last task", pd.DataFrame(rows))],
         figures=[("Accuracy on the tasks so far", plot)],
     )
 
 
-def in_bytes(count: int) -> str:
-    """ "0", "12 kB", "3.4 MB"."""
+def in_bytes(count: float) -> str:
+    """ "0", "12 kB", "3.4 MB"; "all" where every picture is kept, which NaN stands for."""
+    if count != count:
+        return "all"
     if count < 1000:
-        return str(count)
+        return f"{count:.0f}"
     return f"{count / 1e3:.0f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 

@@ -58,7 +58,7 @@ def small_config(tmp_path, data, **changes) -> Config:
         weights="none",
         image_size=16,
         batch_size=8,
-        methods=("streaming LDA", "naive", "replay"),
+        methods=("streaming LDA", "replay"),
         buffer=12,
         stages=(Stage("top", train="top:1", epochs=2, learning_rate=1e-3, keep="last"),),
         machine=Machine(run_dir=str(tmp_path / "run")),
@@ -192,10 +192,10 @@ def learner_of(name, data_rows, **changes):
 
 
 def steps_of(learner, told, inputs):
-    """Four steps on task 1, its end, then four on task 2."""
+    """Two steps on task 1, its end, then two on task 2."""
     random = np.random.default_rng(5)
     for number in range(2):
-        for _ in range(4):
+        for _ in range(2):
             rows = random.integers(0, len(inputs), 6)
             labels = np.eye(4, dtype="float32")[2 * number + rows % 2]
             given = {"new": inputs[rows], "task": np.full(6, number), "place": rows}
@@ -227,12 +227,6 @@ def test_without_its_term_every_method_is_naive_to_the_bit_and_with_it_not():
     for name, changes in on.items():
         found = steps_of(*learner_of(name, inputs, **changes), inputs)
         assert any((ours != theirs).any() for ours, theirs in zip(found, naive, strict=True)), name
-    held = steps_of(*learner_of("EWC", inputs, ewc=1e9), inputs)
-    learner, told = learner_of("EWC", inputs, ewc=1e9)
-    # What did not matter to task 1 (the columns of task 2) moves as it will, the rest hardly does.
-    assert learner.importances[2].shape == (8, 4)
-    assert np.abs(held[2][:, 2:] - naive[2][:, 2:]).max() < 1
-    assert np.isfinite(np.concatenate([one.ravel() for one in held])).all()
 
 
 def test_the_path_that_si_follows_is_without_its_penalty():
@@ -361,7 +355,7 @@ def test_a_run_leaves_everything_it_promises(run, pictures, tmp_path):
     assert "What was kept and what was forgotten" in page and "After each task, on each task" in page
     metrics = json.loads((run / "metrics.json").read_text())
     comparison = pd.read_csv(run / "comparison.csv")
-    assert set(comparison["method"]) == {"streaming LDA", "naive", "replay"}
+    assert set(comparison["method"]) == {"streaming LDA", "replay"}
     assert metrics["tasks"] == [
         {"name": "red, green", "classes": ["red", "green"]},
         {"name": "blue, yellow", "classes": ["blue", "yellow"]},

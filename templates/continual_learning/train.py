@@ -174,7 +174,7 @@ def judge_and_report(run: runs.Run, examples: Stream, networks: dict, fits: dict
     learners.keep(run.folder, {name: one for name, one in networks.items() if name in ORDER}, record)
     fits[pick] = dataclasses.replace(fits[pick], value=chosen_on[pick])
     networks = baselines.compared(networks, chosen_on)
-    kept = {name: one.bytes for name, one in networks.items()}
+    kept = {name: one.bytes if name in ORDER else np.nan for name, one in networks.items()}
     if not config.machine.test:
         table = baselines.table(config, networks, fits, "accuracy", chosen_on)
         return run.stop_at_validation(examples, fits, table, method=pick)
