@@ -105,6 +105,8 @@ def test_a_run_goes_on_with_a_task_that_nobody_knew(run, pictures, tmp_path):
     for place, said in ((tmp_path, "no folder of a run"), (later, "has the class 'cyan', which")):
         with pytest.raises(InputError, match=said):
             loading.load(fields.replace(config, continue_from=str(place)))
+    with pytest.raises(InputError, match="kept nothing for 'SI', but for replay, streaming_LDA"):
+        loading.load(fields.replace(config, methods=("replay", "SI")))
     with pytest.raises(InputError, match="was trained with image_size=16"):
         loading.load(fields.replace(config, image_size=32))
 

@@ -17,7 +17,7 @@ from runner.errors import InputError
 from runner.pictures import sources
 from runner.runs import folder
 
-from . import tasks
+from . import memory, tasks
 from .config import Config
 from .tasks import Stream, Tasks
 
@@ -81,6 +81,9 @@ def earlier(config: Config) -> tuple[Config, dict[str, Any]]:
     before = fields.from_dict(record, Config, str(run / "config.json"))
     differing = [name for name in SAME if getattr(before, name) != getattr(config, name)]
     trained = [[(one.train, one.batch_norm) for one in each.stages] for each in (before, config)]
+    for name in config.methods:
+        if name != "joint":
+            memory.check(run, name)
     if differing:
         name = differing[0]
         raise InputError(

@@ -108,8 +108,8 @@ def write(
     return atomic.write(path, save)
 
 
-def read(run: Path, method: str) -> tuple[list[np.ndarray], dict[str, np.ndarray], dict]:
-    """What `write` kept: weights, arrays, record. Raises InputError where it is not there, or damaged."""
+def check(run: Path, method: str) -> Path:
+    """`file_of` a method; raises InputError where the run kept nothing for it."""
     path = file_of(run, method)
     if not path.is_file():
         there = sorted(one.stem for one in path.parent.glob("[!b]*.npz"))  # but for below_...
@@ -117,6 +117,12 @@ def read(run: Path, method: str) -> tuple[list[np.ndarray], dict[str, np.ndarray
             f"continue_from={str(run)!r} kept nothing for {method!r}, but for {', '.join(there) or 'none'}; "
             "give --methods that it had, or another run."
         )
+    return path
+
+
+def read(run: Path, method: str) -> tuple[list[np.ndarray], dict[str, np.ndarray], dict]:
+    """What `write` kept: weights, arrays, record. Raises InputError where it is not there, or damaged."""
+    path = check(run, method)
     try:
         atomic.check_archive(path)
         with np.load(path, allow_pickle=False) as archive:
