@@ -75,7 +75,8 @@ def test_a_column_says_the_task_and_classes_may_come_again_in_another_domain(tmp
     assert "forward transfer" in (made / "report.html").read_text()
     new = listed.with_name("new.csv")
     new.write_text("\n".join(["path,label", *(row.rpartition(",")[0] for row in rows)]) + "\n")
-    later = fields.replace(config, data=str(new), tasks=(), continue_from=str(made))
+    changes = {"tasks": (), "methods": ("class means",), "continue_from": str(made)}
+    later = fields.replace(config, data=str(new), **changes)
     told = loading.load(later).told
     assert told.names == ("first", "later", "new.csv") and told.before == 2 and told.own.all()
 
