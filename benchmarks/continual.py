@@ -30,9 +30,12 @@ RECIPE = Config(
     weights="none",
     image_size=28,
     batch_size=64,
+    si=30.0,
     stages=(Stage("all", train="all", epochs=10, learning_rate=1e-3, keep="last"),),
 )
-"""Of Split-MNIST. Nothing of it was chosen on validation but --si and --ewc, on the first two tasks."""
+"""Of Split-MNIST. SI's weight was chosen on validation pictures of the first two tasks (1, 30 and 300 were
+tried, with the task told); nothing else was searched.
+"""
 
 
 def one_seed(config: Config) -> list[dict]:
