@@ -82,6 +82,10 @@ class Sealed:
         """The same split with another form of each element, as sealed as before."""
         return Sealed(self._dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE))
 
+    def followed_by(self, other: "Sealed") -> "Sealed":
+        """Both test splits, one after the other, as sealed as before; elements are of one form."""
+        return Sealed(self._dataset.concatenate(other._dataset))
+
     def cardinality(self) -> tf.Tensor:
         """The number of test examples, int64 ()."""
         return self._dataset.cardinality()

@@ -40,6 +40,7 @@ def load(
     on_bad_data: str = "skip",
     resize: str = "crop",
     memory_budget: int = 2 * 2**30,
+    one_class: bool = False,
 ) -> Data:
     """Load labelled pictures, split them and check them.
 
@@ -59,13 +60,15 @@ def load(
     on_bad_data: "skip" leaves out and names what cannot be decoded, "stop" raises.
     resize: "crop" (short side, centre), "pad" (black) or "stretch"; see `square.resize`.
     memory_budget: bytes of resized pictures to keep in memory; above it they are decoded again in each pass.
+    one_class: pictures of one class alone will do, where they are told apart from others that are known.
     Raises InputError for what a person can put right.
     """
     _check_options(image_size, resize, memory_budget)
     examples.check_options(seed, labels_per_class, val_fraction, test_fraction, on_bad_data)
     found = source if isinstance(source, Source) else sources.find(source)
     shown = repr(found.name) if isinstance(source, Source) else repr(str(source))
-    examples.check_source(found, shown, labels_per_class, train_examples, UNIT, trains=test_fraction != 1)
+    alone = one_class or test_fraction == 1
+    examples.check_source(found, shown, labels_per_class, train_examples, UNIT, trains=not alone)
 
     bytes_each = image_size**2 * (3 if found.target is None else 4)  # a mask has one byte a pixel
     fits = len(found.examples) * bytes_each <= memory_budget

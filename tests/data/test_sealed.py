@@ -49,6 +49,17 @@ def test_each_opening_leaves_a_row(split, tmp_path):
     assert len(list(split)) == 6  # what was opened may be shown
 
 
+def test_two_test_splits_in_one_are_as_sealed_as_each(split, tmp_path):
+    later = split.map(lambda one: one | {"id": one["id"] + 6})
+    both = split.followed_by(later)
+    assert int(both.cardinality()) == 12
+    with pytest.raises(InputError, match="sealed"):
+        next(iter(both))
+    assert [int(one["id"]) for one in both.open(None, "to compare")] == list(range(12))
+    with pytest.raises(InputError, match="sealed"):
+        next(iter(later))
+
+
 def test_without_a_reason_or_a_record_it_stays_sealed(split, tmp_path):
     with pytest.raises(InputError, match="empty reason"):
         split.open(tmp_path / "r.csv", " ")
