@@ -14,6 +14,7 @@ CSV file named by --out is a method and a seed; an interrupted call finds what i
 
 import argparse
 import dataclasses
+import json
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import pandas as pd
 from benchmarks import digit_pairs
 from runner import atomic, fields, flags
 from runner.stage import Stage
+from runner.training import baselines
 from templates.continual_learning import answers, train
 from templates.continual_learning.config import Config
 
@@ -78,19 +80,28 @@ def main() -> None:
         tasks=tuple(options.tasks),
         **changes,
     )
-    table = pd.read_csv(options.out) if options.out.is_file() else pd.DataFrame(columns=["seed"])
+    # Rows of other data, scenarios or weights may stand in the same file.
+    given = {"data": "Split-MNIST" if options.mnist else config.data, "scenario": options.scenario, **given}
+    settings = json.dumps(given | {"tasks": options.tasks})
+    columns = ["settings", "seed", "method"]
+    table = pd.read_csv(options.out) if options.out.is_file() else pd.DataFrame(columns=columns)
     with tempfile.TemporaryDirectory(prefix="thaw-mnist-") as place:
         if options.mnist:
             digit_pairs.write(digit_pairs.mnist(options.mnist), Path(place) / "mnist")
             config = dataclasses.replace(config, data=str(Path(place) / "mnist"))
         for seed in range(options.seeds):
-            if seed not in set(table["seed"]):
-                rows = pd.DataFrame(one_seed(fields.replace(config, seed=seed)))
+            done = set(table.query("settings == @settings and seed == @seed")["method"])
+            left = tuple(name for name in config.methods if name not in done)
+            if left:
+                rows = pd.DataFrame(one_seed(fields.replace(config, seed=seed, methods=left)))
+                rows = rows.assign(settings=settings)
                 table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
                 atomic.write_csv(options.out, table)
+    named = table["method"].isin(config.methods) | table["method"].str.startswith(baselines.SCRATCH)
+    asked = table[(table["settings"] == settings) & named]
     columns = {name: ["mean", "std"] for name in (*answers.NUMBERS, "validation", "seconds")}
     columns["kept"] = ["mean"]
-    shown = table.groupby("method", sort=False).agg(columns)
+    shown = asked.groupby("method", sort=False).agg(columns)
     print(shown.to_string(float_format=lambda number: f"{number:.3f}"))
 
 
