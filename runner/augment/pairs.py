@@ -107,7 +107,10 @@ def _figure(pixels: tf.Tensor) -> tf.Tensor:
     below, sums = tf.cumsum(counts, axis=1), tf.cumsum(counts * levels, axis=1)
     every, total = below[:, -1:], sums[:, -1:]
     between = (total * below - sums * every) ** 2 / tf.maximum(below * (every - below), 1.0)
-    threshold = tf.cast(tf.argmax(between[:, :-1], axis=1) + 1, tf.int32) * (256 // BINS)
+    # Where no pixel lies between the sides many thresholds are as good: the one in the middle.
+    first = tf.argmax(between[:, :-1], axis=1, output_type=tf.int32)
+    last = BINS - 2 - tf.argmax(between[:, -2::-1], axis=1, output_type=tf.int32)
+    threshold = (first + last + 2) * (256 // BINS) // 2
     # A ramp of 32 levels: what is between the sides is a little of both.
     lighter = tf.clip_by_value(128 + 8 * (light - threshold[:, None, None]), 0, 256)
     half = tf.shape(light)[1] * tf.shape(light)[2] * 128
