@@ -55,19 +55,19 @@ class Config:
     """The loss; see method.py."""
     projection: int = 128
     """Numbers that the loss compares of each view; what makes them of the features is thrown away after."""
-    temperature: float = 0.2
+    temperature: float = 0.1
     """SimCLR: lower looks at the nearest other pictures more."""
     redundancy: float = 5e-3
     """Barlow Twins: how much it counts that two dimensions say the same."""
-    augment: Literal["light", "medium", "strong", "contrastive"] = "contrastive"
+    augment: Literal["light", "medium", "strong", "contrastive"] = "medium"
     """How far the two views of a picture may be cut, turned and coloured."""
-    background: float = 0.9
-    """Show what stands out from its background, by its lightness, on another ground in this share of views:
-    what is learned is then of its shape. Right for letters; for photos whose whole view matters 0.
+    figure: bool = True
+    """One of the two views is only what stands out by its lightness, white on black: what is learned is then
+    of its shape. Right for letters; for photos whose whole view matters --no-figure.
     """
-    ramp: tuple[float, float] = (0.3, 0.6)
-    """Shares of all epochs: until the first, what stands out is white on black; until the second it takes on
-    colours, and grounds grow into pictures. Small networks learn nothing of the whole for long otherwise.
+    ramp: tuple[float, float] = (0.25, 0.9)
+    """With `figure`, shares of all epochs: until the first the other view is such a figure too, from there to
+    the second it takes on its colours and then its background. Small networks learn nothing otherwise.
     """
     flip: bool = False
     """Also mirror views left to right: right for flowers, wrong for digits."""
@@ -76,15 +76,15 @@ class Config:
         Stage(
             "all",
             train="all",
-            epochs=25,
-            learning_rate=2e-3,
+            epochs=12,
+            learning_rate=4e-3,
             schedule="cosine",
             warmup=0.05,
             batch_norm="train",
             keep="last",
         ),
     )
-    batch_size: int = 128
+    batch_size: int = 64
     """Pictures per step, of two views each."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW): each step also shrinks the weights by this times the learning rate."""
@@ -119,7 +119,6 @@ class Config:
             ("projection", 2 <= self.projection <= 65536, "2 to 65536"),
             *((name, 0 < getattr(self, name) < 1e6, "a number above 0") for name in rates),
             ("redundancy", 0 <= self.redundancy < 1e6, "0 or a number above it"),
-            ("background", 0 <= self.background <= 1, "a share from 0 (off) to 1"),
             ("ramp", 0 <= self.ramp[0] <= self.ramp[1] <= 1, "two shares from 0 to 1, in order"),
             ("batch_size", self.batch_size >= 2, "at least 2: views are compared with those of others"),
             ("tuning_epochs", self.tuning_epochs >= 0, "0 (off) or more"),

@@ -86,8 +86,9 @@ class TwoViews(keras.Model):
 
     It trains on batches of {"first", "second"}, uint8 (n, size, size, 3) each, and after each epoch `watch`
     says what became of the features of validation pictures, which stands in the history as if it were
-    measured by metrics. All views of a batch go through the network together, so that BatchNorm normalises
-    them by common statistics. On one device: what a loss compares with is the whole batch.
+    measured by metrics. The two go through the network one after the other, so that BatchNorm normalises each
+    by its own statistics: one may be nothing but figures. On one device: what a loss compares with is the
+    whole batch.
 
     Args:
         network: of `build`; its layers are shared.
@@ -117,8 +118,7 @@ class TwoViews(keras.Model):
 
     def projected(self, views: dict, training: bool) -> list:
         """The projections of both views."""
-        together = ops.concatenate([views["first"], views["second"]])
-        return ops.split(self(together, training=training)[1], 2)
+        return [self(views[name], training=training)[1] for name in ("first", "second")]
 
     def compared(self, first, second, training: bool = False):
         """The method's loss of projections (n, projection), a float32 number."""

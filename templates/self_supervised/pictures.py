@@ -4,8 +4,8 @@ import dataclasses
 import hashlib
 import inspect
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,8 @@ class Pictures:
     `labelled`.
     """
     labelled: Data | None
+    few: Mapping[int, Data] = field(default_factory=dict)
+    """Labels of each class -> `labelled` with so few of them; see `with_few`."""
 
     @property
     def judged(self) -> Data:
@@ -90,14 +92,15 @@ def load(config: Config) -> Pictures:
     else:
         labelled = load_labelled(config, config.labelled)
         check_labels(config, labelled)
-        found = Pictures(dataclasses.replace(labelled, train=hide(labelled.train)), labelled)
+        few = with_few(config, labelled)
+        found = Pictures(dataclasses.replace(labelled, train=hide(labelled.train)), labelled, few)
         if os.path.expanduser(config.data.strip()) != os.path.expanduser(config.labelled.strip()):
             rows = labelled.manifest
             kept_out = set(rows["sha256"][rows["split"].isin(["val", "test"])]) - {""}
             others = unlabelled(config, kept_out)
             moved = others.train.map(lambda one: one | {"id": one["id"] + len(rows)})
             found = Pictures(
-                dataclasses.replace(others, train=hide(labelled.train).concatenate(moved)), labelled
+                dataclasses.replace(others, train=hide(labelled.train).concatenate(moved)), labelled, few
             )
     count = int(found.unlabelled.train.cardinality())
     if count < config.batch_size:
@@ -144,17 +147,20 @@ def hide(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.map(lambda one: {name: one[name] for name in ("id", "input")})
 
 
-def few(labelled: Data, count: int, seed: int) -> Data:
-    """The same data with so many labelled training pictures of each class, and as many validation pictures at
-    most; nested: those of 5 are among those of 10.
+def with_few(config: Config, labelled: Data) -> dict[int, Data]:
+    """For each number of labels of the Config the same data with so many labelled training pictures of each
+    class, and as many validation pictures at most, in memory; nested: those of 5 are among those of 10.
     """
-    parts = {}
-    for stream, split in enumerate(("train", "val")):
-        ids = examples.ids(labelled.manifest, split)
-        labels = labelled.manifest["label"].cat.codes.to_numpy()[ids]
-        chosen = ids[splits.few(labels, count, (seed + stream * 2**31) % 2**32)]
-        parts[split] = rows_of(getattr(labelled, split), chosen)
-    return dataclasses.replace(labelled, **parts)
+    found, left = {}, labelled
+    for count in sorted(config.labels, reverse=True):
+        parts = {}
+        for stream, split in enumerate(("train", "val")):
+            ids = examples.ids(labelled.manifest, split)
+            labels = labelled.manifest["label"].cat.codes.to_numpy()[ids]
+            chosen = ids[splits.few(labels, count, (config.machine.seed + stream * 2**31) % 2**32)]
+            parts[split] = rows_of(getattr(left, split), chosen)
+        found[count] = left = dataclasses.replace(labelled, **parts)
+    return {count: found[count] for count in config.labels}
 
 
 def rows_of(dataset: tf.data.Dataset, ids: np.ndarray) -> tf.data.Dataset:
@@ -291,7 +297,7 @@ def two_views(config: Config, found: Pictures) -> SplitBatches:
 
 
 def grown_at(config: Config, share: tf.Tensor) -> tf.Tensor:
-    """How far grounds have grown after this share of all steps, float32 from 0 to 1."""
+    """How far the second view has grown after this share of all steps, float32 from 0 to 1."""
     begins, ends = config.ramp
     return tf.clip_by_value((share - begins) / max(ends - begins, 1e-6), 0.0, 1.0)
 
@@ -300,9 +306,7 @@ def views_of(
     config: Config, pictures: tf.Tensor, seed: tf.Tensor, grown: float | tf.Tensor = 1.0
 ) -> dict[str, tf.Tensor]:
     """The two views of each picture, uint8 (n, size, size, 3); seed: int64 (2,); grown: see `pairs.two`."""
-    return pairs.two(
-        pictures, seed, config.augment, flip=config.flip, background=config.background, grown=grown
-    )
+    return pairs.two(pictures, seed, config.augment, flip=config.flip, figure=config.figure, grown=grown)
 
 
 def arrays(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:

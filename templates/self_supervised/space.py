@@ -4,7 +4,7 @@ Best is what the features reach on labelled validation pictures with the most la
 Without labels there is nothing to choose by.
 """
 
-from runner.tuning.space import Choice, LogUniform, Space, Uniform
+from runner.tuning.space import Choice, LogUniform, Space
 
 SPACE = Space(
     {
@@ -14,7 +14,7 @@ SPACE = Space(
         "temperature": LogUniform(0.05, 1.0),
         "projection": Choice((64, 128, 256)),
         "augment": Choice(("medium", "strong", "contrastive")),
-        "background": Uniform(0.0, 1.0),
+        "figure": Choice((True, False)),
         "weight_decay": LogUniform(1e-6, 1e-2),
     },
     objective="accuracy",

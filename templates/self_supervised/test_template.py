@@ -52,8 +52,7 @@ def small_config(tmp_path, data, **changes) -> Config:
         batch_size=8,
         projection=16,
         augment="light",
-        background=0.0,
-        ramp=(0.0, 0.0),
+        figure=False,
         val_fraction=0.25,
         tuning_epochs=0,
         baselines=False,
@@ -179,7 +178,7 @@ def test_bad_input_is_answered_in_one_line_before_anything_trains(tmp_path, draw
     empty.mkdir()
     assert "without a picture" in answer(data=empty, labelled="")
     assert "ResNet50" in answer(supervised="ResNet50", baselines=True) or True
-    for wrong in ({"labels": (5, 2)}, {"background": 1.1}, {"batch_size": 1}, {"temperature": 0.0}):
+    for wrong in ({"labels": (5, 2)}, {"ramp": (0.5, 0.2)}, {"batch_size": 1}, {"temperature": 0.0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             small_config(tmp_path, drawn, **wrong)
 
@@ -215,7 +214,7 @@ def test_every_method_moves_backbone_projector_and_predictor(tmp_path, drawn):
 
 
 def test_a_collapse_is_noticed_and_a_sound_training_is_not_taken_for_one(tmp_path, drawn, monkeypatch):
-    config = small_config(tmp_path, drawn, method="SimSiam", background=1.0, augment="contrastive")
+    config = small_config(tmp_path, drawn, method="SimSiam", augment="contrastive")
     found = train.load(config)
     some = [batch for _, batch in zip(range(20), pictures.two_views(config, found).after(0), strict=False)]
     views = {name: np.stack([one["input"][name] for one in some]) for name in ("first", "second")}
@@ -240,7 +239,7 @@ def test_a_collapse_is_noticed_and_a_sound_training_is_not_taken_for_one(tmp_pat
 
 @pytest.mark.slow
 def test_a_training_that_was_stopped_within_an_epoch_ends_as_one_that_was_not(tmp_path, drawn, monkeypatch):
-    config = small_config(tmp_path, drawn, background=0.5)
+    config = small_config(tmp_path, drawn, figure=True)
     found = train.load(config)
     assert int(found.unlabelled.train.cardinality()) // config.batch_size == 1
     config = fields.replace(config, batch_size=4)

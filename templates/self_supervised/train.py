@@ -1,7 +1,7 @@
 """Learn from pictures without labels, judge what was learned by a few that have some, write the report.
 
     python -m templates.self_supervised.train --data ~/photos --labelled ~/sorted --backbone MobileNetV2 \
-        --weights imagenet --image-size 96 --background 0 --flip
+        --weights imagenet --image-size 96 --no-figure --flip
 
 Results go to a new folder below runs/; open its report.html. That folder is what any template takes as
 --weights.
@@ -153,8 +153,8 @@ def main(config: Config) -> Path:
 def judge_and_report(run: runs.Run, examples: Pictures, networks: dict, fits: dict) -> None:
     """Judge all methods, on validation and then once on the test, and write what the run leaves behind."""
     config, judged_by = run.config, examples.judged
-    most = examples.labelled and pictures.few(examples.labelled, max(config.labels), config.machine.seed)
-    validation = verdict.validated(judge(config, networks, (most or judged_by).val, examples.classes))
+    chosen_on = examples.few.get(max(config.labels), judged_by).val
+    validation = verdict.validated(judge(config, networks, chosen_on, examples.classes))
     pick = verdict.chosen(config, validation)
     if not pick.startswith(config.method):
         before, _ = model.build(config)

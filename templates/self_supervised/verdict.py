@@ -85,8 +85,7 @@ def fit_all(
         }
         nothing = Fit(NO_EPOCHS, NOTHING_MOVED, time.perf_counter() - started, trained=0)
         return networks, dict.fromkeys(networks, nothing)
-    few = {count: pictures.few(found.labelled, count, config.machine.seed) for count in config.labels}
-    networks, fits = {}, {}
+    few, networks, fits = found.few, {}, {}
     if config.baselines:
         networks[baselines.PIXELS], fits[baselines.PIXELS] = solve(model.of_pixels(config), few)
     arms = {}

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from runner.data import examples
 from runner.errors import CollapseError
 
 from . import method, pictures
@@ -35,13 +36,14 @@ class Watch:
     """
 
     def __init__(self, config: Config, found: pictures.Pictures):
-        shown = found.judged.val.shuffle(10_000, seed=0, reshuffle_each_iteration=False).take(MOST)
-        self.plain = pictures.arrays(shown)["input"]
+        ids = examples.ids(found.judged.manifest, "val")
+        chosen = np.random.RandomState(config.machine.seed).permutation(ids)[:MOST]
+        self.plain = pictures.arrays(pictures.rows_of(found.judged.val, chosen))["input"]
         views = pictures.views_of(config, tf.constant(self.plain), tf.constant(SEED, tf.int64))
         self.views = {name: one.numpy() for name, one in views.items()}
         self.few = self.asked = None
         if found.labelled is not None:
-            few = pictures.few(found.labelled, max(config.labels), config.machine.seed)
+            few = found.few[max(config.labels)]
             self.few, self.asked = (pictures.arrays(one) for one in (few.train, few.val))
             self.classes = len(few.classes)
         self.step: Any = None

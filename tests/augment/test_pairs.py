@@ -1,4 +1,4 @@
-"""Two views of each picture: what they share, and that what stands out comes to stand on another ground."""
+"""Two views of each picture: what they share, and how what stands out grows into the picture."""
 
 import numpy as np
 import pytest
@@ -21,55 +21,44 @@ def squares(count=6, side=32) -> np.ndarray:
 
 def test_equal_seeds_give_equal_views_and_the_two_differ():
     pictures = squares()
-    one, again, other = (
-        pairs.two(pictures, seed, "contrastive", background=0.5) for seed in (SEED, SEED, SEED + 1)
-    )
+    one, again, other = (pairs.two(pictures, seed, "contrastive") for seed in (SEED, SEED, SEED + 1))
     for name in ("first", "second"):
         assert one[name].dtype == tf.uint8 and one[name].shape == pictures.shape
         np.testing.assert_array_equal(one[name], again[name])
         assert (one[name].numpy() != other[name].numpy()).any()
     assert (one["first"].numpy() != one["second"].numpy()).any((1, 2, 3)).all()
-    for wrong in ({"strength": "none"}, {"strength": "light", "background": 1.5}):
-        with pytest.raises(InputError, match="two views must differ"):
-            pairs.two(pictures, SEED, **wrong)
+    with pytest.raises(InputError, match="two views are one"):
+        pairs.two(pictures, SEED, "none")
 
 
-def test_what_stands_out_is_first_white_on_black_and_then_on_another_ground():
+def test_what_stands_out_is_white_on_black_and_grows_into_the_picture():
     pictures = squares()
     figure = (pictures == 230).all(axis=3)
-    plain = pairs.on_other_grounds(tf.constant(pictures), SEED, 0.5, 0.0).numpy()
+    plain = pairs.growing(tf.constant(pictures), 0.0).numpy()
     np.testing.assert_array_equal(plain, np.repeat(np.where(figure, 255, 0)[..., None], 3, axis=3))
-    full = pairs.on_other_grounds(tf.constant(pictures), SEED, 1.0).numpy().astype(int)
-    grey = full.mean(axis=3)
-    for number in range(len(pictures)):
-        inside, outside = grey[number][figure[number]], grey[number][~figure[number]]
-        assert inside.std() < 1 and abs(inside.mean() - outside.mean()) > 10
-        # The ground is of another picture: pixel by pixel it has nothing of this one's.
-        own = pictures[number].astype(int).mean(axis=2)[~figure[number]]
-        assert abs(np.corrcoef(own, outside)[0, 1]) < 0.2
     # The smaller side stands out, also where it is the darker one.
-    turned = pairs.on_other_grounds(tf.constant(255 - pictures), SEED, 0.5, 0.0).numpy()
-    np.testing.assert_array_equal(turned, plain)
+    np.testing.assert_array_equal(pairs.growing(tf.constant(255 - pictures), 0.0), plain)
+    half = pairs.growing(tf.constant(pictures), 0.5).numpy()
+    for number, shown in enumerate(half):
+        assert (shown[figure[number]] == 230).all()
+        ground = shown[~figure[number]].astype(int)
+        assert (ground == ground[0]).all() and abs(
+            ground[0] - pictures[number][~figure[number]].mean(0)
+        ).max() <= 1
+    np.testing.assert_array_equal(pairs.growing(tf.constant(pictures), 1.0), pictures)
 
 
-def test_of_a_share_of_views_the_ground_stays():
-    pictures = np.concatenate([squares()] * 40)
-    changed = pairs.on_other_grounds(tf.constant(pictures), SEED, 0.3).numpy()
-    share = (changed != pictures).any(axis=(1, 2, 3)).mean()
-    assert 0.2 < share < 0.4
-    np.testing.assert_array_equal(pairs.on_other_grounds(tf.constant(pictures), SEED, 0.0), pictures)
+def test_of_two_views_one_is_the_figure_alone_and_the_other_is_as_far_as_it_has_grown():
+    pictures = squares()
+    begun, ended = (pairs.two(pictures, SEED, "light", figure=True, grown=one) for one in (0.0, 1.0))
+    np.testing.assert_array_equal(begun["first"], ended["first"])
+    for shown in (begun["first"], begun["second"]):
+        assert (shown.numpy() > 240).any((1, 2, 3)).all() and (shown.numpy() == 0).mean() > 0.8
+    whole = pairs.two(pictures, SEED, "light")
+    np.testing.assert_array_equal(ended["second"], whole["second"])
 
 
-def test_patches_are_put_in_another_order_and_none_is_lost():
-    pictures = np.arange(2 * 9 * 10 * 3).reshape(2, 9, 10, 3) % 251
-    found = pairs.shuffled(tf.constant(pictures, tf.int32), SEED).numpy()
-    assert found.shape == pictures.shape and (found != pictures).any((1, 2, 3)).all()
-    for one, other in zip(found, pictures, strict=True):
-        np.testing.assert_array_equal(np.sort(one[:8, :8].ravel()), np.sort(other[:8, :8].ravel()))
-        parts = [
-            sorted(part[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].tobytes() for i in range(4) for j in range(4))
-            for part in (one, other.astype("int32"))
-        ]
-        assert parts[0] == parts[1]
-    np.testing.assert_array_equal(found[:, 8:], pictures[:, 8:])  # what no patch takes stays
-    np.testing.assert_array_equal(found[:, :8, 8:], pictures[:, :8, 8:])
+def test_a_picture_in_which_nothing_stands_out_gives_a_view_nevertheless():
+    flat = np.full((3, 16, 16, 3), 90, "uint8")
+    found = pairs.two(flat, SEED, "medium", figure=True, grown=0.4)
+    assert found["second"].shape == flat.shape and found["second"].dtype == tf.uint8
