@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from runner import flags
-from runner.errors import CollapseError
+from runner.errors import CollapseError, InputError
 from runner.runs import compare, evaluate
 from templates.self_supervised import train
 from templates.self_supervised.config import Config
@@ -68,6 +68,13 @@ def test_a_collapse_ends_the_command_in_one_line(capsys):
     with pytest.raises(SystemExit) as stop, flags.exit_on_input_error():
         raise CollapseError("the features\ncollapsed")
     assert stop.value.code == 1 and capsys.readouterr().err == "error: the features collapsed\n"
+
+
+def test_several_devices_are_refused_in_one_line(tmp_path):
+    data = draw(tmp_path / "pictures")
+    with pytest.raises(InputError, match="the whole batch, which is not divided over devices; give") as error:
+        train.main(small_config(tmp_path, data, strategy="mirrored"))
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
 
 
 def test_a_single_picture_is_answered_by_the_command(tmp_path):

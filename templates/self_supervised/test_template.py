@@ -16,6 +16,7 @@ from runner import fields
 from runner.errors import CollapseError, InputError
 from runner.machine import Machine
 from runner.networks import backbones
+from runner.networks.backbones import Block
 from runner.runs import folder
 from runner.stage import Stage
 from runner.training.checkpoint import Checkpointing
@@ -168,16 +169,14 @@ def test_bad_input_is_answered_in_one_line_before_anything_trains(tmp_path, draw
         return str(error.value)
 
     one = draw(tmp_path / "one", ("red",), 1)
-    assert "3" not in answer(data=one, labelled="")[:1] and "1 usable picture" in answer(
-        data=one, labelled=""
-    )
+    assert "1 usable picture" in answer(data=one, labelled="")
     assert "two classes are needed" in answer(data=draw(tmp_path / "alone", ("red",)))
     assert "batch_size=500 and" in answer(batch_size=500)
-    assert "class 'blue' has" in answer(labels=(2, 100)) or "class 'red' has" in answer(labels=(2, 100))
+    assert "where 100 of each class are needed" in answer(labels=(2, 100))
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "without a picture" in answer(data=empty, labelled="")
-    assert "ResNet50" in answer(supervised="ResNet50", baselines=True) or True
+    assert "Unknown weights 'ResNet50'" in answer(supervised="ResNet50", baselines=True)
     for wrong in ({"labels": (5, 2)}, {"ramp": (0.5, 0.2)}, {"batch_size": 1}, {"temperature": 0.0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             small_config(tmp_path, drawn, **wrong)
@@ -187,11 +186,21 @@ def test_bad_input_is_answered_in_one_line_before_anything_trains(tmp_path, draw
 
 
 def tiny() -> keras.Model:
-    """A backbone of one convolution."""
-    image = keras.Input((32, 32, 3))
-    x = keras.layers.Rescaling(1 / 127.5, -1)(image)
+    """A network of features of one convolution."""
+    image = keras.Input((32, 32, 3), name="image")
+    x = keras.ops.cast(image, "float32")
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="rescaling")(x)
     x = keras.layers.Conv2D(8, 5, strides=4, activation="relu", name="conv")(x)
-    return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x))
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x), name="tiny")
+
+
+def build_tiny(config: Config, weights: str | None = None):
+    """In the place of `model.build`, for runs that take seconds."""
+    network = tiny()
+    if Path(weights or config.weights).is_dir():
+        saved = keras.models.load_model(Path(weights) / "model.keras", compile=False)
+        network.get_layer("conv").set_weights(saved.get_layer("conv").get_weights())
+    return network, (Block("conv", ("conv",)),)
 
 
 def test_every_method_moves_backbone_projector_and_predictor(tmp_path, drawn):
@@ -239,6 +248,7 @@ def test_a_collapse_is_noticed_and_a_sound_training_is_not_taken_for_one(tmp_pat
 
 @pytest.mark.slow
 def test_a_training_that_was_stopped_within_an_epoch_ends_as_one_that_was_not(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(model, "build", build_tiny)
     config = small_config(tmp_path, drawn, figure=True)
     found = train.load(config)
     assert int(found.unlabelled.train.cardinality()) // config.batch_size == 1
@@ -247,12 +257,12 @@ def test_a_training_that_was_stopped_within_an_epoch_ends_as_one_that_was_not(tm
     place = Checkpointing(tmp_path / "stopped", 1)
     given = train.fit_stages
 
-    class Stop(keras.callbacks.Callback):
-        left = 4  # within the second epoch of three steps
+    left = [4]  # steps: to within the second epoch of three
 
+    class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            self.left -= 1
-            if self.left < 0:
+            left[0] -= 1
+            if left[0] < 0:
                 raise RuntimeError("the power went")
 
     def interrupted(*arguments, **options):
@@ -261,7 +271,7 @@ def test_a_training_that_was_stopped_within_an_epoch_ends_as_one_that_was_not(tm
     monkeypatch.setattr(train, "fit_stages", interrupted)
     with pytest.raises(RuntimeError, match="the power went"):
         train.fit(config, found, "", place)
-    monkeypatch.setattr(Stop, "left", 10**6)
+    left[0] = 10**6
     again, resumed = train.fit(config, found, "", place)
     for one, other in zip(whole.weights, again.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
@@ -272,7 +282,9 @@ def test_a_training_that_was_stopped_within_an_epoch_ends_as_one_that_was_not(tm
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, drawn):
     place = tmp_path_factory.mktemp("self_supervised")
-    return train.main(small_config(place, drawn, baselines=True, supervised="none"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "build", build_tiny)
+        return train.main(small_config(place, drawn, baselines=True, supervised="none"))
 
 
 def test_a_run_leaves_everything_it_promises(run, tmp_path, drawn):
@@ -302,7 +314,9 @@ def test_a_run_leaves_everything_it_promises(run, tmp_path, drawn):
     )
 
 
-def test_the_run_is_what_any_template_takes_as_weights(run):
+@pytest.mark.slow
+def test_the_run_is_what_any_template_takes_as_weights(tmp_path, drawn):
+    run = train.main(small_config(tmp_path, drawn))
     saved = keras.models.load_model(run / "model.keras", compile=False)
     backbone = backbones.build("MobileNet-0.25", 32, str(run))
     x = keras.layers.GlobalAveragePooling2D()(backbone.output)
@@ -337,8 +351,8 @@ def test_new_pictures_are_given_their_like_and_their_features(run, tmp_path, dra
     assert sum(len(one) for one in parts) == len(table) and np.isnan(np.concatenate(parts)).any(1).sum() == 1
 
 
-@pytest.mark.slow
-def test_without_labels_there_is_no_verdict_and_the_page_says_so(tmp_path, drawn):
+def test_without_labels_there_is_no_verdict_and_the_page_says_so(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(model, "build", build_tiny)
     config = small_config(tmp_path, drawn, labelled="", method="VICReg", baselines=True)
     made = train.main(config)
     page, metrics = (made / "report.html").read_text(), json.loads((made / "metrics.json").read_text())

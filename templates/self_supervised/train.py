@@ -146,7 +146,7 @@ def main(config: Config) -> Path:
             # What is judged is the file that is handed out, as any template takes it for weights.
             run.save_network(network, lambda network: any_size.build(network, run.config.resize))
             networks, fits = verdict.fit_all(run.config, examples, str(run.folder), run.checkpoints)
-            judge_and_report(run, examples, networks, {name: learned} | fits)
+            judge_and_report(run, examples, networks, fits | {name: learned})
         return run.folder
 
 
