@@ -38,7 +38,7 @@ PHOTOS = Config(
             epochs=10,
             learning_rate=3e-4,
             schedule="cosine",
-            warmup=0.1,
+            warmup=0.05,
             batch_norm="train",
             keep="last",
         ),

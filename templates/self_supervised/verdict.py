@@ -139,7 +139,8 @@ def tune(
         with strategy.scope(config.machine, config.backbone):
             network, blocks = model.build(config)
             x = keras.layers.Dense(len(labelled.classes), dtype="float32", name="head")(network.output)
-            network = keras.Model(network.input, x, name=network.name)
+            # Networks of one graph, as they become below, need names of their own.
+            network = keras.Model(network.input, x, name=f"{network.name}_{count}_labels")
             network.compile(
                 optimizer=keras.optimizers.Adam(weight_decay=config.weight_decay or None),
                 loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
