@@ -197,8 +197,9 @@ def tiny() -> keras.Model:
 def build_tiny(config: Config, weights: str | None = None):
     """In the place of `model.build`, for runs that take seconds."""
     network = tiny()
-    if Path(weights or config.weights).is_dir():
-        saved = keras.models.load_model(Path(weights) / "model.keras", compile=False)
+    place = Path(weights or config.weights)
+    if place.is_dir():
+        saved = keras.models.load_model(place / "model.keras", compile=False)
         network.get_layer("conv").set_weights(saved.get_layer("conv").get_weights())
     return network, (Block("conv", ("conv",)),)
 
@@ -284,7 +285,7 @@ def run(tmp_path_factory, drawn):
     place = tmp_path_factory.mktemp("self_supervised")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "build", build_tiny)
-        return train.main(small_config(place, drawn, baselines=True, supervised="none"))
+        return train.main(small_config(place, drawn, baselines=True, supervised="none", tuning_epochs=1))
 
 
 def test_a_run_leaves_everything_it_promises(run, tmp_path, drawn):
@@ -294,6 +295,7 @@ def test_a_run_leaves_everything_it_promises(run, tmp_path, drawn):
     assert "Was it worth it" in page and "What is taken for alike" in page and "Seen while it learned" in page
     comparison = pd.read_csv(run / "comparison.csv")
     names = {"logistic regression on pixels", "untrained, frozen + solved", "SimCLR, frozen + solved"}
+    names |= {"SimCLR, staged", "from scratch"}
     assert set(comparison["method"]) == names == set(metrics["baselines"]) | {metrics["method"]}
     assert {"test_accuracy", "test_accuracy_2_labels", "test_accuracy_4_labels"} <= set(comparison.columns)
     predictions = pd.read_csv(run / "predictions.csv")
