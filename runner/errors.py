@@ -1,5 +1,5 @@
 """Errors with a message for people: what they can put right, a ledger that does not add up, a loss that is
-no number any more, memory that does not suffice.
+no number any more, features that became one, memory that does not suffice.
 
 Its message is one line that says what was received, what is allowed and what to do. `python -m ...` entry
 points print that line and exit with code 2 (see `config.run`); in a notebook it is an ordinary exception.
@@ -23,6 +23,10 @@ class LedgerError(RuntimeError):
 
 class DivergenceError(RuntimeError):
     """The loss became NaN or infinite; the message says where, and what usually helps."""
+
+
+class CollapseError(RuntimeError):
+    """Features became one and the same for all inputs; the message says by which number, and what helps."""
 
 
 class OutOfMemory(RuntimeError):

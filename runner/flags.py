@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from runner import interrupts
-from runner.errors import DivergenceError, InputError, LedgerError, OutOfMemory, in_words
+from runner.errors import CollapseError, DivergenceError, InputError, LedgerError, OutOfMemory, in_words
 from runner.fields import ConfigType, load
 
 
@@ -69,12 +69,13 @@ def run(
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
     """Print an InputError, or an OSError, as one line on standard error and leave with exit code 2; a
-    LedgerError, a DivergenceError or OutOfMemory with 1. SIGTERM is a line and 143, Ctrl-C one and 130.
+    LedgerError, a DivergenceError, a CollapseError or OutOfMemory with 1. SIGTERM is a line and 143, Ctrl-C
+    one and 130.
     """
     try:
         with interrupts.ends_in_order():
             yield
-    except (InputError, LedgerError, DivergenceError, OutOfMemory) as error:
+    except (InputError, LedgerError, DivergenceError, CollapseError, OutOfMemory) as error:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1) from None

@@ -61,7 +61,7 @@ def looked_at(page: Path, width: int) -> dict:
 def report(request, tmp_path_factory):
     """The page of a run on the data that comes with the template, of one epoch a stage."""
     config = importlib.import_module(f"templates.{request.param}.config").Config()
-    fewer = {"labels_per_class": 4, "train_examples": 16, "val_episodes": 20}
+    fewer = {"labels_per_class": 4, "train_examples": 16, "val_episodes": 20, "labels": (4, 5)}
     few = dict([next((name, value) for name, value in fewer.items() if hasattr(config, name))])
     config = dataclasses.replace(
         config,

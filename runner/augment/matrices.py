@@ -43,6 +43,8 @@ MAGNITUDES = {
     "light": Magnitudes(0.88, 1.00, 0.00, 5.0, 0.0, 0.03, 0.10, 0.10, 0.10, 0.0),
     "medium": Magnitudes(0.70, 1.05, 0.10, 12.0, 5.0, 0.05, 0.20, 0.20, 0.30, 6.0),
     "strong": Magnitudes(0.55, 1.10, 0.20, 25.0, 10.0, 0.05, 0.30, 0.30, 0.50, 15.0),
+    # For pairs of views without labels, which must differ in colour most of all (SimCLR, section 3.2).
+    "contrastive": Magnitudes(0.50, 1.00, 0.30, 10.0, 5.0, 0.00, 0.60, 0.60, 0.90, 40.0),
 }
 STRENGTHS = ("none", *MAGNITUDES)
 

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from runner import atomic, fields, flags, quiet
-from runner.errors import DivergenceError, InputError, OutOfMemory, suggest
+from runner.errors import CollapseError, DivergenceError, InputError, OutOfMemory, suggest
 from runner.runs import folder as run_folders
 from runner.runs import lock, template
 from runner.tuning import space as spaces
@@ -273,7 +273,7 @@ def _end(study: Any, job: Any, folder: Path, train: ModuleType) -> int:
     for name, config in zip(names, (job.config, chosen), strict=True) if job.config.machine.test else ():
         try:
             tested.append(_test(train, config, folder / "tested" / name))
-        except (InputError, DivergenceError, OutOfMemory) as error:
+        except (InputError, DivergenceError, CollapseError, OutOfMemory) as error:
             if isinstance(error.__cause__, OSError):
                 raise
             why_not = f"There is no comparison: the run {name} failed ({' '.join(str(error).split())})."
