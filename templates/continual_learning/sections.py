@@ -167,7 +167,7 @@ def matrix_section(examples: Stream, pick: str, after: Mapping[str, Matrix]) -> 
             shown.append((name, table[rows]))
     return Section(
         "After each task, on each task",
-        "Test accuracy; `matrix.csv` has all of it, also with the task told. Weights were kept after each "
+        "Test accuracy; matrix.csv has all of it, also with the task told. Weights were kept after each "
         "task and judged when all training was over.",
         tables=shown,
     )
