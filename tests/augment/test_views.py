@@ -199,12 +199,24 @@ def test_hue_and_saturation_leave_grey_alone_and_keep_luma(monkeypatch):
     assert np.abs(found[:, :, :3] - np.eye(3)).max() > 0.1
 
 
-@pytest.mark.parametrize("strength", augment.STRENGTHS[1:])
+@pytest.mark.parametrize("strength", [one for one in augment.STRENGTHS[1:] if one != "contrastive"])
 def test_brightness_stays_sane(photos, strength):
-    views = np.concatenate([augment.apply(photos, (seed, 0), strength).numpy() for seed in range(12)])
-    assert abs(views.mean() - photos.mean()) < 8
-    per_image = views.mean(axis=(1, 2, 3)) / np.tile(photos.mean(axis=(1, 2, 3)), 12)
+    mean, per_image = brightness(photos, strength)
+    assert abs(mean - photos.mean()) < 8
     assert 0.5 < per_image.min() and per_image.max() < 1.6
+
+
+def test_views_without_labels_differ_in_brightness_more_than_any_other(photos):
+    """So that a picture cannot be told by its colours."""
+    spread = {strength: np.log(brightness(photos, strength)[1]).std() for strength in augment.STRENGTHS[1:]}
+    assert spread.pop("contrastive") > 1.2 * max(spread.values())
+
+
+def brightness(photos, strength):
+    """The mean of views, and how many times as bright as its picture each is."""
+    views = np.concatenate([augment.apply(photos, (seed, 0), strength).numpy() for seed in range(12)])
+    per_image = views.mean(axis=(1, 2, 3)) / np.tile(photos.mean(axis=(1, 2, 3)), 12)
+    return views.mean(), per_image
 
 
 def test_preview_shows_different_views_of_one_image(photos):

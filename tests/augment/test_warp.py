@@ -110,7 +110,7 @@ def test_the_mask_is_what_the_picture_shows(scene, strength, flip, monkeypatch):
 def test_an_upright_box_is_the_extent_of_its_pixels(scene, strength, flip, monkeypatch):
     keep_colours(monkeypatch, rotation=0.0, shear=0.0)
     checked = 0
-    for seed in range(3):
+    for seed in range(4):
         views = numpy(augment.apply_to_batch(scene, (seed, 5), strength, flip))
         for image, boxes, classes in zip(
             found(views["input"]), views["boxes"], views["classes"], strict=True
