@@ -653,3 +653,10 @@ def test_wrong_csv_files_are_answered(table, tmp_path):
 def test_groups_too_coarse_to_split(table):
     text = message(table("path,label,group", *rows(lambda name, i: ",all of them")), 8)
     assert "smaller groups" in text
+
+
+def test_one_class_alone_is_loaded_where_others_are_known(tmp_path):
+    write(tmp_path, {"owl": 12})
+    assert "at least two classes" in message(tmp_path, 8)
+    loaded = load(tmp_path, 8, one_class=True)
+    assert loaded.classes == ("owl",) and summary(loaded).loc["owl", ["train", "val", "test"]].min() > 0
