@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 
 from runner import atomic
 from runner.devices import strategy
+from runner.errors import InputError
 from runner.moving import batch_norm, trainable
 from runner.networks import inference
 from runner.networks.backbones import Block
@@ -23,7 +24,7 @@ from runner.training.fit import Fit, fit_stages
 
 from . import batches, memory, method, model
 from .batches import Rows
-from .config import REHEARSING, Config
+from .config import FROZEN, REHEARSING, Config
 from .tasks import Stream
 
 NO_EPOCHS = pd.DataFrame(columns=["epoch", "stage"])
@@ -135,6 +136,28 @@ def solve(config: Config, examples: Stream, name: str) -> tuple[Learned, Fit]:
     return Learned(made.network, made.below, made.above, made.key, after, kept), fitted
 
 
+def steps_of(config: Config, pictures: int, tasks: int) -> int:
+    """Steps of an epoch: as many as the mean task has batches."""
+    return max(1, round(pictures / tasks / config.batch_size))
+
+
+def check_steps(config: Config, examples: Stream) -> None:
+    """Raise InputError where the first task has a single step: the head begins as 0, so that nothing below
+    it moves before the second.
+    """
+    tasks, count = len(examples.told.names) - examples.told.before, int(examples.train.cardinality())
+    first = config.stages[0]
+    if examples.told.before or first.train == "head" or set(config.methods) <= {*FROZEN, "joint"}:
+        return
+    if steps_of(config, count, tasks) * first.epochs < 2:
+        raise InputError(
+            f"{count} training picture{'s' * (count != 1)} in {tasks} tasks with batch_size="
+            f"{config.batch_size} and {first.epochs} epoch make one step of a task; 2 are the least, for the "
+            "head begins as 0 and the first moves nothing below it: give more --stages.0.epochs, or a "
+            "smaller --batch-size."
+        )
+
+
 def train(
     config: Config, examples: Stream, name: str, title: str, checkpoints: Checkpointing | None
 ) -> tuple[Learned, Fit]:
@@ -155,7 +178,7 @@ def train(
     tasks = np.concatenate([np.full(before, -1), rows.tasks - told.before])
     count = len(told.names) - told.before
     news = [np.flatnonzero(tasks == number) for number in range(count)]
-    steps = max(1, round(len(rows.ids) / count / config.batch_size))
+    steps = steps_of(config, len(rows.ids), count)
     stages = [
         dataclasses.replace(stage, name=f"task {told.before + number + 1}" + f" {stage.name}" * several)
         for number in range(count)

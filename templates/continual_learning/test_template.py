@@ -314,6 +314,8 @@ def test_what_cannot_be_a_stream_of_tasks_is_answered_before_anything_trains(tmp
         return str(error.value)
 
     assert "class 'blue' stands in two tasks" in answer(tasks=("red blue", "blue green"))
+    once = Stage("top", train="top:1", epochs=1, learning_rate=1e-3, keep="last")
+    assert "and 1 epoch make one step of a task; 2 are the least" in answer(batch_size=64, stages=(once,))
     assert "has no class 'purple'" in answer(tasks=("red green", "blue purple"))
     assert "names no class" in answer(tasks=("red green", " , "))
     assert "asks for 9 tasks" in answer(tasks=("9",))

@@ -151,6 +151,7 @@ def main(config: Config) -> Path:
         if run.strategy.num_replicas_in_sync > 1:
             raise InputError("tasks are not divided over devices; give --strategy cpu, or show it one GPU.")
         examples = run.load(load)
+        learners.check_steps(run.config, examples)
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config, examples)
         any_size.build(network, run.config.resize)
