@@ -86,7 +86,7 @@ def test_new_is_listed_only_where_there_are_templates(tmp_path):
 
 def test_backbones_prints_a_row_for_each_family():
     lines = run("backbones").stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(backbones.BACKBONES)
+    assert [line.split()[0] for line in lines[1:]] == [*backbones.BACKBONES, "SmallConv"]
     assert lines[0].split()[0] == "backbone"
     assert "14,714,688" in lines[1]
 

@@ -1,19 +1,22 @@
 """Two views of each picture, as networks learn from that are given no labels: what the two share is all that
 they can learn.
 
-Where the views share their background, a network tells pictures by that and looks at nothing else. So the
-first view may be what stands out alone, white on black, in which nothing of the background is left. It needs
-to know nothing of what that is.
+Where the views share their background, a network tells pictures by that and looks at nothing else; where they
+share a colour, by the colour. So both may be repainted: what stands out, in a colour drawn at random, on the
+ground of another picture. It needs to know nothing of what stands out.
 """
 
 import tensorflow as tf
 
 from runner.augment import views
-from runner.augment.draws import fold
+from runner.augment.draws import fold, uniform
+from runner.augment.matrices import LUMA
 from runner.errors import InputError
 
 BINS = 64
 """Of the histogram that the threshold between figure and ground is taken from; each is 4 levels."""
+CONTRAST = 70.0
+"""Levels of lightness that a figure's colour is from the mean of its ground, where there is room."""
 
 
 def two(
@@ -29,8 +32,8 @@ def two(
 
     images: uint8 (n, height, width, 3), RGB. seed: int64 (2,); the same seed gives the same bytes.
     strength, flip: of `views.apply`, but "none".
-    figure: the first view is its figure, white on black; the second is `growing`.
-    grown: how far the second view has grown, 0 to 1; without `figure` it has no effect.
+    figure: both are views of the picture as `repainted`, each in its own way.
+    grown: see `repainted`; without `figure` it has no effect.
     Raises InputError for an unknown strength, "none", and other images.
     """
     if strength == "none":
@@ -38,33 +41,52 @@ def two(
             "Received strength='none', with which two views are one; give one of "
             f"{', '.join(views.STRENGTHS[1:])}."
         )
-    first, second = (views.apply(images, fold(seed, number), strength, flip) for number in (2, 3))
+    shown = [images, images]
     if figure:
-        first, second = growing(first, 0.0), growing(second, grown)
+        # On the grounds of two different pictures.
+        shown = [repainted(images, fold(seed, 4 + n), shift, grown) for n, shift in enumerate((1, 3))]
+    first, second = (views.apply(one, fold(seed, 2 + n), strength, flip) for n, one in enumerate(shown))
     return {"first": first, "second": second}
 
 
-def growing(images: tf.Tensor, grown: float | tf.Tensor) -> tf.Tensor:
-    """Return pictures, uint8 like `images`, on their way from their figures to themselves.
+def repainted(images: tf.Tensor, seed: tf.Tensor, shift: int, grown: float | tf.Tensor = 1.0) -> tf.Tensor:
+    """Return pictures, uint8 like `images`, whose figure has a random colour, before another one's ground.
 
-    grown: 0, the figure white on black; until 1/2 it takes on its colours, and the ground its mean one; from
-    there to 1 the ground becomes what it is. Small networks find nothing that a figure and its whole picture
-    have in common for thousands of steps, unless they begin so.
+    The figure is what stands out (`standing_out`); the ground is that of the picture `shift` places before,
+    whose own figure gives way to its mean ground. As in BG-Swaps of Ryali et al., "Characterizing and
+    improving the robustness of self-supervised learning through background augmentations" (2021,
+    arXiv:2103.12719), whose saliency is learned; the colour is drawn anew beside.
+
+    images: uint8 (n, height, width, 3). seed: int64 (2,).
+    grown: 0 shows the figure white on black; until 1/3 it takes on its colour, and the ground the mean one of
+    what it will be; from there to 1 the ground becomes what it is. Networks that start from nothing find what
+    two whole pictures have in common many times more slowly.
     """
-    pixels, stands_out = tf.cast(images, tf.int32), standing_out(images)[..., None]
+    pixels = tf.cast(images, tf.float32)
+    figure = tf.cast(standing_out(images), tf.float32)[..., None] / 256
     grown = tf.convert_to_tensor(grown, tf.float32)
-    coloured, whole = (
-        tf.cast(tf.round(256 * tf.clip_by_value(2 * grown - start, 0.0, 1.0)), tf.int32) for start in (0, 1)
-    )
-    behind = 256 - stands_out
-    # In 64 bits: a sum over 4,096 pixels of 255 x 256 takes 28, and pictures may be larger.
-    weight = tf.reduce_sum(tf.cast(behind, tf.int64), [1, 2], keepdims=True)
-    mean = tf.reduce_sum(tf.cast(behind * pixels, tf.int64), [1, 2], keepdims=True) // tf.maximum(weight, 1)
-    mean = tf.cast(mean, tf.int32)
-    ground = mean + (pixels - mean) * whole // 256
-    shown = (stands_out * pixels + behind * ground) // 256
-    white = tf.minimum(stands_out, 255)
-    return tf.cast((shown * coloured + white * (256 - coloured)) // 256, tf.uint8)
+    coloured, whole = tf.clip_by_value(3 * grown, 0.0, 1.0), tf.clip_by_value((3 * grown - 1) / 2, 0.0, 1.0)
+    mean = tf.reduce_sum((1 - figure) * pixels, [1, 2], keepdims=True)
+    mean /= tf.maximum(tf.reduce_sum(1 - figure, [1, 2], keepdims=True), 1.0)
+    mean, others = (tf.roll(one, shift, 0) for one in (mean, (1 - figure) * pixels + figure * mean))
+    ground = coloured * (mean + whole * (others - mean))
+    painted = coloured * apart(_colours(seed, images), mean) + (1 - coloured) * 255
+    return tf.cast(tf.round(figure * painted + (1 - figure) * ground), tf.uint8)
+
+
+# Always compiled: XLA deals the numbers out in another order than TensorFlow's own operations.
+@tf.function(jit_compile=True, autograph=False)
+def _colours(seed, images):
+    return uniform((tf.shape(images)[0], 1, 1, 3), fold(seed, 0), 0.0, 255.0)
+
+
+def apart(colours: tf.Tensor, ground: tf.Tensor) -> tf.Tensor:
+    """Return colours, float32 (n, 1, 1, 3) of 0..255, moved away from a ground whose lightness is within
+    `CONTRAST` of theirs, to the side that has more room.
+    """
+    own, behind = (tf.reduce_sum(one * LUMA, -1, keepdims=True) for one in (colours, ground))
+    moved = colours + tf.where(behind > 127.5, -1.5 * CONTRAST, 1.5 * CONTRAST)
+    return tf.clip_by_value(tf.where(tf.abs(own - behind) < CONTRAST, moved, colours), 0.0, 255.0)
 
 
 def standing_out(images: tf.Tensor) -> tf.Tensor:
@@ -72,9 +94,7 @@ def standing_out(images: tf.Tensor) -> tf.Tensor:
 
     That is the smaller side of the threshold that parts the luminance best (Otsu, "A threshold selection
     method from gray-level histograms", 1979), with a ramp of 32 levels; where nothing stands out it is some
-    part of the picture. As a view beside the whole picture it is near to the saliency of Ryali et al.,
-    "Characterizing and improving the robustness of self-supervised learning through background
-    augmentations" (2021, arXiv:2103.12719), which is learned.
+    part of the picture.
     """
     red, green, blue = tf.unstack(tf.cast(images, tf.int32), axis=3)
     light = (77 * red + 150 * green + 29 * blue) // 256

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from runner import quiet
 from runner.errors import InputError
-from runner.networks import pixels, pretrained
-from runner.networks.families import BACKBONES, Family, canonical, find, table
+from runner.networks import pixels, pretrained, small
+from runner.networks.families import BACKBONES, SMALL, Family, canonical, find, table
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +40,8 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
     """Build a backbone as one flat functional graph, with preprocessing inside.
 
     Args:
-        name: a `keras.applications` name in any case, with a width for the MobileNets ("MobileNetV2-0.35").
+        name: a `keras.applications` name in any case, with a width for the MobileNets ("MobileNetV2-0.35"),
+            or "SmallConv".
         image_size: height and width of the images in pixels, at least the family's minimum.
         weights: "imagenet", "none", the name of a folder in checkpoints/, or the path of a `.weights.h5`,
             `.h5` or `.keras` file, or of a run folder (which has `model.keras`). A classifier's head is
@@ -71,7 +72,7 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
         raise InputError(f"channels={channels!r} is not allowed: give 3 for RGB or 1 for grayscale.")
     source = pretrained.resolve(weights, family, width)
 
-    constructor = getattr(keras.applications, family.name)
+    constructor = small.build if family is SMALL else getattr(keras.applications, family.name)
     arguments: dict[str, object] = {"alpha": width} if family.has_width else {}
     arguments["input_shape"] = (image_size, image_size, 3)
     # The skeleton has no values: its variables would be thrown away with it.

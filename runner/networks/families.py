@@ -275,6 +275,9 @@ FAMILIES = (
     ),
 )
 BACKBONES: dict[str, Family] = {family.name: family for family in FAMILIES}
+SMALL = Family("SmallConv", "tf", 64, 16, r"block\d_relu", "block4_relu", {1.0: 98_160}, "")
+"""The one that is no keras.applications network, see `small`; nobody has weights for it but one's own runs."""
+KNOWN = BACKBONES | {SMALL.name: SMALL}
 
 
 def table() -> list[dict[str, object]]:
@@ -288,7 +291,7 @@ def table() -> list[dict[str, object]]:
             "pixels": family.pixels,
             "widths": " ".join(f"{width:g}" for width in family.parameters) if family.has_width else "",
         }
-        for family in FAMILIES
+        for family in KNOWN.values()
     ]
 
 
@@ -298,11 +301,11 @@ def find(name: str) -> tuple[Family, float]:
     Raises InputError for an unknown family, a width where the family has none, or one outside 0.1 to 2.
     """
     base, _, suffix = str(name).strip().partition("-")
-    family = {key.lower(): value for key, value in BACKBONES.items()}.get(base.lower())
+    family = {key.lower(): value for key, value in KNOWN.items()}.get(base.lower())
     if family is None:
         raise InputError(
-            f"Unknown backbone '{name}'.{suggest(base, BACKBONES)} Allowed are the keras.applications "
-            f"names, with a width for the MobileNets (MobileNet-0.25): {', '.join(BACKBONES)}."
+            f"Unknown backbone '{name}'.{suggest(base, KNOWN)} Allowed are the keras.applications names, "
+            f"with a width for the MobileNets (MobileNet-0.25), and SmallConv: {', '.join(KNOWN)}."
         )
     if not suffix and "-" not in str(name):
         return family, 1.0

@@ -39,6 +39,11 @@ def resolve(weights: str | Path, family: Family, width: float) -> str | Path:
     if text.lower() == "none":
         return "none"
     if text.lower() == "imagenet":
+        if not family.weights_file:
+            raise InputError(
+                f"There are no ImageNet weights for {family.name}; give weights='none', a run folder, or "
+                "another backbone."
+            )
         if width not in family.parameters:
             raise InputError(
                 f"There are no ImageNet weights for {canonical_name(family, width)}; widths that have them: "
@@ -84,6 +89,12 @@ def in_words(weights: str | Path) -> str:
     if text.lower() in known:
         return known[text.lower()]
     return f"checkpoints/{text}" if (CHECKPOINTS / text / "card.json").is_file() else text
+
+
+def backbone_of(weights: str | Path) -> str:
+    """The backbone that the weights of a name in checkpoints/ are of, as their card says; "" for others."""
+    card = CHECKPOINTS / str(weights) / "card.json"
+    return json.loads(card.read_text(encoding="utf-8")).get("backbone", "") if card.is_file() else ""
 
 
 def learning_rates(backbone: str, weights: str | Path) -> tuple[float, float]:

@@ -38,15 +38,18 @@ class Config:
     resize: Literal["crop", "pad", "stretch"] = "crop"
     """How a picture becomes square: cut its long sides, pad its short ones, or stretch it."""
 
-    backbone: str = "MobileNet-0.25"
-    """A keras.applications name, with a width where it has one; `python -m runner backbones` lists them."""
+    backbone: str = "SmallConv"
+    """A keras.applications name, with a width where it has one, or SmallConv, which learns from nothing in
+    minutes; `python -m runner backbones` lists them.
+    """
     weights: str = "none"
     """What the training begins with: none, imagenet, a name from checkpoints/, a weights file, or the folder
     of an earlier run.
     """
     supervised: str = "auto"
-    """Weights of the same backbone that learned from labels, to compare with: as `weights`; none compares
-    with no others, auto takes letters_in_photos beside data that comes along and else none.
+    """Weights that learned from labels, to compare with: a name from checkpoints/, which brings its own
+    backbone, or as `weights`; none compares with no others, auto takes letters_in_photos beside data that
+    comes along and else none.
     """
     image_size: int = 64
     """Pictures are resized to this many pixels a side."""
@@ -59,15 +62,16 @@ class Config:
     """SimCLR: lower looks at the nearest other pictures more."""
     redundancy: float = 5e-3
     """Barlow Twins: how much it counts that two dimensions say the same."""
-    augment: Literal["light", "medium", "strong", "contrastive"] = "medium"
+    augment: Literal["light", "medium", "strong", "contrastive"] = "light"
     """How far the two views of a picture may be cut, turned and coloured."""
     figure: bool = True
-    """One of the two views is only what stands out by its lightness, white on black: what is learned is then
-    of its shape. Right for letters; for photos whose whole view matters --no-figure.
+    """Both views are only what stands out by its lightness, each in a colour drawn at random and on the
+    ground of another picture: what is learned is then of its shape. Right for letters; for photos whose whole
+    view matters --no-figure.
     """
-    ramp: tuple[float, float] = (0.25, 0.9)
-    """With `figure`, shares of all epochs: until the first the other view is such a figure too, from there to
-    the second it takes on its colours and then its background. Small networks learn nothing otherwise.
+    ramp: tuple[float, float] = (0.08, 0.45)
+    """With `figure`, shares of all epochs: until the first the views are white on black, from there to the
+    second they take on their colours and then their grounds. Networks learn nothing for long otherwise.
     """
     flip: bool = False
     """Also mirror views left to right: right for flowers, wrong for digits."""
@@ -76,8 +80,8 @@ class Config:
         Stage(
             "all",
             train="all",
-            epochs=12,
-            learning_rate=4e-3,
+            epochs=6,
+            learning_rate=3e-3,
             schedule="cosine",
             warmup=0.05,
             batch_norm="train",

@@ -13,7 +13,7 @@ SPACE = Space(
         "method": Choice(("SimCLR", "Barlow Twins", "VICReg")),
         "temperature": LogUniform(0.05, 1.0),
         "projection": Choice((64, 128, 256)),
-        "augment": Choice(("medium", "strong", "contrastive")),
+        "augment": Choice(("light", "medium", "strong", "contrastive")),
         "figure": Choice((True, False)),
         "weight_decay": LogUniform(1e-6, 1e-2),
     },

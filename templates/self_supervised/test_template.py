@@ -331,18 +331,18 @@ def test_a_run_leaves_everything_it_promises(run, tmp_path, drawn):
 def test_the_run_is_what_any_template_takes_as_weights(tmp_path, drawn):
     run = train.main(small_config(tmp_path, drawn))
     saved = keras.models.load_model(run / "model.keras", compile=False)
-    backbone = backbones.build("MobileNet-0.25", 32, str(run))
+    backbone = backbones.build("SmallConv", 32, str(run))
     x = keras.layers.GlobalAveragePooling2D()(backbone.output)
     pictures_ = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype("uint8")
     features = keras.Model(backbone.input, x)(pictures_)
     np.testing.assert_allclose(saved(pictures_), features, atol=1e-5)
-    untrained = backbones.build("MobileNet-0.25", 32, "none")
+    untrained = backbones.build("SmallConv", 32, "none")
     assert any(
         (one.numpy() != other.numpy()).any()
         for one, other in zip(backbone.weights, untrained.weights, strict=True)
     )
-    with pytest.raises(InputError, match="does not hold the weights of MobileNet-0.5"):
-        backbones.build("MobileNet-0.5", 32, str(run))
+    with pytest.raises(InputError, match="does not hold the weights of MobileNet-0.25"):
+        backbones.build("MobileNet-0.25", 32, str(run))
 
 
 def test_new_pictures_are_given_their_like_and_their_features(run, tmp_path, drawn):

@@ -137,7 +137,7 @@ def main(config: Config) -> Path:
         # Weights that don't fit are answered here, and what the end needs of the network is tried.
         network, blocks = model.build(run.config)
         for weights in verdict.sources(run.config, run.config.weights).values():
-            model.build(run.config, weights)
+            model.build(verdict.with_weights(run.config, weights))
         any_size.build(network, run.config.resize)
         run.check(network, blocks, examples)
         name = run.config.method

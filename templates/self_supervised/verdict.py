@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from runner.data.source import datasets
 from runner.devices import strategy
-from runner.networks import inference
+from runner.networks import inference, pretrained
 from runner.pictures.batches import batches
 from runner.scores import classification, intervals, paired
 from runner.stage import Stage
@@ -50,7 +50,7 @@ def supervised(config: Config) -> str:
     """The weights that learned from labels, "none" where none are compared with."""
     if config.supervised != "auto":
         return config.supervised
-    comes_along = config.labelled.strip() in datasets() and config.backbone.lower() == "mobilenet-0.25"
+    comes_along = config.labelled.strip() in datasets()
     return "letters_in_photos" if comes_along and config.weights != "letters_in_photos" else "none"
 
 
@@ -60,6 +60,13 @@ def sources(config: Config, learned: str) -> dict[str, str]:
     if config.baselines and supervised(config) != "none":
         found[SUPERVISED] = supervised(config)
     return found | {config.method: learned}
+
+
+def with_weights(config: Config, weights: str) -> Config:
+    """The Config of what begins with these weights: those of checkpoints/ bring their own backbone."""
+    return dataclasses.replace(
+        config, weights=weights, backbone=pretrained.backbone_of(weights) or config.backbone
+    )
 
 
 # ---------------------------------------------------------------- what is trained on a few labels
@@ -81,7 +88,8 @@ def fit_all(
         started = time.perf_counter()
         networks = {"pixels": model.of_pixels(config)} if config.baselines else {}
         networks |= {
-            name: model.build(config, weights)[0] for name, weights in sources(config, learned).items()
+            name: model.build(with_weights(config, weights))[0]
+            for name, weights in sources(config, learned).items()
         }
         nothing = Fit(NO_EPOCHS, NOTHING_MOVED, time.perf_counter() - started, trained=0)
         return networks, dict.fromkeys(networks, nothing)
@@ -90,10 +98,11 @@ def fit_all(
         networks[baselines.PIXELS], fits[baselines.PIXELS] = solve(model.of_pixels(config), few)
     arms = {}
     for name, weights in sources(config, learned).items():
-        network, _ = model.build(config, weights)
+        arm = with_weights(config, weights)
+        network, _ = model.build(arm)
         networks[f"{name}, {FROZEN}"], fits[f"{name}, {FROZEN}"] = solve(network, few)
         if config.tuning_epochs and name != "untrained":
-            arms[f"{name}, {STAGED}"] = dataclasses.replace(config, weights=weights, stages=(tuning(config),))
+            arms[f"{name}, {STAGED}"] = dataclasses.replace(arm, stages=(tuning(config),))
     if config.tuning_epochs and config.baselines:
         arms |= baselines.from_scratch(dataclasses.replace(config, stages=(tuning(config),)))
     for name, arm in arms.items():
