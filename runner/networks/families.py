@@ -276,7 +276,7 @@ FAMILIES = (
 )
 BACKBONES: dict[str, Family] = {family.name: family for family in FAMILIES}
 SMALL = Family("SmallConv", "tf", 64, 16, r"block\d_relu", "block4_relu", {1.0: 98_160}, "")
-"""The one that is no keras.applications network, see `small`; nobody has weights for it but one's own runs."""
+"""The one that is no keras.applications network, see `small`; one's own runs alone have weights for it."""
 KNOWN = BACKBONES | {SMALL.name: SMALL}
 
 
