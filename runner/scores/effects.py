@@ -102,6 +102,7 @@ def balance(
     do, by infinity.
     """
     columns, treatment = np.asarray(columns, np.float64), _arms(treatment)
+    columns = columns - columns[0]  # a constant is exactly 0 then, whatever the weights round to
     one, zero = columns[treatment == 1], columns[treatment == 0]
     spread = np.sqrt((one.var(axis=0, ddof=1) + zero.var(axis=0, ddof=1)) / 2)
 
