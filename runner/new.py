@@ -21,6 +21,7 @@ from types import ModuleType
 
 from runner.errors import InputError, suggest
 from runner.networks import backbones
+from runner.tables import backbones as of_tables
 from runner.text_networks import decoders, encoders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -167,6 +168,8 @@ def _networks(application: str, repository: Path) -> ModuleType:
     """The module that knows the backbones of a template, by the one that it has as its default."""
     config = (repository / "templates" / application / "config.py").read_text(encoding="utf-8")
     default = re.search(r'^    backbone: str = "([^"\n]*)"', config, flags=re.MULTILINE)
+    if default and default[1] in of_tables.BACKBONES:
+        return of_tables
     if default and default[1] in decoders.DECODERS:
         return decoders
     return encoders if default and default[1] in encoders.ENCODERS else backbones
