@@ -99,11 +99,11 @@ class DragonNet(Factual):
 
 
 class FactualMetric(keras.metrics.MeanMetricWrapper):
-    """The mean of `Factual.of`, by which epochs and stages are chosen on validation: `val_factual`."""
+    """The mean of `Factual.of`, by which epochs and stages are chosen on validation: `val_factual_loss`."""
 
     def __init__(self, outcome: Outcome):
         loss = Factual(outcome)
-        super().__init__(lambda y_true, y_pred: loss.of(y_true, y_pred[:, :2]), name="factual")
+        super().__init__(lambda y_true, y_pred: loss.of(y_true, y_pred[:, :2]), name="factual_loss")
 
 
 # ---------------------------------------------------------------- what is solved
