@@ -39,5 +39,4 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, move: str, rows: int, part: str):
         """Yield (number in the split, example)."""
-        for number, row in enumerate(making.trial(WORLD, move, rows, part).to_dict("records")):
-            yield number, row
+        yield from enumerate(making.trial(WORLD, move, rows, part).to_dict("records"))

@@ -5,7 +5,7 @@ risks, each a bend of some covariates. The outcome without treatment, and what t
 sums of the risks. A small trial has the same covariates and risks and other weights: how far they moved is
 what its name says. Treatment is drawn by a coin, so that everybody has the same chance of it.
 
-    z = tanh(W f),  mu0 = a z,  mu1 - mu0 = 1 + b z + move (c0 + c z),  outcome = mu_t + noise,  noise ~ N(0, 1)
+    z = tanh(W f),  mu0 = a z,  mu1 - mu0 = 1 + b z + move (c0 + c z),  outcome = mu_t + noise of N(0, 1)
 
 f are the covariates, standardised; where one is missing in the table it is so after the outcome was drawn.
 """

@@ -63,8 +63,8 @@ class Config:
     """How the network learns from the larger trial."""
     source_batch_size: int = 128
     stages: tuple[Stage, ...] = (
-        Stage("heads", train="head", epochs=20, learning_rate=3e-3, schedule="cosine"),
-        Stage("all", train="all", epochs=20, learning_rate=5e-4, schedule="cosine"),
+        Stage("heads", train="head", epochs=20, learning_rate=1e-3, schedule="cosine"),
+        Stage("all", train="all", epochs=20, learning_rate=3e-4, schedule="cosine"),
     )
     """How it goes on with the small one: the heads, then all."""
     monitor: str = "val_factual_loss"

@@ -4,6 +4,7 @@ without a network.
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import keras
@@ -14,9 +15,12 @@ from sklearn.linear_model import LogisticRegression
 
 from runner.data.batches import SplitBatches
 from runner.devices import strategy
+from runner.errors import InputError
+from runner.networks import saved
 from runner.scores import intervals
 from runner.stage import Stage
 from runner.tables import columns as columns_of
+from runner.tables import layers
 from runner.tables.layers import Prepared
 from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
@@ -169,17 +173,38 @@ def train(
 def start_of(
     config: Config, trial: Trial, checkpoints: Checkpointing | None, title: str = SOURCE
 ) -> Learned | None:
-    """What the network begins with: trained on the larger trial, or that of an earlier run; None for nothing."""
-    if config.weights == "none" or trial.source is None:
+    """What the network begins with: trained on the larger trial, or of an earlier run; None for nothing."""
+    if config.weights == "none":
         return None
-    return train(config, trial.source, (config.source_stage,), config.source_batch_size, title, checkpoints)[0]
+    if config.weights != "source":
+        network = layers.of_rows(saved.load(Path(config.weights).expanduser()))
+        return of_finished(network, config.weights)
+    if trial.source is None:
+        return None
+    return train(config, trial.source, (config.source_stage,), config.source_batch_size, title, checkpoints)[
+        0
+    ]
+
+
+def of_finished(network: keras.Model, where: str) -> Learned:
+    """The z and the scale within what a run saved (`model.finished`); InputError for another network."""
+    try:
+        end = network.get_layer("expected")
+    except ValueError:
+        raise InputError(
+            f"weights={where!r} is no run of this template; give one, or source, or none."
+        ) from None
+    outcome = Outcome(True)
+    if isinstance(end, keras.layers.Rescaling):
+        outcome = Outcome(False, float(np.asarray(end.offset)), float(np.asarray(end.scale)))
+    return Learned(keras.Model(network.input, end.input, name=network.name), outcome)
 
 
 # ---------------------------------------------------------------- what is solved
 
 
 def solve(config: Config, trial: Trial, start: Learned) -> tuple[Learned, Fit]:
-    """The frozen representation and heads of `start`, corrected by ridge on what they leave (`method.ridge`)."""
+    """The frozen representation and heads of `start`, corrected by ridge on what they leave."""
     began = time.perf_counter()
     mean, spread, solved = on_features(config, trial, start)
     with strategy.scope(config.machine, config.backbone):
@@ -240,7 +265,12 @@ def rivals(config: Config, trial: Trial) -> tuple[dict[str, Learner], dict[str, 
     best: tuple[float, Boosting | None] = (np.inf, None)
     for leaf in (5, 20):
         for rounds in (30, 100):
-            options = {"min_samples_leaf": leaf, "max_iter": rounds, "learning_rate": 0.1, "random_state": seed}
+            options = {
+                "min_samples_leaf": leaf,
+                "max_iter": rounds,
+                "learning_rate": 0.1,
+                "random_state": seed,
+            }
             if min(len(set(y[treatment == arm])) for arm in (0, 1)) < 2:
                 continue  # a class alone is nothing to boost
             made = Boosting(
@@ -316,10 +346,8 @@ def propensity(trial: Trial) -> Propensity:
     return found
 
 
-
-
 def uncertain(config: Config, trial: Trial, learned: Learned, rows: np.ndarray) -> np.ndarray:
-    """How uncertain a network's effects are, float64 (rows,), in units of the outcome: see `model.finished`."""
+    """How uncertain a network's effects are, float64 (rows,), in outcome units: see `model.finished`."""
     mean, spread, solved = on_features(config, trial, learned)
     columns = np.column_stack([np.ones(len(rows)), (learned.features(rows) - mean) / spread])
     found = np.linalg.norm(columns @ solved.root, axis=1)

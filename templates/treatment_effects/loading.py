@@ -61,13 +61,11 @@ def read(config: Config) -> Trial:
     small = one(config, config.data, source.columns)
     if not {column.name for column in source.columns} & set(small.cells):
         raise InputError(
-            f"source={config.source!r} and data={config.data!r} share no column beside treatment and outcome; "
+            f"source={config.source!r} and data={config.data!r} share no column of covariates; "
             "name the columns alike, or give --source '' --weights none."
         )
     source = dataclasses.replace(source, columns=small.columns)
-    return dataclasses.replace(
-        small, source=_made(source, columns_of.coded(source.cells, small.columns))
-    )
+    return dataclasses.replace(small, source=_made(source, columns_of.coded(source.cells, small.columns)))
 
 
 def one(config: Config, data: str, known: tuple[Column, ...] = (), source: bool = False) -> Trial:
@@ -78,11 +76,20 @@ def one(config: Config, data: str, known: tuple[Column, ...] = (), source: bool 
     truth = [name for name in TRUTH if name in cells]
     if len(truth) == 1:
         raise InputError(f"Received {where} with {truth[0]!r} alone; give both of mu0 and mu1, or none.")
+
+    def there(names: tuple[str, ...]) -> tuple[str, ...]:
+        """Of the small trial a name that is not there is a mistake; a larger one may lack it."""
+        return tuple(name for name in names if not source or name in cells)
+
     roles = Roles(
         label=config.treatment,
         split=config.split,
         group=config.group,
-        leave_out=(config.outcome, *truth, *(name for name in config.leave_out if not source or name in cells)),
+        leave_out=(
+            config.outcome,
+            *truth,
+            *(name for name in config.leave_out if not source or name in cells),
+        ),
         categories=tuple(name for name in config.categories if not source or name in cells),
     )
     whole = source or config.test_fraction != 1
@@ -146,20 +153,21 @@ def _checked(
     if strange.any():
         values = sorted(set(told[strange]))
         raise InputError(
-            f"Received {where} with the treatment {values[0]!r}; 0 (not treated) and 1 (treated) are allowed: "
-            "leave rows of other treatments out, and compare two at a time."
+            f"Received {where} with the treatment {values[0]!r}; 0 (not treated) and 1 (treated) are "
+            "allowed: leave rows of other treatments out, and compare two at a time."
         )
     if len(there := set(arms[~np.isnan(arms)])) < 2:
+        alone = f"the treatment {there.pop():g} alone" if there else "no treatment"
         raise InputError(
-            f"Received {where} with {'the treatment ' + format(there.pop(), 'g') + ' alone' if there else 'no treatment'}; "
-            "both arms must be there, 0 and 1: without either there is nothing to compare."
+            f"Received {where} with {alone}; both arms must be there, 0 and 1: without "
+            "either there is nothing to compare."
         )
     readable = ~np.isnan(outcome)
     if not (said := (blank[config.outcome] != "").to_numpy()).any() or readable.sum() < 0.5 * said.sum():
         example = blank[config.outcome][said].iloc[0] if said.any() else ""
         raise InputError(
-            f"Received {where} with the outcome {example!r}; a number is allowed, or 0 and 1: name the column "
-            "(--outcome), or make numbers of its words."
+            f"Received {where} with the outcome {example!r}; a number is allowed, or 0 and 1: name the "
+            "column (--outcome), or make numbers of its words."
         )
     for arm, name in enumerate(ARMS):
         own = outcome[readable & (arms == arm)]
@@ -167,8 +175,8 @@ def _checked(
             raise InputError(f"Received {where} with {len(own)} outcomes of the arm {name}; give more rows.")
     if np.ptp(outcome[readable & ~np.isnan(arms)]) == 0:
         raise InputError(
-            f"Received {where} whose outcome is {outcome[readable][0]:g} in every row; an outcome that differs "
-            "is needed: there is no effect to find."
+            f"Received {where} whose outcome is {outcome[readable][0]:g} in every row; an outcome that "
+            "differs is needed: there is no effect to find."
         )
     usable = readable & ~np.isnan(arms)
     arm = np.where(usable, np.where(arms == 1, ARMS[1], ARMS[0]), "")

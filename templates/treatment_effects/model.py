@@ -21,9 +21,7 @@ def build(config: Config, examples: Tables) -> tuple[keras.Model, tuple[Block, .
     """The network of the config on rows as `columns.coded` makes them, float32 (batch, columns), and the
     blocks of its representation, bottom first; heads are in none.
     """
-    network = _network(
-        config.backbone, config.representation, config.heads, examples.columns, config.dropout
-    )
+    network = _network(config.backbone, config.representation, config.heads, examples.columns, config.dropout)
     return network, blocks(network)
 
 
@@ -130,7 +128,7 @@ def carried(network: keras.Model, source: keras.Model) -> None:
 
 
 def _features_of(network: keras.Model) -> list[tuple]:
-    """What each feature of the preparation is of: (column, how manieth of it, the word that a category has)."""
+    """What each feature is of: (column, its kind, how manieth of it, the word of a category)."""
     layer = network.get_layer("prepared")
     seen: dict[int, int] = {}
     names = []
@@ -147,7 +145,8 @@ def with_residual(network: keras.Model, mean: np.ndarray, spread: np.ndarray, so
     of a dense layer. mean, spread: (r,), by which the representation was scaled for the solving.
     """
     main, effect = (
-        np.append(one[0] - (mean / spread) @ one[1:], one[1:] / spread) for one in (solved.main, solved.effect)
+        np.append(one[0] - (mean / spread) @ one[1:], one[1:] / spread)
+        for one in (solved.main, solved.effect)
     )
     both = np.stack([main - effect / 2, main + effect / 2], axis=1)
     residual = keras.layers.Dense(2, name="residual", dtype="float32")

@@ -131,7 +131,10 @@ def table(found: list[Tried]) -> pd.DataFrame:
             value = effects.root_pehe(error, 0 * error) / one.truth.std()
             rows.setdefault(name, {}).setdefault(one.shape, []).append(value)
     return pd.DataFrame(
-        [{"method": name} | {shape: float(np.mean(of)) for shape, of in by.items()} for name, by in rows.items()]
+        [
+            {"method": name} | {shape: float(np.mean(of)) for shape, of in by.items()}
+            for name, by in rows.items()
+        ]
     )
 
 
@@ -139,5 +142,7 @@ def factor(found: list[Tried], name: str) -> float:
     """What the widths of a method are multiplied by so that 95 % of the simulated effects lie within; 1.96,
     as if they were normal, where nothing was simulated.
     """
-    shares = [np.abs(one.errors[name]) / np.maximum(one.widths[name], 1e-9) for one in found if name in one.widths]
+    shares = [
+        np.abs(one.errors[name]) / np.maximum(one.widths[name], 1e-9) for one in found if name in one.widths
+    ]
     return float(np.quantile(np.concatenate(shares), 0.95)) if shares else 1.959964

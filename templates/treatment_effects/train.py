@@ -79,6 +79,9 @@ def fit_all(
     if start is None:
         arms.pop("frozen backbone", None)  # a random representation that stays
     for name, arm in arms.items():
+        if baselines.called(name) == baselines.SCRATCH:
+            # No BatchNorm that would make early epochs look bad, and few rows to learn by heart.
+            arm = dataclasses.replace(arm, stages=(dataclasses.replace(arm.stages[0], keep="best"),))
         networks[name], fits[name] = fit(arm, examples, name, checkpoints(name), start)
     return networks, fits
 
@@ -128,7 +131,9 @@ def main(config: Config) -> Path:
             print(*remarks.in_words(examples.source.problems, "the source's problems"), sep="\n")
         networks, fits = fit_all(run.config, examples, run.checkpoints)
         # Before any effect is shown: the same methods where the truth is known.
-        print("simulated truths on the same covariates:" if run.config.simulations else "nothing is simulated")
+        print(
+            "simulated truths on the same covariates:" if run.config.simulations else "nothing is simulated"
+        )
         tried = simulate.tried(run.config, examples, fit_all, run.checkpoints)
         if run.is_chief:
             judge_and_report(run, examples, networks, fits, tried)
@@ -155,7 +160,9 @@ def judge_and_report(
     tested = judge(config, networks, run.open_test(examples, networks))
     found = {name: tables(one, examples) for name, one in tested.items()}
     metrics = {name: numbers for name, (numbers, _, _) in found.items()}
-    comparison = answers.comparison(*beside, {name: one for name, (_, _, one) in found.items()}, metrics, pick)
+    comparison = answers.comparison(
+        *beside, {name: one for name, (_, _, one) in found.items()}, metrics, pick
+    )
     test, per_arm, predictions = found[pick]
     predictions = answers.withheld(predictions, finished, examples, overlap)
     policy = answers.policies(config, predictions, examples, overlap)

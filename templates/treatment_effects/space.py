@@ -1,0 +1,14 @@
+"""What `python -m runner tune` tries, by validation's factual loss; each entry is a field of `config.py`."""
+
+from runner.tuning.space import Choice, Integers, LogUniform, Space
+
+SPACE = Space(
+    {
+        "stages.0.learning_rate": LogUniform(3e-4, 1e-2),
+        "stages.1.learning_rate": LogUniform(1e-5, 3e-3),
+        "stages.1.epochs": Integers(5, 60),
+        "batch_size": Choice((16, 32, 64)),
+        "weight_decay": LogUniform(1e-2, 1.0),
+        "heads": Choice({"none": (), "one": (32,), "two": (32, 32)}),
+    }
+)
