@@ -5,14 +5,14 @@
 
 Small trials: each world of datasets/made_trials has a trial of 4,000 and small ones of 100 and 400 rows (a
 quarter of them to choose on), in which the effects have moved a little or much. All methods of the template
-learn from the same rows and are judged on 2,000 others: root PEHE, mean +- standard deviation over worlds, and
-each method's difference to the best rival within a world, +- its standard error.
+learn from the same rows and are judged on 2,000 others: root PEHE, mean +- standard deviation over worlds,
+and each method's difference to the best rival within a world, +- its standard error.
 
-IHDP: FOLDER holds ihdp_npci_1.csv and so on: treatment, outcome, counterfactual, mu0, mu1, 25 covariates. Each
-replication is divided 63/27/10 by its number, as in the literature; within sample are the first two parts. The
-networks are those of the papers (three layers of 200, two of 100 a head); nothing but their epoch is chosen,
-by validation's factual loss. A row of the CSV file named by --out is a method of a setting; an interrupted
-call finds what is done.
+IHDP: FOLDER holds ihdp_npci_1.csv and so on: treatment, outcome, counterfactual, mu0, mu1, 25 covariates.
+Each replication is divided 63/27/10 by its number, as in the literature; within sample are the first two
+parts. The networks are those of the papers (three layers of 200, two of 100 a head); nothing but their epoch
+is chosen, by validation's factual loss. A row of the CSV file named by --out is a method of a setting; an
+interrupted call finds what is done.
 """
 
 import argparse
