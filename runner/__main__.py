@@ -155,6 +155,10 @@ def export(options: argparse.Namespace) -> int:
         from runner.picture_runs import export
 
         found = export.run(options.run, options.format, options.output)
+    elif "zeros_missing" in record:  # what templates on tables have
+        from runner.table_runs import export as export_of_tables
+
+        found = export_of_tables.run(options.run, options.format, options.output)
     elif "beams" in record:
         from runner.text_runs import translate_export
 

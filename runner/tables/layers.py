@@ -18,9 +18,8 @@ from runner.tables.columns import FIRST, Column
 FARTHEST = 5.0
 """Standard deviations from the mean at which a number's value ends: what lies beyond is as good as there."""
 YEAR = 365.2425
-OF_KIND = {"number": 2, "date": 4}
-"""How many features a column becomes: its value and whether it is missing; of a date also where in the year
-it lies, on a circle. A category has one for each of its places."""
+VALUE_PART, GONE_PART, UNSEEN_PART = "value", "missing", "unseen"
+"""What features are called that all columns have, or all categories."""
 
 
 @keras.saving.register_keras_serializable(package="thaw")
@@ -57,6 +56,20 @@ class Prepared(keras.layers.Layer):
             ],
             dtype=np.int64,
         )
+        words = [
+            (self.columns[place].name, word)
+            for place in self.categories
+            for word in (GONE_PART, UNSEEN_PART, *(f"={one}" for one in self.columns[place].vocabulary))
+        ]
+        of = [
+            (VALUE_PART, self.continuous),
+            (GONE_PART, self.continuous),
+            ("sin", self.dates),
+            ("cos", self.dates),
+        ]
+        parts = [(self.columns[place].name, part) for part, places in of for place in places]
+        self.names = [*parts, *words]
+        """What each feature is: the name of its column, and which part of it."""
         self.is_value = np.arange(len(self.of_column)) < len(self.continuous)
         """Which features are the value of a number or a date."""
         self.is_gone = np.zeros(len(self.of_column), bool)
@@ -90,6 +103,24 @@ class Prepared(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"columns": self.record}
+
+
+@keras.saving.register_keras_serializable(package="thaw")
+class Chosen(keras.layers.Layer):
+    """Some of the features, (batch, features) to (batch, len(places))."""
+
+    def __init__(self, places: Sequence[int], **options: Any):
+        super().__init__(**options)
+        self.places = [int(one) for one in places]
+
+    def call(self, features: Any) -> Any:
+        return keras.ops.take(features, self.places, axis=1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], len(self.places))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"places": self.places}
 
 
 @keras.saving.register_keras_serializable(package="thaw")

@@ -4,20 +4,23 @@ Both take rows as `columns.coded` makes them and give features, on which a templ
 graph is flat and its blocks have names, so that stages, ledger, layer decay and the frozen part go by them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from runner.errors import InputError
 from runner.networks.backbones import Block
 from runner.tables import columns as columns_of
 from runner.tables.backbones import find
 from runner.tables.columns import Column
-from runner.tables.layers import ColumnTokens, Hidden, Prepared
+from runner.tables.layers import GONE_PART, UNSEEN_PART, ColumnTokens, Hidden, Prepared
 
 FEATURES = "features"
 """The layer that gives what a head reads."""
+READS_FEATURES = ("entry", "tokens")
+"""The first layer of each backbone."""
 HEADS = 4
 """Of attention: the width is divided among so many."""
 
@@ -25,13 +28,15 @@ HEADS = 4
 @dataclass(frozen=True)
 class Backbone:
     """rows: the input, float32 (batch, columns). prepared: (batch, features as `Prepared` makes them).
-    features: float32 (batch, width), what the last block gives. blocks: bottom first.
+    features: float32 (batch, width), what the last block gives. blocks: bottom first. layer: makes
+    `prepared`.
     """
 
     rows: keras.KerasTensor
     prepared: keras.KerasTensor
     features: keras.KerasTensor
     blocks: tuple[Block, ...]
+    layer: Prepared
 
 
 def build(
@@ -61,7 +66,61 @@ def build(
     prepared = layer(x)
     made = _residual if name == "residual-mlp" else _transformer
     features, blocks = made(layer, prepared, width, depth, dropout)
-    return Backbone(rows, prepared, features, blocks)
+    return Backbone(rows, prepared, features, blocks, layer)
+
+
+def start_from(network: keras.Model, source: keras.Model, absent: Collection[str] = ()) -> list[str]:
+    """Give a network the weights of another of the same backbone, layer by layer by their names; return those
+    layers. A layer of other shapes, and a head of another name, stays as it is.
+
+    The columns may be others. Features of a column that `source` does not have, or whose name is in `absent`,
+    for it was missing in every row that `source` learned from, begin with weight 0: what it gives does
+    not depend on them until they are trained. A word that its vocabulary lacks begins as an unseen one.
+    """
+    here, there = (network.get_layer("prepared"), source.get_layer("prepared"))
+    places = {name: place for place, name in enumerate(there.names)}
+    known = {column.name for column in there.columns} - set(absent)
+    taken = [
+        places.get(name, places.get((name[0], UNSEEN_PART), -1)) if name[0] in known else -1
+        for name in here.names
+    ]
+    moved = []
+    for layer in network.layers:
+        if not layer.weights or layer.name not in {one.name for one in source.layers}:
+            continue
+        given = source.get_layer(layer.name).get_weights()
+        if layer.name in READS_FEATURES:
+            given = _reads(layer, given, np.array(taken), here, there, absent)
+        if [one.shape for one in given] == [tuple(one.shape) for one in layer.weights]:
+            layer.set_weights(given)
+            moved.append(layer.name)
+    return moved
+
+
+def _reads(
+    layer: keras.layers.Layer,
+    given: list[np.ndarray],
+    taken: np.ndarray,
+    here: Prepared,
+    there: Prepared,
+    absent: Collection[str],
+) -> list[np.ndarray]:
+    """The weights of a layer that reads features, for other features; what a column does that was missing in
+    every row stands in the bias.
+    """
+    kernel = np.where(taken[:, None] < 0, 0.0, given[0][np.maximum(taken, 0)]).astype("float32")
+    always = [place for place, name in enumerate(there.names) if name[0] in absent and name[1] == GONE_PART]
+    if layer.name == "entry":
+        return [kernel, given[1] + given[0][always].sum(axis=0)]
+    bias = np.zeros((len(here.columns), given[1].shape[1]), "float32")
+    order = {column.name: place for place, column in enumerate(there.columns)}
+    for place, column in enumerate(here.columns):
+        if column.name in order:
+            bias[place] = given[1][order[column.name]]
+    for place in always:
+        name = there.names[place][0]
+        bias[[column.name for column in here.columns].index(name)] += given[0][place]
+    return [kernel, bias, *given[2:]]
 
 
 def _residual(

@@ -25,7 +25,8 @@ class Related:
     name: what the user wrote. cells: DataFrame of str, "" for what is missing. inputs: its columns of input.
     outcomes: float32 (rows, k), 1 and 0 for what is so and what is not, NaN where nobody knows; a column for
     each value of an outcome with more than two, and of one with two for the second. outcome_names: (k,).
-    rows: float32 (rows, columns) once `coded`.
+    label: what the column of the data's own label says in each row, "" where it is missing, or None where
+    there is no such column. rows: float32 (rows, columns) once `coded`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Related:
     inputs: tuple[str, ...]
     outcomes: np.ndarray
     outcome_names: tuple[str, ...]
+    label: list[str] | None = None
     rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def coded(self, columns: Sequence[Column]) -> "Related":
@@ -111,4 +113,5 @@ def find(
         for value in values[1:] if len(values) == 2 else values:
             told.append(np.where(said, (cells[name] == value).astype(float), np.nan))
             names.append(name if len(values) == 2 else f"{name}={value}")
-    return Related(table.name, cells, inputs, np.stack(told, axis=1).astype(np.float32), tuple(names))
+    same = [str(one) for one in cells[label]] if label in chosen else None
+    return Related(table.name, cells, inputs, np.stack(told, axis=1).astype(np.float32), tuple(names), same)

@@ -158,7 +158,8 @@ def overlap(examples: Trial) -> Overlap:
     chances, treatment = propensity.of(examples.rows[ids]), examples.treatment[ids]
     share = effects.trimmed(chances)
     columns = learners.prepared(propensity.prepare, examples.rows[ids])
-    names = [_feature(*one) for one in _features(propensity)]
+    names = [name if part == layers.VALUE_PART else f"{name}: {part.removeprefix('=')}"
+             for name, part in propensity.prepare.names]  # fmt: skip
     several = columns.std(axis=0) > 1e-9
     balance = effects.balance(
         columns[:, several],
@@ -170,22 +171,6 @@ def overlap(examples: Trial) -> Overlap:
     return Overlap(
         propensity, share, effects.overlap(chances, treatment), balance, without, chances, treatment
     )
-
-
-def _features(propensity: Propensity) -> list[tuple[str, str, int]]:
-    layer, seen, found = propensity.prepare, {}, []
-    for place in layer.of_column:
-        column, number = layer.columns[place], seen.get(place, 0)
-        seen[place] = number + 1
-        word = ("missing", "other", *column.vocabulary)[number] if column.kind == "category" else ""
-        found.append((column.name, word, number))
-    return found
-
-
-def _feature(name: str, word: str, number: int) -> str:
-    if word:
-        return f"{name}: {word}"
-    return name + ("", ": missing", ": season", ": season (cosine)")[number]
 
 
 # ---------------------------------------------------------------- effects with intervals

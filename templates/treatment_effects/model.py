@@ -109,7 +109,7 @@ def carried(network: keras.Model, source: keras.Model) -> None:
     says otherwise. A layer that only one of both has stays as it is.
     """
     theirs = {layer.name: layer for layer in source.layers}
-    before, after = (_features_of(one) for one in (source, network))
+    before, after = (one.get_layer("prepared").names for one in (source, network))
     for layer in network.layers:
         other = theirs.get(layer.name)
         if other is None or not layer.get_weights():
@@ -125,19 +125,6 @@ def carried(network: keras.Model, source: keras.Model) -> None:
             weights = [kernel, *weights[1:]]
         if [one.shape for one in weights] == wanted:
             layer.set_weights(weights)
-
-
-def _features_of(network: keras.Model) -> list[tuple]:
-    """What each feature is of: (column, its kind, how manieth of it, the word of a category)."""
-    layer = network.get_layer("prepared")
-    seen: dict[int, int] = {}
-    names = []
-    for place in layer.of_column:
-        column, number = layer.columns[place], seen.get(place, 0)
-        seen[place] = number + 1
-        word = ("", "", *column.vocabulary)[number] if column.kind == "category" else ""
-        names.append((column.name, column.kind, number if not word else 0, word))
-    return names
 
 
 def with_residual(network: keras.Model, mean: np.ndarray, spread: np.ndarray, solved: Solved) -> keras.Model:
