@@ -42,8 +42,8 @@ IHDP = Config(
     representation=(200, 200, 200),
     heads=(100, 100),
     batch_size=100,
-    stages=(Stage("all", train="all", epochs=150, learning_rate=1e-3, schedule="cosine"),),
-    weight_decay=0.1,
+    stages=(Stage("all", train="all", epochs=60, learning_rate=1e-3, schedule="cosine"),),
+    weight_decay=1.0,
     baselines=False,
     simulations=0,
 )

@@ -155,6 +155,10 @@ def export(options: argparse.Namespace) -> int:
         from runner.picture_runs import export
 
         found = export.run(options.run, options.format, options.output)
+    elif "policy_cost" in record:  # what the template on effects has
+        from runner.table_runs import effects_export
+
+        found = effects_export.run(options.run, options.format, options.output)
     elif "zeros_missing" in record:  # what templates on tables have
         from runner.table_runs import export as export_of_tables
 

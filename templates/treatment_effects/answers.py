@@ -13,6 +13,7 @@ from runner.errors import InputError
 from runner.networks import saved
 from runner.runs import folder as folders
 from runner.scores import effects, intervals, paired
+from runner.table_runs import effects_export
 from runner.tables import columns as columns_of
 from runner.tables import layers, sources
 from runner.training import baselines
@@ -187,7 +188,7 @@ def given(network: keras.Model, rows: np.ndarray, share: float) -> pd.DataFrame:
     """What a finished network says of rows: columns effect, low, high, untreated, treated, propensity, note;
     withheld where there is no overlap.
     """
-    told = pd.DataFrame(learners._asked(network, rows), columns=list(model.GIVEN))
+    told = pd.DataFrame(learners._asked(network, rows), columns=list(effects_export.GIVEN))
     there = effects.supported(told["propensity"].to_numpy(), share)
     table = pd.DataFrame(
         {
@@ -217,7 +218,7 @@ def of_tables(run: str | Path, inputs: Iterable[str | Path], batch_size: int) ->
     config, record = folders.read_complete(folder), folders.read_metrics(folder)
     network = layers.of_rows(saved.load(folder))
     columns = layers.columns_in(network)
-    if not columns or network.output_shape[-1] != len(model.GIVEN):
+    if not columns or network.output_shape[-1] != len(effects_export.GIVEN):
         raise InputError(f"{folder}: its network takes no rows of a trial; give a run of this template.")
     share = float(record.get("overlap", {}).get("share", 0.0))
     number = 0

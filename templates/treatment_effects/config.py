@@ -63,8 +63,8 @@ class Config:
     """How the network learns from the larger trial."""
     source_batch_size: int = 128
     stages: tuple[Stage, ...] = (
-        Stage("heads", train="head", epochs=20, learning_rate=1e-3, schedule="cosine"),
-        Stage("all", train="all", epochs=20, learning_rate=3e-4, schedule="cosine"),
+        Stage("heads", train="head", epochs=10, learning_rate=1e-3, schedule="cosine"),
+        Stage("all", train="all", epochs=10, learning_rate=3e-4, schedule="cosine"),
     )
     """How it goes on with the small one: the heads, then all."""
     monitor: str = "val_factual_loss"
@@ -78,9 +78,9 @@ class Config:
     """Also train from scratch and with a frozen representation, take the source as it is, and solve ridge
     and boosting rivals on the same rows, to compare.
     """
-    scratch_lengths: tuple[int, ...] = (1, 3)
-    """Train from scratch for so many times the epochs of all stages; the one that is best on validation is
-    compared.
+    scratch_lengths: tuple[int, ...] = (4,)
+    """Train from scratch for so many times the epochs of all stages, its best epoch on validation kept; of
+    several lengths the one that is best on validation is compared.
     """
     scratch_learning_rate: float = 2e-3
     """Peak learning rate of the training from scratch, which has its own best value."""

@@ -13,8 +13,6 @@ from .config import Config
 from .method import Outcome, Solved
 
 HEADS = "untreated", "treated"
-GIVEN = ("untreated", "treated", "effect", "half_width", "propensity")
-"""What a saved network gives of each row."""
 
 
 def build(config: Config, examples: Tables) -> tuple[keras.Model, tuple[Block, ...]]:
@@ -150,7 +148,7 @@ def finished(
     factor: float,
     propensity: tuple[np.ndarray, float],
 ) -> keras.Model:
-    """What a run saves: rows to float32 (batch, 5), GIVEN, in units of the outcome.
+    """What a run saves: rows to float32 (batch, 5), `effects_export.GIVEN`, in units of the outcome.
 
     spread: the mean and spread of the representation and what was solved on it, whose posterior gives how
     uncertain an effect is: |root^T [1, (phi - mean) / spread]|, times the spread of the outcome (of a binary

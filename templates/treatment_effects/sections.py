@@ -225,7 +225,11 @@ def card(config: Config, examples: Trial, pick: str, overlap: Overlap, test: Map
         meant=f"{NOT_CLINICAL} Meant to plan a trial or to read one, for people like those of this one.",
         score=(score, READS[score]),
         columns={"R² of the outcomes": answers.OUTCOME, "rows": "rows"},
-        commands=("predict RUN TABLE --output effects.csv", "evaluate RUN TABLE"),
+        commands=(
+            "predict RUN TABLE --output effects.csv",
+            "evaluate RUN TABLE",
+            "export RUN --format savedmodel",
+        ),
         training=f"What is handed out is {pick}, chosen by the factual loss on validation; no effect was "
         "looked at to choose.",
         limits=(

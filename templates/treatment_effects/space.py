@@ -9,6 +9,5 @@ SPACE = Space(
         "stages.1.epochs": Integers(5, 60),
         "batch_size": Choice((16, 32, 64)),
         "weight_decay": LogUniform(1e-2, 1.0),
-        "heads": Choice({"none": (), "one": (32,), "two": (32, 32)}),
     }
 )
