@@ -43,7 +43,7 @@ IHDP = Config(
     heads=(100, 100),
     batch_size=100,
     stages=(Stage("all", train="all", epochs=60, learning_rate=1e-3, schedule="cosine"),),
-    weight_decay=1.0,
+    weight_decay=0.9,
     baselines=False,
     simulations=0,
 )

@@ -187,7 +187,7 @@ def resolve_data(data: str, folder: str | Path, repository: Path = REPOSITORY) -
             f"The data path {data!r} holds '{{{{', '{{%', '{{#' or a control character: rename the folder."
         )
     names = sorted(path.parent.name for path in (repository / "datasets").glob("*/*_dataset_builder.py"))
-    if data in names or data.startswith("tfds:"):
+    if data.partition("/")[0] in names or data.startswith("tfds:"):
         return data
     path = os.path.abspath(Path(folder, os.path.expanduser(data)))
     if os.path.exists(path):
@@ -223,7 +223,9 @@ def fill(project: Path, application: str, data: str, backbone: str, repository: 
     defaults = re.findall(r'^    (\w+): [^=\n]+ = "([^"\n]*)"', config, flags=re.MULTILINE)
     # A data set and the checkpoint trained on it bear the same name: which is meant, the field says.
     checkpoints = {value for field, value in defaults if "weights" in field}
-    datasets = {value for field, value in defaults if "weights" not in field} | {data}
+    # Of "NAME/PART" the folder is NAME.
+    named = {value for field, value in defaults if "weights" not in field} | {data}
+    datasets = {value.partition("/")[0] for value in named}
     _copy_named_folders(repository / "checkpoints", project / "checkpoints", checkpoints)
     _copy_named_folders(repository / "datasets", project / "datasets", datasets)
 

@@ -19,11 +19,11 @@ def build(config: Config, examples: Tables) -> tuple[keras.Model, tuple[Block, .
     """The network of the config on rows as `columns.coded` makes them, float32 (batch, columns), and the
     blocks of its representation, bottom first; heads are in none.
     """
-    network = _network(config.backbone, config.representation, config.heads, examples.columns, config.dropout)
-    return network, blocks(network)
+    made = network(config.backbone, config.representation, config.heads, examples.columns, config.dropout)
+    return made, blocks(made)
 
 
-def _network(
+def network(
     kind: str,
     representation: tuple[int, ...],
     heads: tuple[int, ...],
