@@ -87,8 +87,8 @@ def small_trials(config: Config, world: int, place: Path) -> list[dict]:
             tested = trial.of("test")
             for name, one in networks.items():
                 chosen = losses[name].mean() if name in losses else np.nan
-                found.append({"world": world, "move": move, "rows": rows, "method": name}
-                             | {"root_pehe": root_pehe(one, trial, tested), "validation": chosen})  # fmt: skip
+                setting = {"world": world, "move": move, "rows": rows, "method": name}
+                found.append(setting | {"root_pehe": root_pehe(one, trial, tested), "validation": chosen})
     return found
 
 
