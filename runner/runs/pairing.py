@@ -20,6 +20,8 @@ WORDS = {
     "f1": "F1",
     "bleu": "BLEU",
     "probability": "probability of a character",
+    "effect_r2": "R² of the effects",
+    "outcome_r2": "R² of the outcomes",
 }
 
 

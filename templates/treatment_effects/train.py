@@ -134,7 +134,7 @@ def main(config: Config) -> Path:
         print(
             "simulated truths on the same covariates:" if run.config.simulations else "nothing is simulated"
         )
-        tried = simulate.tried(run.config, examples, fit_all, run.checkpoints)
+        tried = simulate.tried(run.config, examples, fit_all, run.checkpoints) if config.machine.test else []
         if run.is_chief:
             judge_and_report(run, examples, networks, fits, tried)
         return run.folder
