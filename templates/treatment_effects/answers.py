@@ -291,6 +291,28 @@ def policies(config: Config, predictions: pd.DataFrame, examples: Trial, overlap
     return pd.DataFrame(found)
 
 
+def by_group(predictions: pd.DataFrame, examples: Trial, overlap: Overlap) -> pd.DataFrame:
+    """A row for everybody and for each subgroup of the test with both arms: rows, and the average effect,
+    doubly robust, with its 95 % interval. What no row decides, the outcomes that were seen, is in it.
+    """
+    rows = usable(predictions)
+    names = examples.manifest["subgroup"].reindex(rows["id"]).to_numpy(object)
+    found = []
+    for name in ["everybody", *sorted(set(names) - {""})]:
+        own = rows if name == "everybody" else rows[names == name]
+        if own["treatment"].nunique() < 2:
+            continue
+        chance = overlap.propensity.of(examples.rows[own["id"]])
+        asked = own["treatment"], own["outcome"], chance, own["untreated"], own["treated"]
+        scores = effects.doubly_robust(
+            *(one.to_numpy(float) if hasattr(one, "to_numpy") else one for one in asked)
+        )
+        whole = intervals.units(examples.manifest["group"], own["id"])
+        value, low, high = effects.mean(scores[:, 1] - scores[:, 0], whole)
+        found.append((name, len(own), value, low, high))
+    return pd.DataFrame(found, columns=["subgroup", "rows", "average_effect", "low", "high"])
+
+
 def curve(predictions: pd.DataFrame, examples: Trial, overlap: Overlap) -> pd.DataFrame | None:
     """The uplift curve of the test rows with overlap; None where an arm is not there."""
     rows = usable(predictions)
@@ -308,9 +330,10 @@ def comparison(
     tested: Mapping[str, pd.DataFrame] | None = None,
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
     pick: str = "",
+    whole: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """A row per method, as of `baselines.table`; validation has R squared of outcomes alone, by which nothing
-    but the training from scratch is chosen.
+    but the training from scratch is chosen. whole: of `intervals.units`, for the differences.
     """
     rows = []
     for name in networks:
@@ -325,7 +348,7 @@ def comparison(
                 row |= {"test_root_pehe": metrics[name]["root_pehe"]}
             apart = (np.nan, np.nan, np.nan)
             if name != pick:
-                apart = paired.of_means(tested[name][score], tested[pick][score])[:3]
+                apart = paired.of_means(tested[name][score], tested[pick][score], whole)[:3]
             row |= dict(zip(("difference", "difference_low", "difference_high"), apart, strict=True))
         carried = config.weights != "none" and name in (baselines.AS_IT_CAME, *learners.HANDED_OUT)
         row |= {

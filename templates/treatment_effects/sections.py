@@ -74,6 +74,7 @@ def sections(
             lambda: balanced(overlap),
             *([lambda: against_truth(metrics)] if examples.truth is not None else []),
             lambda: effect_section(predictions),
+            lambda: averages(predictions, examples, overlap),
             lambda: uplift(predictions, examples, overlap),
             lambda: policies(config, policy),
         ],
@@ -176,6 +177,19 @@ def effect_section(predictions: pd.DataFrame) -> Section:
         f"Estimated effects of {len(rows)} test rows{hidden}. The interval of {apart} leaves out 0. "
         f"Intervals are widened so that 95 % of the simulated effects lie within.{covered}",
         figures=[("Estimated effects", Markup(drawn))],
+    )
+
+
+def averages(predictions: pd.DataFrame, examples: Trial, overlap: Overlap) -> Section | None:
+    """Average effects, of everybody and of subgroups, by outcomes that were seen."""
+    table = answers.by_group(predictions, examples, overlap)
+    if table.empty:
+        return None
+    return Section(
+        "Average effects",
+        "Of test rows, doubly robust, with 95 % intervals: unlike the effect of one row these are checked by "
+        "outcomes that were seen. Several subgroups differ by chance as well.",
+        tables=[("Average effects", table)],
     )
 
 

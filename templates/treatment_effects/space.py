@@ -1,7 +1,7 @@
 """What `python -m runner tune` tries; each entry is a field of `config.py`.
 
-By the R squared of validation's outcomes, which is the factual loss in another unit: no effect is looked at. It is
-known when a trial ends: the larger trial is learned from within each.
+By the R squared of validation's outcomes, which is the factual loss in another unit: no effect is looked at.
+It is known when a trial ends: the larger trial is learned from within each.
 """
 
 from runner.tuning.space import Choice, Integers, LogUniform, Space

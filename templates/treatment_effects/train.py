@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from runner.data import remarks
 from runner.runs import run as runs
+from runner.scores import intervals
 from runner.tables import layers
 from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
@@ -160,9 +161,9 @@ def judge_and_report(
     tested = judge(config, networks, run.open_test(examples, networks))
     found = {name: tables(one, examples) for name, one in tested.items()}
     metrics = {name: numbers for name, (numbers, _, _) in found.items()}
-    comparison = answers.comparison(
-        *beside, {name: one for name, (_, _, one) in found.items()}, metrics, pick
-    )
+    told = {name: one for name, (_, _, one) in found.items()}
+    whole = intervals.units(examples.manifest["group"], told[pick]["id"])
+    comparison = answers.comparison(*beside, told, metrics, pick, whole)
     test, per_arm, predictions = found[pick]
     predictions = answers.withheld(predictions, finished, examples, overlap)
     policy = answers.policies(config, predictions, examples, overlap)
