@@ -102,7 +102,8 @@ def features(model: keras.Model) -> keras.Model:
     arms, of an S-learner that of both questions.
     """
     last = blocks(model)[-1].layers
-    ends = [model.get_layer(name).output for name in last if not name.endswith("dropout")]
+    own = [name for name in last if name.startswith("representation") and not name.endswith("dropout")]
+    ends = [model.get_layer(name).output for name in own]
     ends = [keras.layers.Flatten()(end) if len(end.shape) > 2 else end for end in ends]
     return keras.Model(model.input, ends[0] if len(ends) == 1 else keras.layers.Concatenate()(ends))
 

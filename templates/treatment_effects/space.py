@@ -12,7 +12,7 @@ SPACE = Space(
         "stages.1.learning_rate": LogUniform(1e-5, 3e-3),
         "stages.1.epochs": Integers(5, 60),
         "batch_size": Choice((16, 32, 64)),
-        "weight_decay": LogUniform(1e-2, 1.0),
+        "weight_decay": LogUniform(1e-2, 0.9),
     },
     objective="outcome_r2",
     direction="maximize",
