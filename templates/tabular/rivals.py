@@ -81,8 +81,11 @@ class OnScores:
         return np.log(np.clip(p, 1e-6, 1))
 
 
-def fit(config: Config, data: Tables) -> tuple[dict[str, Any], dict[str, Fit]]:
-    """All that fit the data: networks or objects with `logits(rows)`, and what each took, by name."""
+def fit(config: Config, data: Tables, scores: Scores | None = None) -> tuple[dict[str, Any], dict[str, Fit]]:
+    """All that fit the data: networks or objects with `logits(rows)`, and what each took, by name.
+
+    scores: of `of_source`, where they are known already.
+    """
     rivals: dict[str, Any] = {baselines.REGRESSION: model.build_rival(data)}
     weights = example_weights.of_examples(data, config.class_weight)
     fits = {
@@ -108,7 +111,7 @@ def fit(config: Config, data: Tables) -> tuple[dict[str, Any], dict[str, Fit]]:
         counted = np.concatenate([own, np.ones(len(pooled))])
         add(baselines.POOLED, started, boosting(config, data, both[0][known], both[1][known], counted[known]))
     started = time.perf_counter()
-    scores = of_source(config, data)
+    scores = scores or of_source(config, data)
     add(baselines.SOURCE_SCORES, started, on_scores(data, scores, rows, labels, much))
     add(baselines.WITH_SCORES, started, boosting(config, data, rows, labels, much, scores))
     return rivals, fits

@@ -162,9 +162,9 @@ def columns(
     return Section(
         "What the columns do",
         f"The cells of a column are shuffled among {len(rows)} test rows, five times: what the area under "
-        "the ROC curve loses is what the network takes from this column alone. Then, of three test rows (of low, "
-        "middle and high probability), one cell is given other values and all else stays. Neither says what "
-        "would happen if the column were changed in the world.",
+        "the ROC curve loses is what the network takes from this column alone. Then, of three test rows (of "
+        "low, middle and high probability), one cell is given other values and all else stays. Neither says "
+        "what would happen if the column were changed in the world.",
         tables=[("Columns, the most important first", table.drop(columns="kind").head(20))],
         figures=drawn,
     )

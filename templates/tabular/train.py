@@ -163,10 +163,13 @@ def fit(
 
 
 def fit_rivals(
-    config: Config, examples: Tables, source: keras.Model | None
+    config: Config, examples: Tables, source: keras.Model | None, scores: rivals.Scores | None = None
 ) -> tuple[dict[str, Any], dict[str, Fit]]:
-    """What needs no training of a network: the rivals, and the head that is solved on the frozen network."""
-    networks, fits = rivals.fit(config, examples)
+    """What needs no training of a network: the rivals, and the head that is solved on the frozen network.
+
+    scores: as `rivals.fit` takes them.
+    """
+    networks, fits = rivals.fit(config, examples, scores)
     if source is not None:
         network, _ = model.build(config, examples, source)
         weights = example_weights.of_examples(examples, config.class_weight)
