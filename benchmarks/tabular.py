@@ -183,7 +183,7 @@ def one_seed(data: str, seed: int, numbers: list[int], options: argparse.Namespa
             if scores is None and examples.related is not None:
                 scores = rivals.of_source(config, examples)
             networks, fits = train.fit_rivals(config, examples, source, scores)
-            for name, arm in baselines.methods(config).items():
+            for name, arm in train.arms(config).items():
                 if baselines.called(name) in options.methods:
                     networks[name], fits[name] = train.fit(arm, examples, name, source=source)
             validation = train.judge(config, networks, examples.val, examples.classes)

@@ -32,7 +32,6 @@ from runner.devices import strategy
 from runner.networks import saved
 from runner.runs import run as runs
 from runner.scores import assessment, classification, intervals, operating_point, ranking
-from runner.stage import Stage
 from runner.table_runs import predict as new_rows
 from runner.tables import layers, related
 from runner.tables.batches import batches
@@ -44,6 +43,8 @@ from runner.training.fit import Fit, fit_stages
 from runner.training.frozen import FrozenPrefix
 
 from . import method, model, rivals, sections
+from .before import learn_source
+from .rivals import arms
 
 FEW = 100
 """Rows of data that comes along, where nobody says how many."""
@@ -77,49 +78,6 @@ def load(config: Config) -> Tables:
     )
     operating_point.check_positive(config.positive, examples.classes)
     return examples
-
-
-def learn_source(
-    config: Config, examples: Tables, checkpoints: Checkpointing | None = None
-) -> tuple[keras.Model | None, Fit | None]:
-    """Train the network that learns before, on the outcomes of the source or on cells that are hidden
-    from it; None where nothing is learned before. That of an earlier run is read.
-    """
-    if config.begins == "none":
-        return None, None
-    if config.begins not in ("source", "masked"):
-        return layers.of_rows(saved.load(config.begins)), None
-    with strategy.scope(config.machine, config.backbone):
-        network, blocks = model.build_source(config, examples)
-        layer = network.get_layer("prepared")
-        loss = method.Outcomes() if config.begins == "source" else method.Cells.of(layer)
-        network.compile(optimizer="adam", loss=loss, **strategy.compile_options(config.machine))
-    if config.begins == "source":
-        rows = examples.related.rows
-        targets = np.nan_to_num(examples.related.outcomes, nan=method.UNKNOWN)
-    else:
-        rows = examples.rows[examples.manifest["split"].isin(["train", "unused"]).to_numpy()]
-        rows = rows if examples.related is None else np.concatenate([rows, examples.related.rows])
-        targets = np.asarray(layer(rows))
-    stage = Stage(
-        config.begins,
-        train="all",
-        epochs=config.source_epochs,
-        learning_rate=config.source_learning_rate,
-        schedule="cosine",
-        warmup=0.1,
-    )
-    train, validation = method.batches(rows, targets, config.machine.seed)
-    fitted = fit_stages(
-        network,
-        train,
-        validation,
-        (stage,),
-        blocks,
-        title=f"learned before: {config.begins}",
-        checkpoints=checkpoints,
-    )
-    return network, fitted
 
 
 def fit(
@@ -225,7 +183,7 @@ def main(config: Config) -> Path:
         source, learned = learn_source(run.config, examples, run.checkpoints("source"))
         if run.config.baselines:
             networks, fits = fit_rivals(run.config, examples, source)
-        for name, arm in baselines.methods(run.config).items():
+        for name, arm in arms(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name), source)
         if run.is_chief:
             if learned is not None:
