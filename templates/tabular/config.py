@@ -99,7 +99,7 @@ class Config:
     """Share of each block's inner units that training hides."""
 
     stages: tuple[Stage, ...] = (
-        Stage("top", train="top:1", epochs=10, learning_rate=3e-4, schedule="cosine"),
+        Stage("top", train="top:2", epochs=10, learning_rate=3e-4, schedule="cosine"),
         Stage("all", train="all", epochs=20, learning_rate=3e-4, schedule="cosine"),
     )
     """After the head, which is solved, the upper part, then all weights."""

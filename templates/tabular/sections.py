@@ -15,7 +15,7 @@ from runner.data import examples as of_examples
 from runner.report import card as cards
 from runner.report import figures
 from runner.report.section import Section
-from runner.scores import calibration, classification, intervals, net_benefit, ranking
+from runner.scores import calibration, classification, intervals, operating_point, ranking
 from runner.scores.assessment import Assessment
 from runner.table_runs import what_if
 from runner.tables.load import Tables
@@ -113,8 +113,8 @@ def decisions(
     positive = config.positive or examples.classes[1]
     scaled = calibration.scale(predictions, assessed.temperature, examples.classes)
     truth = (scaled["label"].astype(str) == positive).to_numpy()
-    curves = net_benefit.curve(truth, scaled[f"p:{positive}"].to_numpy())
-    ends = net_benefit.useful(curves)
+    curves = operating_point.net_benefit(truth, scaled[f"p:{positive}"].to_numpy())
+    ends = operating_point.useful(curves)
     said = (
         "Nowhere is acting by these answers worth more than acting on all or on nobody."
         if ends is None
