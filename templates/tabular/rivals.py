@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,15 +201,19 @@ def same_outcome(data: Tables) -> np.ndarray | None:
     return np.array([data.classes.index(one) if one else -1 for one in said], dtype=np.int64)
 
 
-def answers(rival: Any, rows: np.ndarray) -> np.ndarray:
-    """Logits of rows, float32 (n, classes), of a network of rows, or of columns with one of rows within, or
-    of an object that has `logits`.
+def answering(rival: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of rows that gives logits, float32 (n, classes): of a network of rows, or of columns with
+    one of rows within, compiled once; or of an object that has `logits`.
     """
-    if isinstance(rival, keras.Model):
-        step = inference.forward(layers.of_rows(rival))
+    if not isinstance(rival, keras.Model):
+        return lambda rows: rival.logits(rows).astype(np.float32)
+    step = inference.forward(layers.of_rows(rival))
+
+    def call(rows: np.ndarray) -> np.ndarray:
         parts = [rows[first : first + 1024] for first in range(0, len(rows), 1024)]
         return np.concatenate([step(one).numpy() for one in parts])
-    return rival.logits(rows).astype(np.float32)
+
+    return call
 
 
 def _of(data: Tables, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -136,8 +136,10 @@ def columns(
     """How much each column counts, and how single answers move with it."""
     positive = examples.classes.index(config.positive) if config.positive else len(examples.classes) - 1
 
+    logits = rivals.answering(network)
+
     def answers(rows: np.ndarray) -> np.ndarray:
-        return scipy.special.softmax(rivals.answers(network, rows) / assessed.temperature, axis=1)
+        return scipy.special.softmax(logits(rows) / assessed.temperature, axis=1)
 
     ids = np.sort(np.random.RandomState(0).permutation(predictions["id"].to_numpy())[:ASKED])
     rows, labels = examples.rows[ids], examples.manifest["label"].cat.codes.to_numpy()[ids]

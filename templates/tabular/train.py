@@ -143,7 +143,7 @@ def judge(
     parts = list(split.batch(1024).as_numpy_iterator())
     known = {name: np.concatenate([one[name] for one in parts]) for name in ("id", "input", "label")}
     rows = known.pop("input")
-    logits = {name: rivals.answers(network, rows) for name, network in networks.items()}
+    logits = {name: rivals.answering(network)(rows) for name, network in networks.items()}
     return classification.tables(known, logits, classes)
 
 
