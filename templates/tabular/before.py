@@ -1,5 +1,7 @@
 """What the network learns before it sees a label of the data: outcomes of the source, or to fill in cells."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 
@@ -24,7 +26,7 @@ def learn_source(
     if config.begins == "none":
         return None, None
     if config.begins not in ("source", "masked"):
-        return layers.of_rows(saved.load(config.begins)), None
+        return layers.of_rows(saved.load(Path(config.begins).expanduser())), None
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build_source(config, examples)
         layer = network.get_layer("prepared")

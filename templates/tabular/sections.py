@@ -259,7 +259,7 @@ def card(config: Config, examples: Tables) -> cards.Task:
         commands=(
             "predict RUN TABLES --output predictions.csv",
             "evaluate RUN LABELLED_TABLE",
-            "export RUN --format savedmodel litert onnx",
+            "export RUN --format savedmodel",
         ),
         numbers={"Accuracy": "accuracy", "Macro F1": "macro_f1"},
         limits=("What a column does to an answer is no cause: a network moves with the sign of an illness.",),

@@ -55,7 +55,7 @@ def load(config: Config) -> Tables:
     roles, trains = Roles.of(config), config.test_fraction != 1
     known, other = (), None
     if config.begins not in ("source", "masked", "none"):
-        known = layers.columns_in(saved.load(config.begins))
+        known = layers.columns_in(saved.load(Path(config.begins).expanduser()))
     if config.related != "none" and trains:
         same = ("label", "leave_out", "missing", "zeros_missing", "encoding")
         given = {name: getattr(roles, name) for name in same}
