@@ -162,7 +162,7 @@ def one_seed(data: str, seed: int, numbers: list[int], options: argparse.Namespa
     """
     from runner.machine import Machine
     from runner.training import baselines
-    from templates.tabular import rivals, train
+    from templates.tabular import model, rivals, train
     from templates.tabular.config import Config
 
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ def one_seed(data: str, seed: int, numbers: list[int], options: argparse.Namespa
                 machine=Machine(seed=seed),
             )
             examples, began = train.load(config), time.process_time()
-            if source is None or config.begins == "masked":
+            if source is None or model.begins(config) == "masked":
                 source, _ = train.learn_source(config, examples)
             if scores is None and examples.related is not None:
                 scores = rivals.of_source(config, examples)

@@ -355,13 +355,15 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         )
         of_rank.add(make)
         make.set_defaults(call=rank)
+    exporting = of_kind if (Path(__file__).parent / of_kind).is_dir() else "table_runs"
     make = add(
         "export",
-        of_kind,
+        exporting,
         parents=[run],
         help="write the model of a run as SavedModel, LiteRT or ONNX",
-        description="Write the model of a run for raw pictures of any size or for texts, compare it with "
-        "`predict`, and say beside it in decision.json what makes a class of its logits.",
+        description="Write the model of a run for raw pictures of any size, for texts or for columns of a "
+        "table, compare it with `predict`, and say beside it in decision.json what makes a class of its "
+        "logits.",
     )
     make.add_argument(
         "--format",

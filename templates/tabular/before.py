@@ -23,16 +23,16 @@ def learn_source(
     """Train the network that learns before, on the outcomes of the source or on cells that are hidden
     from it; None where nothing is learned before. That of an earlier run is read.
     """
-    if config.begins == "none":
+    if model.begins(config) == "none":
         return None, None
-    if config.begins not in ("source", "masked"):
-        return layers.of_rows(saved.load(Path(config.begins).expanduser())), None
+    if model.begins(config) not in ("source", "masked"):
+        return layers.of_rows(saved.load(Path(model.begins(config)).expanduser())), None
     with strategy.scope(config.machine, config.backbone):
         network, blocks = model.build_source(config, examples)
         layer = network.get_layer("prepared")
-        loss = method.Outcomes() if config.begins == "source" else method.Cells.of(layer)
+        loss = method.Outcomes() if model.begins(config) == "source" else method.Cells.of(layer)
         network.compile(optimizer="adam", loss=loss, **strategy.compile_options(config.machine))
-    if config.begins == "source":
+    if model.begins(config) == "source":
         rows = examples.related.rows
         targets = np.nan_to_num(examples.related.outcomes, nan=method.UNKNOWN)
     else:
@@ -40,7 +40,7 @@ def learn_source(
         rows = rows if examples.related is None else np.concatenate([rows, examples.related.rows])
         targets = np.asarray(layer(rows))
     stage = Stage(
-        config.begins,
+        model.begins(config),
         train="all",
         epochs=config.source_epochs,
         learning_rate=config.source_learning_rate,
@@ -54,7 +54,7 @@ def learn_source(
         validation,
         (stage,),
         blocks,
-        title=f"learned before: {config.begins}",
+        title=f"learned before: {model.begins(config)}",
         checkpoints=checkpoints,
     )
     return network, fitted

@@ -20,7 +20,7 @@ from runner.scores.assessment import Assessment
 from runner.table_runs import what_if
 from runner.tables.load import Tables
 
-from . import rivals
+from . import model, rivals
 from .config import Config
 
 ROWS, CURVES, ASKED = 3, 4, 1000
@@ -33,10 +33,10 @@ def question(config: Config, examples: Tables) -> str:
     before = {
         "masked": "learned before to fill in cells that were hidden from it",
         "none": "begins with random weights",
-    }.get(config.begins, f"began with the run {Path(config.begins).name}")
-    if config.begins == "source" and examples.related is not None:
+    }.get(model.begins(config), f"began with the run {Path(model.begins(config)).name}")
+    if model.begins(config) == "source" and examples.related is not None:
         rows, outcomes = len(examples.related.rows), len(examples.related.outcome_names)
-        before = f"learned {outcomes} outcomes of {rows:,} rows of {Path(config.related).name} before"
+        before = f"learned {outcomes} outcomes of {rows:,} rows of {Path(model.related(config)).name} before"
     return (
         f"How well does a network ({config.backbone}) that {before} tell the {len(examples.classes)} classes "
         f"of {Path(config.data).name} ({config.label}) apart after {count} labelled rows, and what does each "

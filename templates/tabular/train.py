@@ -52,14 +52,28 @@ FEW = 100
 
 def load(config: Config) -> Tables:
     """The three splits as rows of numbers, their manifest, and the source beside them."""
-    roles, trains = Roles.of(config), config.test_fraction != 1
+    roles = Roles(
+        label=config.label,
+        split=config.split,
+        group=config.group,
+        subgroup=config.subgroup,
+        weight=config.weight,
+        leave_out=config.leave_out,
+        numbers=config.numbers,
+        categories=config.categories,
+        dates=config.dates,
+        missing=config.missing,
+        zeros_missing=config.zeros_missing,
+        encoding=config.encoding,
+    )
+    trains = config.test_fraction != 1
     known, other = (), None
-    if config.begins not in ("source", "masked", "none"):
-        known = layers.columns_in(saved.load(Path(config.begins).expanduser()))
-    if config.related != "none" and trains:
+    if model.begins(config) not in ("source", "masked", "none"):
+        known = layers.columns_in(saved.load(Path(model.begins(config)).expanduser()))
+    if model.related(config) != "none" and trains:
         same = ("label", "leave_out", "missing", "zeros_missing", "encoding")
         given = {name: getattr(roles, name) for name in same}
-        other = related.find(config.related, config.outcomes, **given)
+        other = related.find(model.related(config), config.outcomes, **given)
     few = FEW if config.data.partition("/")[0].strip() in datasets() else None
     examples = load_table(
         config.data,
