@@ -1,6 +1,6 @@
 """The trained network of rows as others can run it.
 
-    python -m runner export RUN --format savedmodel litert onnx
+    python -m runner export RUN --format savedmodel
 
 A SavedModel takes the columns as they are: numbers, and strings for categories and dates. LiteRT and ONNX
 take rows as numbers, float32 (batch, columns), and beside them stands what each column is and which

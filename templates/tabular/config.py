@@ -99,7 +99,7 @@ class Config:
     """Share of each block's inner units that training hides."""
 
     stages: tuple[Stage, ...] = (
-        Stage("top", train="top:1", epochs=10, learning_rate=3e-4, schedule="cosine"),
+        Stage("top", train="top:2", epochs=10, learning_rate=3e-4, schedule="cosine"),
         Stage("all", train="all", epochs=20, learning_rate=3e-4, schedule="cosine"),
     )
     """After the head, which is solved, the upper part, then all weights."""
@@ -170,23 +170,3 @@ class Config:
             ),
             ("monitor", self.monitor in ("val_loss", "val_accuracy"), "val_loss or val_accuracy"),
         )
-        if self.weights == "source" and self.related == "none":
-            check_fields(self, ("weights", False, "a --source to learn from, or --weights masked or none"))
-
-    @property
-    def related(self) -> str:
-        """The related table; "none" where there is none."""
-        if self.source != "auto":
-            return self.source.strip() or "none"
-        return (
-            "sister_tables/hospital"
-            if self.data.strip() in ("sister_tables", "sister_tables/clinic")
-            else "none"
-        )
-
-    @property
-    def begins(self) -> str:
-        """What `weights` means: source, masked, none, or a folder."""
-        if self.weights != "auto":
-            return self.weights
-        return "masked" if self.related == "none" else "source"

@@ -4,6 +4,7 @@ layer.
 
 import keras
 
+from runner.errors import InputError
 from runner.networks.backbones import Block
 from runner.tables import columns as columns_of
 from runner.tables import layers, networks
@@ -14,6 +15,25 @@ from .config import Config
 
 OUTCOMES = "outcomes"
 """The layer that tells the outcomes of the source; its logits go to the head, beside the features."""
+
+
+def related(config: Config) -> str:
+    """The table that is to be learned from before; "none" where there is none."""
+    if config.source != "auto":
+        return config.source.strip() or "none"
+    embedded = config.data.strip() in ("sister_tables", "sister_tables/clinic")
+    return "sister_tables/hospital" if embedded else "none"
+
+
+def begins(config: Config) -> str:
+    """What `weights` means: source, masked, none, or a folder. Raises InputError for a source that is not
+    there.
+    """
+    if config.weights == "source" and related(config) == "none":
+        raise InputError("weights='source' cannot be used; give a --source to learn from, or masked or none.")
+    return (
+        ("masked" if related(config) == "none" else "source") if config.weights == "auto" else config.weights
+    )
 
 
 def build(
@@ -47,7 +67,7 @@ def build_source(config: Config, data: Tables) -> tuple[keras.Model, tuple[Block
     """The network that learns before, and its blocks: rows in; the logits of the source's outcomes out, or
     all features of a row, of which some cells are hidden.
     """
-    if config.begins == "source":
+    if begins(config) == "source":
         made = _backbone(config, data, config.hidden)
         told = keras.layers.Dense(len(data.related.outcome_names), dtype="float32", name=OUTCOMES)
         return keras.Model(made.rows, told(made.features), name="source"), made.blocks
@@ -69,7 +89,7 @@ def absent(data: Tables) -> set[str]:
 
 
 def _tells_outcomes(config: Config, data: Tables) -> bool:
-    return data.related is not None and config.begins in ("source", "none")
+    return data.related is not None and begins(config) in ("source", "none")
 
 
 def _backbone(config: Config, data: Tables, hidden: float = 0.0) -> Backbone:

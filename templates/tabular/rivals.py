@@ -1,6 +1,8 @@
 """What needs no network: logistic regression, and gradient boosting with and without the source."""
 
+import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 from runner.data import examples as of_examples
 from runner.data import weights as example_weights
+from runner.networks import inference
+from runner.tables import layers
 from runner.tables.load import Tables
 from runner.training import baselines, solved
 from runner.training.fit import Fit
@@ -29,6 +33,17 @@ TRIED = (
 TREES = 200
 """At most; so many are taken as are best on validation."""
 STRENGTHS = tuple(10.0**power for power in (-3, -2, -1, 0, 1))
+
+
+def arms(config: Config) -> dict[str, Config]:
+    """`baselines.methods`, of which the training from scratch hands on its best epoch on validation: it has
+    no BatchNorm whose statistics would lag, and learns its few rows by heart.
+    """
+    found = baselines.methods(config)
+    for name, arm in found.items():
+        if baselines.called(name) == baselines.SCRATCH:
+            found[name] = dataclasses.replace(arm, stages=(dataclasses.replace(arm.stages[0], keep="best"),))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +96,11 @@ class OnScores:
         return np.log(np.clip(p, 1e-6, 1))
 
 
-def fit(config: Config, data: Tables) -> tuple[dict[str, Any], dict[str, Fit]]:
-    """All that fit the data: networks or objects with `logits(rows)`, and what each took, by name."""
+def fit(config: Config, data: Tables, scores: Scores | None = None) -> tuple[dict[str, Any], dict[str, Fit]]:
+    """All that fit the data: networks or objects with `logits(rows)`, and what each took, by name.
+
+    scores: of `of_source`, where they are known already.
+    """
     rivals: dict[str, Any] = {baselines.REGRESSION: model.build_rival(data)}
     weights = example_weights.of_examples(data, config.class_weight)
     fits = {
@@ -108,7 +126,7 @@ def fit(config: Config, data: Tables) -> tuple[dict[str, Any], dict[str, Fit]]:
         counted = np.concatenate([own, np.ones(len(pooled))])
         add(baselines.POOLED, started, boosting(config, data, both[0][known], both[1][known], counted[known]))
     started = time.perf_counter()
-    scores = of_source(config, data)
+    scores = scores or of_source(config, data)
     add(baselines.SOURCE_SCORES, started, on_scores(data, scores, rows, labels, much))
     add(baselines.WITH_SCORES, started, boosting(config, data, rows, labels, much, scores))
     return rivals, fits
@@ -136,7 +154,7 @@ def boosting(
         given = [np.hstack([one, scores.of(one)]) for one in given]
     best: tuple[float, Any, int] = (np.inf, None, 0)
     for options in TRIED:
-        trees = _trees(config, data, options, given[0].shape[1]).fit(given[0], labels, much)
+        trees = _trees(config, data, options, given[0].shape[1]).fit(_filled(given[0]), labels, much)
         codes = np.searchsorted(trees.classes_, told)
         there = np.isin(told, trees.classes_)
         for count, p in enumerate(trees.staged_predict_proba(given[1]), 1):
@@ -154,7 +172,7 @@ def of_source(config: Config, data: Tables) -> Scores:
     for outcome in data.related.outcomes.T:
         known = ~np.isnan(outcome)
         trees = _trees(config, data, options, data.related.rows.shape[1], 100)
-        found.append(trees.fit(data.related.rows[known], outcome[known].astype(int)))
+        found.append(trees.fit(_filled(data.related.rows[known]), outcome[known].astype(int)))
     return Scores(found)
 
 
@@ -183,21 +201,30 @@ def same_outcome(data: Tables) -> np.ndarray | None:
     return np.array([data.classes.index(one) if one else -1 for one in said], dtype=np.int64)
 
 
-def answers(rival: Any, rows: np.ndarray) -> np.ndarray:
-    """Logits of rows, float32 (n, classes), of a network of rows or of an object that has `logits`."""
-    if isinstance(rival, keras.Model):
-        from runner.networks import inference
+def answering(rival: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of rows that gives logits, float32 (n, classes): of a network of rows, or of columns with
+    one of rows within, compiled once; or of an object that has `logits`.
+    """
+    if not isinstance(rival, keras.Model):
+        return lambda rows: rival.logits(rows).astype(np.float32)
+    step = inference.forward(layers.of_rows(rival))
 
-        step = inference.forward(rival)
+    def call(rows: np.ndarray) -> np.ndarray:
         parts = [rows[first : first + 1024] for first in range(0, len(rows), 1024)]
         return np.concatenate([step(one).numpy() for one in parts])
-    return rival.logits(rows).astype(np.float32)
+
+    return call
 
 
 def _of(data: Tables, split: str) -> tuple[np.ndarray, np.ndarray]:
     """The rows and the codes of the labels of a split."""
     ids = of_examples.ids(data.manifest, split)
     return data.rows[ids], data.manifest["label"].cat.codes.to_numpy(np.int64)[ids]
+
+
+def _filled(rows: np.ndarray) -> np.ndarray:
+    """Rows to fit trees on: scikit-learn cannot bin a column without a value, which gets 0 throughout."""
+    return np.where(np.isnan(rows).all(axis=0), 0.0, rows)
 
 
 def _trees(

@@ -15,12 +15,12 @@ from runner.data import examples as of_examples
 from runner.report import card as cards
 from runner.report import figures
 from runner.report.section import Section
-from runner.scores import calibration, classification, intervals, net_benefit, ranking
+from runner.scores import calibration, classification, intervals, operating_point, ranking
 from runner.scores.assessment import Assessment
 from runner.table_runs import what_if
 from runner.tables.load import Tables
 
-from . import rivals
+from . import model, rivals
 from .config import Config
 
 ROWS, CURVES, ASKED = 3, 4, 1000
@@ -33,10 +33,10 @@ def question(config: Config, examples: Tables) -> str:
     before = {
         "masked": "learned before to fill in cells that were hidden from it",
         "none": "begins with random weights",
-    }.get(config.begins, f"began with the run {Path(config.begins).name}")
-    if config.begins == "source" and examples.related is not None:
+    }.get(model.begins(config), f"began with the run {Path(model.begins(config)).name}")
+    if model.begins(config) == "source" and examples.related is not None:
         rows, outcomes = len(examples.related.rows), len(examples.related.outcome_names)
-        before = f"learned {outcomes} outcomes of {rows:,} rows of {Path(config.related).name} before"
+        before = f"learned {outcomes} outcomes of {rows:,} rows of {Path(model.related(config)).name} before"
     return (
         f"How well does a network ({config.backbone}) that {before} tell the {len(examples.classes)} classes "
         f"of {Path(config.data).name} ({config.label}) apart after {count} labelled rows, and what does each "
@@ -113,8 +113,8 @@ def decisions(
     positive = config.positive or examples.classes[1]
     scaled = calibration.scale(predictions, assessed.temperature, examples.classes)
     truth = (scaled["label"].astype(str) == positive).to_numpy()
-    curves = net_benefit.curve(truth, scaled[f"p:{positive}"].to_numpy())
-    ends = net_benefit.useful(curves)
+    curves = operating_point.net_benefit(truth, scaled[f"p:{positive}"].to_numpy())
+    ends = operating_point.useful(curves)
     said = (
         "Nowhere is acting by these answers worth more than acting on all or on nobody."
         if ends is None
@@ -136,8 +136,10 @@ def columns(
     """How much each column counts, and how single answers move with it."""
     positive = examples.classes.index(config.positive) if config.positive else len(examples.classes) - 1
 
+    logits = rivals.answering(network)
+
     def answers(rows: np.ndarray) -> np.ndarray:
-        return scipy.special.softmax(rivals.answers(network, rows) / assessed.temperature, axis=1)
+        return scipy.special.softmax(logits(rows) / assessed.temperature, axis=1)
 
     ids = np.sort(np.random.RandomState(0).permutation(predictions["id"].to_numpy())[:ASKED])
     rows, labels = examples.rows[ids], examples.manifest["label"].cat.codes.to_numpy()[ids]
@@ -162,9 +164,9 @@ def columns(
     return Section(
         "What the columns do",
         f"The cells of a column are shuffled among {len(rows)} test rows, five times: what the area under "
-        "the ROC curve loses is what the network takes from this column alone. Then, of three test rows (of low, "
-        "middle and high probability), one cell is given other values and all else stays. Neither says what "
-        "would happen if the column were changed in the world.",
+        "the ROC curve loses is what the network takes from this column alone. Then, of three test rows (of "
+        "low, middle and high probability), one cell is given other values and all else stays. Neither says "
+        "what would happen if the column were changed in the world.",
         tables=[("Columns, the most important first", table.drop(columns="kind").head(20))],
         figures=drawn,
     )
@@ -257,7 +259,7 @@ def card(config: Config, examples: Tables) -> cards.Task:
         commands=(
             "predict RUN TABLES --output predictions.csv",
             "evaluate RUN LABELLED_TABLE",
-            "export RUN --format savedmodel litert onnx",
+            "export RUN --format savedmodel",
         ),
         numbers={"Accuracy": "accuracy", "Macro F1": "macro_f1"},
         limits=("What a column does to an answer is no cause: a network moves with the sign of an illness.",),

@@ -198,7 +198,7 @@ def test_hidden_cells_are_learned_from_rows_without_labels(tmp_path, tables):
     frame.loc[100:, "ill"] = ""
     frame.to_csv(tables[0], index=False)
     config = small_config(tmp_path, tables, source="none", train_rows="all", source_epochs=3)
-    assert config.begins == "masked"
+    assert model.begins(config) == "masked"
     examples = train.load(config)
     assert (examples.manifest["split"] == "unused").sum() == 200
     _, fitted = train.learn_source(config, examples)

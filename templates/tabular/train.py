@@ -32,7 +32,6 @@ from runner.devices import strategy
 from runner.networks import saved
 from runner.runs import run as runs
 from runner.scores import assessment, classification, intervals, operating_point, ranking
-from runner.stage import Stage
 from runner.table_runs import predict as new_rows
 from runner.tables import layers, related
 from runner.tables.batches import batches
@@ -44,6 +43,8 @@ from runner.training.fit import Fit, fit_stages
 from runner.training.frozen import FrozenPrefix
 
 from . import method, model, rivals, sections
+from .before import learn_source
+from .rivals import arms
 
 FEW = 100
 """Rows of data that comes along, where nobody says how many."""
@@ -51,14 +52,28 @@ FEW = 100
 
 def load(config: Config) -> Tables:
     """The three splits as rows of numbers, their manifest, and the source beside them."""
-    roles, trains = Roles.of(config), config.test_fraction != 1
+    roles = Roles(
+        label=config.label,
+        split=config.split,
+        group=config.group,
+        subgroup=config.subgroup,
+        weight=config.weight,
+        leave_out=config.leave_out,
+        numbers=config.numbers,
+        categories=config.categories,
+        dates=config.dates,
+        missing=config.missing,
+        zeros_missing=config.zeros_missing,
+        encoding=config.encoding,
+    )
+    trains = config.test_fraction != 1
     known, other = (), None
-    if config.begins not in ("source", "masked", "none"):
-        known = layers.columns_in(saved.load(config.begins))
-    if config.related != "none" and trains:
+    if model.begins(config) not in ("source", "masked", "none"):
+        known = layers.columns_in(saved.load(Path(model.begins(config)).expanduser()))
+    if model.related(config) != "none" and trains:
         same = ("label", "leave_out", "missing", "zeros_missing", "encoding")
         given = {name: getattr(roles, name) for name in same}
-        other = related.find(config.related, config.outcomes, **given)
+        other = related.find(model.related(config), config.outcomes, **given)
     few = FEW if config.data.partition("/")[0].strip() in datasets() else None
     examples = load_table(
         config.data,
@@ -77,49 +92,6 @@ def load(config: Config) -> Tables:
     )
     operating_point.check_positive(config.positive, examples.classes)
     return examples
-
-
-def learn_source(
-    config: Config, examples: Tables, checkpoints: Checkpointing | None = None
-) -> tuple[keras.Model | None, Fit | None]:
-    """Train the network that learns before, on the outcomes of the source or on cells that are hidden
-    from it; None where nothing is learned before. That of an earlier run is read.
-    """
-    if config.begins == "none":
-        return None, None
-    if config.begins not in ("source", "masked"):
-        return layers.of_rows(saved.load(config.begins)), None
-    with strategy.scope(config.machine, config.backbone):
-        network, blocks = model.build_source(config, examples)
-        layer = network.get_layer("prepared")
-        loss = method.Outcomes() if config.begins == "source" else method.Cells.of(layer)
-        network.compile(optimizer="adam", loss=loss, **strategy.compile_options(config.machine))
-    if config.begins == "source":
-        rows = examples.related.rows
-        targets = np.nan_to_num(examples.related.outcomes, nan=method.UNKNOWN)
-    else:
-        rows = examples.rows[examples.manifest["split"].isin(["train", "unused"]).to_numpy()]
-        rows = rows if examples.related is None else np.concatenate([rows, examples.related.rows])
-        targets = np.asarray(layer(rows))
-    stage = Stage(
-        config.begins,
-        train="all",
-        epochs=config.source_epochs,
-        learning_rate=config.source_learning_rate,
-        schedule="cosine",
-        warmup=0.1,
-    )
-    train, validation = method.batches(rows, targets, config.machine.seed)
-    fitted = fit_stages(
-        network,
-        train,
-        validation,
-        (stage,),
-        blocks,
-        title=f"learned before: {config.begins}",
-        checkpoints=checkpoints,
-    )
-    return network, fitted
 
 
 def fit(
@@ -163,10 +135,13 @@ def fit(
 
 
 def fit_rivals(
-    config: Config, examples: Tables, source: keras.Model | None
+    config: Config, examples: Tables, source: keras.Model | None, scores: rivals.Scores | None = None
 ) -> tuple[dict[str, Any], dict[str, Fit]]:
-    """What needs no training of a network: the rivals, and the head that is solved on the frozen network."""
-    networks, fits = rivals.fit(config, examples)
+    """What needs no training of a network: the rivals, and the head that is solved on the frozen network.
+
+    scores: as `rivals.fit` takes them.
+    """
+    networks, fits = rivals.fit(config, examples, scores)
     if source is not None:
         network, _ = model.build(config, examples, source)
         weights = example_weights.of_examples(examples, config.class_weight)
@@ -182,7 +157,7 @@ def judge(
     parts = list(split.batch(1024).as_numpy_iterator())
     known = {name: np.concatenate([one[name] for one in parts]) for name in ("id", "input", "label")}
     rows = known.pop("input")
-    logits = {name: rivals.answers(network, rows) for name, network in networks.items()}
+    logits = {name: rivals.answering(network)(rows) for name, network in networks.items()}
     return classification.tables(known, logits, classes)
 
 
@@ -222,7 +197,7 @@ def main(config: Config) -> Path:
         source, learned = learn_source(run.config, examples, run.checkpoints("source"))
         if run.config.baselines:
             networks, fits = fit_rivals(run.config, examples, source)
-        for name, arm in baselines.methods(run.config).items():
+        for name, arm in arms(run.config).items():
             networks[name], fits[name] = fit(arm, examples, name, run.checkpoints(name), source)
         if run.is_chief:
             if learned is not None:
