@@ -158,7 +158,10 @@ def test_columns_that_the_source_never_saw_weigh_nothing_at_first(tables):
     np.testing.assert_allclose(network(trial.rows), source(trial.rows[:, :3]), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["DragonNet", "S-learner", "T-learner"])
+@pytest.mark.parametrize(
+    "kind",
+    ["S-learner", *(pytest.param(one, marks=pytest.mark.slow) for one in ("DragonNet", "T-learner"))],
+)
 def test_every_network_is_saved_and_says_the_same(tables, kind, tmp_path):
     config = small_config(tables, backbone=kind)
     trial = train.load(config)
