@@ -328,22 +328,24 @@ class Propensity:
 
 
 def propensity(trial: Trial) -> Propensity:
-    """Fit it on the training rows, with the strength that tells validation's treatments best: where chance
-    alone decides, the strongest, so that all rows have nearly the same.
+    """Fit it on the training rows, with the strongest penalty within a standard error of the best on
+    validation's treatments: where chance alone decides, all rows then have nearly the same.
     """
     ids, val = trial.of("train"), trial.of("val")
     layer = Prepared(columns_of.record(trial.columns))
     columns, told = prepared(layer, trial.rows[ids]), trial.treatment[ids]
-    best, found = np.inf, None
+    tried = []
     for strength in (1e-5, 1e-3, 1e-2, 1e-1, 1.0, 10.0):
         fitted = LogisticRegression(C=strength, max_iter=2000).fit(columns, told)
         one = Propensity(fitted.coef_[0], float(fitted.intercept_[0]), layer)
         chance = one.of(trial.rows[val])
-        loss = -np.log(np.where(trial.treatment[val] == 1, chance, 1 - chance)).mean()
-        if loss < best - 1e-4:
-            best, found = loss, one
-    assert found is not None  # the first is below infinity
-    return found
+        tried.append((one, -np.log(np.where(trial.treatment[val] == 1, chance, 1 - chance))))
+    best = min((loss for _, loss in tried), key=np.mean)
+    for one, loss in tried[:-1]:
+        apart = loss - best
+        if apart.mean() <= apart.std() / np.sqrt(len(apart)):
+            return one
+    return tried[-1][0]
 
 
 def uncertain(config: Config, trial: Trial, learned: Learned, rows: np.ndarray) -> np.ndarray:
