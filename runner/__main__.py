@@ -155,6 +155,14 @@ def export(options: argparse.Namespace) -> int:
         from runner.picture_runs import export
 
         found = export.run(options.run, options.format, options.output)
+    elif "policy_cost" in record:  # what the template on effects has
+        from runner.table_runs import effects_export
+
+        found = effects_export.run(options.run, options.format, options.output)
+    elif "zeros_missing" in record:  # what templates on tables have
+        from runner.table_runs import export as export_of_tables
+
+        found = export_of_tables.run(options.run, options.format, options.output)
     elif "beams" in record:
         from runner.text_runs import translate_export
 
@@ -255,9 +263,7 @@ def parser(repository: Path = REPOSITORY) -> Parser:
     of_launch.add(make)
     make.set_defaults(call=launch)
     run = argparse.ArgumentParser(add_help=False)
-    run.add_argument(
-        "run", metavar="RUN", help="folder of a complete run, such as runs/image_classification/mine"
-    )
+    run.add_argument("run", metavar="RUN", help="folder of a complete run, such as runs/TEMPLATE/mine")
     make = add(
         "predict",
         "runs",
@@ -353,11 +359,10 @@ def parser(repository: Path = REPOSITORY) -> Parser:
         make.set_defaults(call=rank)
     make = add(
         "export",
-        of_kind,
+        of_kind if (Path(__file__).parent / of_kind).is_dir() else "table_runs",
         parents=[run],
         help="write the model of a run as SavedModel, LiteRT or ONNX",
-        description="Write the model of a run for raw pictures of any size or for texts, compare it with "
-        "`predict`, and say beside it in decision.json what makes a class of its logits.",
+        description="Write the model of a run, compare it with `predict`, and say what makes a class of it.",
     )
     make.add_argument(
         "--format",

@@ -21,6 +21,7 @@ from types import ModuleType
 
 from runner.errors import InputError, suggest
 from runner.networks import backbones
+from runner.tables import backbones as of_tables
 from runner.text_networks import decoders, encoders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -167,6 +168,8 @@ def _networks(application: str, repository: Path) -> ModuleType:
     """The module that knows the backbones of a template, by the one that it has as its default."""
     config = (repository / "templates" / application / "config.py").read_text(encoding="utf-8")
     default = re.search(r'^    backbone: str = "([^"\n]*)"', config, flags=re.MULTILINE)
+    if default and default[1] in of_tables.BACKBONES:
+        return of_tables
     if default and default[1] in decoders.DECODERS:
         return decoders
     return encoders if default and default[1] in encoders.ENCODERS else backbones
@@ -184,7 +187,7 @@ def resolve_data(data: str, folder: str | Path, repository: Path = REPOSITORY) -
             f"The data path {data!r} holds '{{{{', '{{%', '{{#' or a control character: rename the folder."
         )
     names = sorted(path.parent.name for path in (repository / "datasets").glob("*/*_dataset_builder.py"))
-    if data in names or data.startswith("tfds:"):
+    if data.partition("/")[0] in names or data.startswith("tfds:"):
         return data
     path = os.path.abspath(Path(folder, os.path.expanduser(data)))
     if os.path.exists(path):
@@ -220,7 +223,9 @@ def fill(project: Path, application: str, data: str, backbone: str, repository: 
     defaults = re.findall(r'^    (\w+): [^=\n]+ = "([^"\n]*)"', config, flags=re.MULTILINE)
     # A data set and the checkpoint trained on it bear the same name: which is meant, the field says.
     checkpoints = {value for field, value in defaults if "weights" in field}
-    datasets = {value for field, value in defaults if "weights" not in field} | {data}
+    # Of "NAME/PART" the folder is NAME.
+    named = {value for field, value in defaults if "weights" not in field} | {data}
+    datasets = {value.partition("/")[0] for value in named}
     _copy_named_folders(repository / "checkpoints", project / "checkpoints", checkpoints)
     _copy_named_folders(repository / "datasets", project / "datasets", datasets)
 

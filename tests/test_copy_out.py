@@ -102,8 +102,9 @@ def test_the_wings_are_those_that_the_template_imports(application):
     wings = new.wings(application)
     assert set(wings) == wings_of_a_copy(application, REPOSITORY)
     texts = application.startswith("text_") or application in ("token_classification", "translation")
-    kind, other = ("text", "picture") if texts else ("picture", "text")
-    assert f"{kind}_runs" in wings and f"{other}_runs" not in wings
+    kind = "text" if texts else "table" if application in ("tabular", "treatment_effects") else "picture"
+    assert [one for one in ("picture", "text", "table") if f"{one}_runs" in wings] == [kind]
+    assert ("tables" in wings) == (kind == "table")
     assert ("pictures" in wings) == (kind == "picture") and ("text" in wings) == (kind == "text")
 
 

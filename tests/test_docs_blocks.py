@@ -12,6 +12,9 @@ from PIL import Image
 
 from runner.pictures import any_size
 from runner.stage import check_stages
+from runner.tables import columns as columns_of
+from runner.tables import layers
+from runner.tables.columns import Column
 from runner.text_networks import (
     decoder_weights,
     decoders,
@@ -250,6 +253,17 @@ def test_a_network_goes_on_as_the_page_says(tmp_path, monkeypatch):
     assert len(left["texts"]) == 2 and all(isinstance(one, str) for one in left["texts"])
 
 
+def test_effects_by_the_page(tmp_path, monkeypatch):
+    columns = (Column("number_01", "number"), Column("site", "category", ("north",)))
+    row = keras.Input((2,))
+    told = keras.layers.Dense(5)(layers.Prepared(columns_of.record(columns))(row))
+    folder = tmp_path / "runs" / "treatment_effects" / "mine"
+    folder.mkdir(parents=True)
+    layers.of_columns(keras.Model(row, told), columns).save(folder / "model.keras")
+    monkeypatch.chdir(tmp_path)
+    assert run("templates/treatment_effects/README.md", 0)["told"].shape == (1, 5)
+
+
 @pytest.mark.slow
 def test_stages_by_ones_own_fit():
     """ResNet50 as the page has it, smaller and without the weights that need a network."""
@@ -275,6 +289,7 @@ def test_every_block_is_run_here():
         "templates/text_generation/README.md": 1,
         "templates/token_classification/README.md": 1,
         "templates/translation/README.md": 1,
+        "templates/treatment_effects/README.md": 1,
     }
     there = {page: len(blocks(page, "python")) for page in PAGES}
     assert {page: count for page, count in there.items() if count} == run_above

@@ -16,7 +16,7 @@ RUN = [one if one.name == FAST else pytest.param(one, marks=pytest.mark.slow) fo
 # Put in after the cell that makes `config`: the same work, fewer epochs.
 SHORTEN = """
 import dataclasses
-fewer = {"labels_per_class": 5, "train_examples": 40, "val_episodes": 20, "labels": (5,)}
+fewer = {"labels_per_class": 5, "train_examples": 40, "val_episodes": 20, "labels": (5,), "train_rows": 30}
 few = dict([next((name, value) for name, value in fewer.items() if hasattr(config, name))])
 config = dataclasses.replace(config, **few, stages=tuple(dataclasses.replace(stage, epochs=2)
 for stage in config.stages))

@@ -27,7 +27,7 @@ InputError where the dataset is of another kind."""
 
 
 def find(source: str, keys: Keys) -> Source:
-    """List the examples of `tfds:NAME[/config][:version]` or of datasets/NAME, made if missing.
+    """List the examples of `tfds:NAME[/config][:version]` or of datasets/NAME[/config], made if missing.
 
     keys: gives the names of the input, the label and (or "") the group. Inputs are read as they are stored,
     pictures as the bytes of a file. Raises InputError for a name that is not there and for labels without
@@ -96,7 +96,12 @@ def prepared(source: str, keys: Keys) -> tuple[tfds.core.DatasetBuilder, Any, di
 def _builder(source: str) -> tfds.core.DatasetBuilder:
     """Return the TFDS builder that `source` names."""
     if not source.startswith("tfds:"):
-        return _local(dataset_folder(source))()
+        folder, _, config = source.partition("/")
+        builder = _local(dataset_folder(folder))
+        if config and config not in builder.builder_configs:
+            parts = ", ".join(f"{folder}/{one}" for one in builder.builder_configs) or f"{folder} alone"
+            raise InputError(f"Received data={source!r}; {folder} has no such part: give {parts}.")
+        return builder(config=config) if config else builder()
     name = source[len("tfds:") :]
     try:
         return tfds.builder(name)

@@ -15,8 +15,11 @@ SEVERITIES = {
         "seen",
         "entity",
         "unknown",
+        "identity",
+        "zeros",
+        "unseen",
     ),
-    "for your information": ("converted", "tiny", "imbalance", "no entity"),
+    "for your information": ("converted", "tiny", "imbalance", "no entity", "constant", "columns"),
 }
 """Kinds of problems: what makes the numbers say too much or too little, what may be one, and what is just so.
 A kind that none names is to be looked at."""

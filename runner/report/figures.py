@@ -126,18 +126,20 @@ def comparison_bars(comparison: pd.DataFrame, highlight: int = -1, column: str =
     colours = [COLOURS["line"]] * len(values)
     colours[highlight] = COLOURS["accent"]
     axes.barh(places, values, height=0.55, color=colours, zorder=2)
-    ends = values
+    ends = np.fmax(values, 0)
     if {"low", "high"} <= set(comparison.columns):
         low, high = comparison["low"].to_numpy(float), comparison["high"].to_numpy(float)
         axes.hlines(places, low, high, color=COLOURS["ink"], linewidth=1.6, zorder=3)
         for end in (low, high):
             axes.vlines(end, places - 0.12, places + 0.12, color=COLOURS["ink"], linewidth=1.6, zorder=3)
-        ends = np.fmax(high, values)
+        ends = np.fmax(np.fmax(high, values), 0)
     for place, value, end in zip(places, values, ends, strict=True):
         axes.text(end + 0.015, place, f"{100 * value:.1f} %", va="center", fontsize=13, color=COLOURS["ink"])
     axes.set_yticks(places, names, parse_math=False, fontsize=12, color=COLOURS["ink"])
-    axes.set_xlim(0, 1.16)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+    # A number such as R squared can lie below 0; far below, its bar is cut off and its number stands there.
+    least = max(-1.0, float(np.nanmin(values, initial=0.0)))
+    axes.set_xlim(1.16 * least, 1.16)
+    axes.set_xticks([*([-1.0, -0.5] if least < -0.25 else []), 0, 0.25, 0.5, 0.75, 1.0])
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.grid(axis="x", color=COLOURS["line"], linewidth=0.8, zorder=0)
     axes.tick_params(axis="y", length=0)

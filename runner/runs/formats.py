@@ -38,7 +38,7 @@ def check(formats: Sequence[str]) -> None:
 def export(
     network: keras.Model,
     taken: tf.TensorSpec,
-    inputs: Sequence[np.ndarray],
+    inputs: Sequence[Any],
     wanted: Sequence[np.ndarray],
     formats: Sequence[str],
     output: Path,
@@ -46,10 +46,10 @@ def export(
 ) -> dict[Path, float]:
     """Write a network in each of the formats; return for each file or folder its largest relative difference.
 
-    taken: what the network takes, with the name that the formats give it. inputs: batches to compare on, and
-    wanted: the logits that they should give, (n, ...) each. output: a folder, made where it is missing; what
-    is there of the same format is replaced once the new one is whole and agrees. beside: what decision.NAME
-    says.
+    taken: what the network takes, with the name that the formats give it. inputs: batches to compare on,
+    arrays or, for a SavedModel, what the network takes in any structure of them, and wanted: the logits
+    that they should give, (n, ...) each. output: a folder, made where it is missing; what is there of the
+    same format is replaced once the new one is whole and agrees. beside: what decision.NAME says.
 
     Raises InputError for a network that the format cannot express, and where a file gives other logits:
     nothing is kept of it then.
@@ -155,7 +155,7 @@ def _check_onnx() -> None:
 
 def _read_savedmodel(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
     served = tf.saved_model.load(str(path))
-    found = [served.serve(tf.constant(one)) for one in inputs]
+    found = [served.serve(keras.tree.map_structure(tf.constant, one)) for one in inputs]
     # Of several outputs the logits are what is compared, of translations how sure they are.
     key = "logits" if isinstance(found[0], dict) and "logits" in found[0] else "score"
     return [(one[key] if isinstance(one, dict) else one).numpy() for one in found]

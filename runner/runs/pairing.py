@@ -10,16 +10,19 @@ import pandas as pd
 from runner import cells
 from runner.errors import InputError
 from runner.runs import folder
-from runner.scores import entities, intervals, paired
+from runner.scores import entities, intervals, paired, ranking
 
 WORDS = {
     "accuracy": "accuracy",
     "ap50": "AP50",
     "miou": "mean IoU",
     "map": "mAP",
+    "roc_auc": "ROC AUC",
     "f1": "F1",
     "bleu": "BLEU",
     "probability": "probability of a character",
+    "effect_r2": "R² of the effects",
+    "outcome_r2": "R² of the outcomes",
 }
 
 
@@ -72,6 +75,8 @@ def of_runs(first: Path, second: Path, score: str) -> Paired | str:
             return "a predictions.csv lacks some of the test examples"
         before, after = there
         return _of_right(before, after, whole)
+    if score == "roc_auc" and all({"id", "label"} <= head for head in heads):
+        return _of_areas(answers, both, whole)
     if all({"id", score} <= head for head in heads):
         values = [
             _aligned(path, both[f"id_{side}"], [score])
@@ -135,6 +140,23 @@ def _of_right(before: pd.Series, after: pd.Series, whole: np.ndarray | None) -> 
         f"It alone is right on {only_second}, the first run alone on {only_first}; "
         f"{test} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}.",
     )
+
+
+def _of_areas(answers: list[Path], both: pd.DataFrame, whole: np.ndarray | None) -> Paired | str:
+    """Of runs that tell the same classes apart by probabilities."""
+    columns = [[one for one in read_csv(path, nrows=0).columns if one.startswith("p:")] for path in answers]
+    if columns[0] != columns[1] or not columns[0]:
+        return "the runs tell other classes apart"
+    tables = [
+        _aligned(path, both[f"id_{side}"], ["label", *columns[0]])
+        for path, side in zip(answers, ("first", "second"), strict=True)
+    ]
+    there = [one for one in tables if one is not None]
+    if len(there) < 2:
+        return "a predictions.csv lacks some of the test examples"
+    labels = pd.Categorical(there[0]["label"], [name[2:] for name in columns[0]]).codes
+    found = ranking.difference(labels, *(one[columns[0]].to_numpy(float) for one in there), whole)
+    return Paired("ROC AUC", paired.Difference(*found, len(labels)))
 
 
 def _of_episodes(answers: list[Path], both: pd.DataFrame) -> Paired | str:

@@ -33,6 +33,14 @@ SAME_BOXES = "the same boxes in every picture"
 GAZETTEER = "names of the training texts"
 """Of texts with entities: what was one in training is one again."""
 MOST_FREQUENT = "most frequent tag of each word"
+REGRESSION = "logistic regression"
+BOOSTING = "gradient boosting"
+"""Of tables, on their columns as they are."""
+POOLED = "gradient boosting, pooled with the source"
+SOURCE_SCORES = "scores of boosting on the source"
+"""Logistic regression on what gradient boosting says of the outcomes of the source."""
+WITH_SCORES = "gradient boosting with those scores"
+"""As columns beside the others."""
 WORD_BY_WORD = "word by word"
 """Of translations: a dictionary counted from the training pairs."""
 N_GRAM = "counted sequences of characters"
@@ -42,7 +50,7 @@ UNTRAINED = ("none", "bytes")
 """Weights that have learned nothing before."""
 NOTHING_TRANSFERRED = (
     *(SCRATCH, PIXELS, TF_IDF, SAME_BOXES, GAZETTEER, MOST_FREQUENT),
-    *(N_GRAM, WORD_BY_WORD),
+    *(N_GRAM, WORD_BY_WORD, REGRESSION, BOOSTING),
 )
 """Methods that know the training examples and nothing else."""
 

@@ -293,6 +293,7 @@ def test_every_template_is_tuned_by_its_space_alone(tmp_path, name):
         "self_supervised": ["--data", "digits_in_photos", "--no-baselines", "--tuning-epochs", "0"],
         "continual_learning": ["--labels-per-class", "4", "--batch-size", "4", "--methods", "replay"],
         "text_generation": ["--train-characters", "2000"],
+        "treatment_effects": ["--source", "", "--weights", "none", "--simulations", "0"],
         "translation": ["--train-examples", "40", "--length", "16", "--backbone", "BERT-tiny"],
         "token_classification": ["--train-examples", "40", "--length", "32", "--backbone", "BERT-tiny"],
     }.get(name, ["--train-examples", "16"])

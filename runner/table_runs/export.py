@@ -1,0 +1,80 @@
+"""The trained network of rows as others can run it.
+
+    python -m runner export RUN --format savedmodel
+
+A SavedModel takes the columns as they are: numbers, and strings for categories and dates. LiteRT and ONNX
+take rows as numbers, float32 (batch, columns), and beside them stands what each column is and which
+number each category has.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from runner import atomic
+from runner.runs import decision, formats
+from runner.table_runs import predict
+from runner.tables import columns as columns_of
+from runner.tables import layers
+from runner.tables.columns import Column
+
+
+def run(
+    run_folder: str | Path, wanted: Sequence[str] = ("savedmodel",), output: str | Path | None = None
+) -> dict[Path, float]:
+    """Export the model of a run on tables; return for each file or folder its largest relative difference.
+
+    run_folder: of a complete run. wanted: names from `runs.formats.NAMES`. output: folder for the results, by
+    default `run_folder`/export. Writes decision.NAME beside them, with the columns.
+    Raises InputError for a folder that is no complete run on tables, and what `runs.formats` raises.
+    """
+    formats.check(wanted)
+    run_folder = Path(os.path.expanduser(run_folder))
+    network, _, _ = predict.load(run_folder)
+    columns = layers.columns_in(network)
+    place = atomic.place(output, "--output") if output else run_folder / "export"
+    prepared = {
+        "columns": columns_of.record(columns),
+        "missing": {"number": "NaN", "date": "NaN", "category": columns_of.GONE},
+        "unseen": columns_of.UNSEEN,
+        "first": columns_of.FIRST,
+        "dates": "days from 1970-01-01",
+    }
+    beside = decision.record(run_folder, network.output.shape[1:], prepared)
+    cells = probes(columns)
+    given, rows = layers.as_inputs(cells, columns), columns_of.coded(cells, columns)
+    logits = np.asarray(network({name: tf.constant(one) for name, one in given.items()}))
+    found: dict[Path, float] = {}
+    for name in wanted:
+        taken = tf.TensorSpec((None, len(columns)), tf.float32, name="row")
+        of_columns = name == "savedmodel"
+        whole = network if of_columns else layers.of_rows(network)
+        inputs = [given] if of_columns else [rows]
+        found |= formats.export(whole, taken, inputs, [logits], [name], place, beside)
+    return found
+
+
+def probes(columns: Sequence[Column]) -> pd.DataFrame:
+    """Rows that an exported file is compared on: around the mean, at the end of the vocabulary, all missing,
+    and what nobody has seen.
+    """
+    rows = []
+    for turn in range(4):
+        row = {}
+        for one in columns:
+            words = one.vocabulary or ("",)
+            day = np.datetime64("1970-01-01") + np.timedelta64(int(one.mean + turn), "D")
+            row[one.name] = {
+                "number": str(one.mean + (turn - 1) * one.spread),
+                "date": str(day),
+                "category": words[(turn * 7) % len(words)],
+            }[one.kind]
+        rows.append(row)
+    rows.append(dict.fromkeys(rows[0], ""))
+    strange = {"number": "1e30", "date": "2100-01-01", "category": "\u00e4 word that nobody has seen"}
+    rows.append({one.name: strange[one.kind] for one in columns})
+    return pd.DataFrame(rows, dtype=object)

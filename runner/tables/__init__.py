@@ -1,0 +1,1 @@
+"""Tables: rows of numbers, categories and dates, with cells that are missing."""

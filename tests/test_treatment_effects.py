@@ -1,0 +1,110 @@
+"""The template on treatment effects beyond its own test: killed, on two replicas, from an earlier run."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from runner import fields
+from runner.devices import strategy
+from runner.machine import Machine
+from runner.stage import Stage
+from templates.treatment_effects import learners, train
+from templates.treatment_effects.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+SHORT = Stage("source", train="all", epochs=3, learning_rate=3e-3, schedule="cosine")
+
+
+def start(run: Path, folder: Path) -> subprocess.Popen:
+    """A larger trial, two stages and a simulated truth."""
+    (folder / "config.json").write_text(
+        '{"source_stage": {"name": "source", "train": "all", "epochs": 3, "learning_rate": 0.003},'
+        ' "stages": [{"name": "heads", "train": "head", "epochs": 2, "learning_rate": 0.003},'
+        ' {"name": "all", "train": "all", "epochs": 30, "learning_rate": 0.001}]}'
+    )
+    command = [
+        *(sys.executable, "-m", "templates.treatment_effects.train", "--run-dir", str(run)),
+        *("--config", str(folder / "config.json"), "--no-baselines", "--deterministic"),
+        *("--simulations", "0"),
+    ]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path):
+    for name in ("whole", "killed"):
+        process, states = start(tmp_path / name, tmp_path), tmp_path / name / "checkpoints"
+        while name == "killed" and process.poll() is None:
+            if any(path.name > "epoch-00003" for path in (states / "staged").glob("*.npz")):
+                process.kill()
+            threading.Event().wait(0.01)
+        output = process.communicate(timeout=600)[0]
+        if name == "killed":
+            assert process.returncode == -9, output
+            process = start(tmp_path / name, tmp_path)
+            output = process.communicate(timeout=600)[0]
+            assert "an unfinished run, which goes on" in output
+        assert process.returncode == 0, output
+    for file in ("history.csv", "ledger.csv", "predictions.csv", "policies.csv"):
+        tables = [
+            pd.read_csv(tmp_path / name / file).drop(columns="seconds", errors="ignore")
+            for name in ("whole", "killed")
+        ]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["TARNet", "DragonNet", "S-learner", "T-learner"])
+def test_two_replicas_train_as_one(backbone):
+    def trained(chosen: str):
+        keras.utils.set_random_seed(3)
+        stages = (Stage("all", train="all", epochs=3, learning_rate=1e-3),)
+        config = fields.replace(
+            Config(), source_stage=SHORT, stages=stages, backbone=backbone, strategy=chosen, batch_size=16
+        )
+        learned, fitted = train.fit(config, train.load(config))
+        return fitted.history["loss"].to_numpy(), learned.network.get_weights()
+
+    alone, pair = trained("cpu"), trained("mirrored")
+    assert strategy.choose("mirrored").num_replicas_in_sync == 2
+    np.testing.assert_allclose(pair[0], alone[0], rtol=2e-3)
+    for one, other in zip(alone[1], pair[1], strict=True):
+        np.testing.assert_allclose(other, one, rtol=0.05, atol=3e-3)
+
+
+@pytest.mark.slow
+def test_a_network_begins_with_an_earlier_run(tmp_path):
+    machine = Machine(run_dir=str(tmp_path / "first"))
+    config = Config(
+        source_stage=SHORT,
+        stages=(Stage("heads", train="head", epochs=1, learning_rate=1e-3),),
+        baselines=False,
+        simulations=0,
+        machine=machine,
+    )
+    first = train.main(config)
+    again = fields.replace(config, weights=str(first), data="made_trials/much_100", source="")
+    again = fields.replace(again, run_dir=str(tmp_path / "second"))
+    trial = train.load(again)
+    before = learners.start_of(again, trial, None)
+    answered = pd.concat(train.predict(first, [table(trial, tmp_path)]))
+    there = answered["note"].eq("").to_numpy()
+    expected = before.expected(trial.rows[trial.of("val")])
+    np.testing.assert_allclose(answered["treated"][there], expected[there, 1], atol=1e-3)
+    assert (train.main(again) / "metrics.json").is_file()
+
+
+def table(trial, folder: Path) -> str:
+    """The validation rows of a trial as a file."""
+    trial.cells.iloc[trial.of("val")].to_csv(folder / "rows.csv", index=False)
+    return str(folder / "rows.csv")
