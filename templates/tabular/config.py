@@ -59,8 +59,8 @@ class Config:
     encoding: str = ""
     """Of text files; empty reads UTF-8."""
     train_rows: int | Literal["all", "auto"] | None = "auto"
-    """Train on so few labelled rows, and validate on as many at most; all (or None) uses all. auto uses all of your own
-    data, and 100 of a data set from datasets/, to show what transfer does with few.
+    """Train on so few labelled rows, and validate on as many at most; all (or None) uses all. auto uses all
+    of your own data, and 100 of a data set from datasets/, to show what transfer does with few.
     """
     val_fraction: float = 0.15
     """Share of the labelled rows set aside for validation, where the data has no validation split."""
