@@ -55,13 +55,6 @@ class Roles:
     zeros_missing: tuple[str, ...] = ()
     encoding: str = ""
 
-    @classmethod
-    def of(cls, config: Any) -> "Roles":
-        """Those that a template's Config has fields for."""
-        names = {one.name for one in dataclasses.fields(cls)}
-        there = {one.name for one in dataclasses.fields(config)} & names
-        return cls(**{name: getattr(config, name) for name in there})
-
     @property
     def kinds(self) -> dict[str, str]:
         """Name -> kind, where it is given."""
