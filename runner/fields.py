@@ -36,6 +36,7 @@ def check_types(record: Any) -> None:
 _RULES = {
     "labels_per_class": (lambda value: not isinstance(value, int) or value >= 1, "all or at least 1"),
     "train_examples": (lambda value: not isinstance(value, int) or value >= 1, "all or at least 1"),
+    "train_rows": (lambda value: not isinstance(value, int) or value >= 1, "all or at least 1"),
     "train_characters": (lambda value: not isinstance(value, int) or value >= 1, "all or at least 1"),
     "dropout": (lambda value: 0 <= value < 1, "a share from 0 to below 1"),
     "label_smoothing": (lambda value: 0 <= value < 1, "a share from 0 to below 1"),

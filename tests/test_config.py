@@ -84,7 +84,7 @@ def test_a_saved_record_reads_back_equal_and_flags_override_it(tmp_path):
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("templates/*/config.py")))
 def test_how_many_examples_is_a_number_or_a_word_and_old_records_still_say_all(name):
     kind = importlib.import_module(f"templates.{name}.config").Config
-    fields_of_few = ("labels_per_class", "train_examples", "train_characters")
+    fields_of_few = ("labels_per_class", "train_examples", "train_rows", "train_characters")
     field = next((name for name in fields_of_few if hasattr(kind(), name)), "")
     if not field:  # classes are divided there, and all of their pictures taken
         assert name in ("few_shot", "self_supervised")
@@ -235,7 +235,7 @@ def test_help_of_a_template_answers_without_tensorflow(name):
         "    print('CODE', stop.code, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert any(f"--{one}" in answer.stdout for one in ("image-size", "length")), answer.stderr
+    assert any(f"--{one}" in answer.stdout for one in ("image-size", "length", "label")), answer.stderr
     assert "CODE 0 False False" in answer.stdout
 
 

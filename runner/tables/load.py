@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,13 +53,6 @@ class Roles:
     missing: tuple[str, ...] = columns_of.MISSING
     zeros_missing: tuple[str, ...] = ()
     encoding: str = ""
-
-    @classmethod
-    def of(cls, config: Any) -> "Roles":
-        """Those that a template's Config has fields for."""
-        names = {one.name for one in dataclasses.fields(cls)}
-        there = {one.name for one in dataclasses.fields(config)} & names
-        return cls(**{name: getattr(config, name) for name in there})
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -58,9 +58,9 @@ class Config:
     """Columns whose zeros stand for missing values too."""
     encoding: str = ""
     """Of text files; empty reads UTF-8."""
-    train_rows: int | Literal["all", "auto"] = "auto"
-    """Train on so few labelled rows, and validate on as many at most; all uses all. auto uses all of your own
-    data, and 100 of a data set from datasets/, to show what transfer does with few.
+    train_rows: int | Literal["all", "auto"] | None = "auto"
+    """Train on so few labelled rows, and validate on as many at most; all (or None) uses all. auto uses all
+    of your own data, and 100 of a data set from datasets/, to show what transfer does with few.
     """
     val_fraction: float = 0.15
     """Share of the labelled rows set aside for validation, where the data has no validation split."""
@@ -151,11 +151,6 @@ class Config:
             self,
             ("data", bool(self.data.strip()), "the name or path of a table"),
             ("label", bool(self.label.strip()), "the name of a column"),
-            (
-                "train_rows",
-                not isinstance(self.train_rows, int) or self.train_rows >= 4,
-                "all, auto or at least 4",
-            ),
             ("source_epochs", self.source_epochs >= 1, "at least 1"),
             ("source_learning_rate", 0 < self.source_learning_rate < 1, "a number above 0 and below 1"),
             ("hidden", 0 <= self.hidden <= 0.3, "a share from 0 to 0.3"),
