@@ -3,7 +3,7 @@
     python -m runner rank DATA --sources MobileNetV2-0.35=FILE letters_in_photos runs/mine none
 
 Each source's frozen features are computed once and kept; scores, a linear probe and nearest neighbours are
-computed from them (`scores.transferability`, `probes`). Only training and validation examples are looked at:
+computed from them (`transferability`, `probes`). Only training and validation examples are looked at:
 the test stays sealed for the network that is trained in the end. How far such a ranking can be trusted was
 measured (`reliability`), and is told with it.
 """

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.choosing import probes
+from runner.choosing import probes, transferability
 from runner.choosing.candidates import Candidate
 from runner.choosing.features import Examples, Features
 from runner.data.examples import Data
 from runner.errors import InputError
 from runner.runs import pairing
-from runner.scores import intervals, transferability
+from runner.scores import intervals
 from runner.training import cache
 
 OF_FEATURES = ("logme", "h_score")

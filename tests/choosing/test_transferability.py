@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
 
 from runner.errors import InputError
-from runner.scores import transferability
+from runner.choosing import transferability
 
 
 def clusters(examples: int, width: int, classes: int = 3, apart: float = 1.0, seed: int = 0):
