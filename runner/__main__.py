@@ -152,16 +152,21 @@ def export(options: argparse.Namespace) -> int:
     record = folder.read_complete(options.run)
     quiet.import_tensorflow()
     if "image_size" in record:
-        from runner.picture_runs import export as made
-    elif "policy_cost" in record:  # what the template on effects has
-        from runner.table_runs import effects_export as made
-    elif "zeros_missing" in record:  # what templates on tables have
-        from runner.table_runs import export as made
+        from runner.picture_runs import export
+
+        found = export.run(options.run, options.format, options.output)
+    elif {"zeros_missing", "policy_cost"} & set(record):  # what templates on tables have
+        from runner.table_runs import export as export_of_tables
+
+        found = export_of_tables.run(options.run, options.format, options.output)
     elif "beams" in record:
-        from runner.text_runs import translate_export as made
+        from runner.text_runs import translate_export
+
+        found = translate_export.run(options.run, options.format, options.output)
     else:
-        from runner.text_runs import export as made
-    found = made.run(options.run, options.format, options.output)
+        from runner.text_runs import export as export_of_texts
+
+        found = export_of_texts.run(options.run, options.format, options.output)
     for path, difference in found.items():
         print(f"{path}: logits differ from predict's by at most {difference:.1e} of the largest")
     return 0

@@ -8,7 +8,7 @@ not depend on what else was built in the process. Keras is imported only when a 
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ def build(name: str, image_size: int, weights: str = "imagenet", channels: int =
         raise InputError(f"channels={channels!r} is not allowed: give 3 for RGB or 1 for grayscale.")
     source = pretrained.resolve(weights, family, width)
 
-    constructor = small.build if family is SMALL else getattr(keras.applications, family.name)
+    constructor: Callable = small.build if family is SMALL else getattr(keras.applications, family.name)
     arguments: dict[str, object] = {"alpha": width} if family.has_width else {}
     arguments["input_shape"] = (image_size, image_size, 3)
     # The skeleton has no values: its variables would be thrown away with it.

@@ -155,7 +155,8 @@ def _of_areas(answers: list[Path], both: pd.DataFrame, whole: np.ndarray | None)
     if len(there) < 2:
         return "a predictions.csv lacks some of the test examples"
     labels = pd.Categorical(there[0]["label"], [name[2:] for name in columns[0]]).codes
-    found = ranking.difference(labels, *(one[columns[0]].to_numpy(float) for one in there), whole)
+    first, second = (one[columns[0]].to_numpy(float) for one in there)
+    found = ranking.difference(labels, first, second, whole)
     return Paired("ROC AUC", paired.Difference(*found, len(labels)))
 
 

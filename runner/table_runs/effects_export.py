@@ -17,7 +17,7 @@ from runner import atomic
 from runner.errors import InputError
 from runner.networks import saved
 from runner.runs import folder, formats
-from runner.table_runs.export import probes
+from runner.table_runs.probe_rows import probes
 from runner.tables import columns as columns_of
 from runner.tables import layers
 

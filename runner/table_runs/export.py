@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from runner import atomic
-from runner.runs import decision, formats
-from runner.table_runs import predict
+from runner.runs import decision, folder, formats
+from runner.table_runs import effects_export, predict
+from runner.table_runs.probe_rows import probes
 from runner.tables import columns as columns_of
 from runner.tables import layers
-from runner.tables.columns import Column
 
 
 def run(
@@ -34,6 +33,8 @@ def run(
     """
     formats.check(wanted)
     run_folder = Path(os.path.expanduser(run_folder))
+    if "policy_cost" in folder.read_complete(run_folder):  # what the template on effects has
+        return effects_export.run(run_folder, wanted, output)
     network, _, _ = predict.load(run_folder)
     columns = layers.columns_in(network)
     place = atomic.place(output, "--output") if output else run_folder / "export"
@@ -56,25 +57,3 @@ def run(
         inputs = [given] if of_columns else [rows]
         found |= formats.export(whole, taken, inputs, [logits], [name], place, beside)
     return found
-
-
-def probes(columns: Sequence[Column]) -> pd.DataFrame:
-    """Rows that an exported file is compared on: around the mean, at the end of the vocabulary, all missing,
-    and what nobody has seen.
-    """
-    rows = []
-    for turn in range(4):
-        row = {}
-        for one in columns:
-            words = one.vocabulary or ("",)
-            day = np.datetime64("1970-01-01") + np.timedelta64(int(one.mean + turn), "D")
-            row[one.name] = {
-                "number": str(one.mean + (turn - 1) * one.spread),
-                "date": str(day),
-                "category": words[(turn * 7) % len(words)],
-            }[one.kind]
-        rows.append(row)
-    rows.append(dict.fromkeys(rows[0], ""))
-    strange = {"number": "1e30", "date": "2100-01-01", "category": "\u00e4 word that nobody has seen"}
-    rows.append({one.name: strange[one.kind] for one in columns})
-    return pd.DataFrame(rows, dtype=object)

@@ -137,7 +137,7 @@ def unreadable(cells: pd.DataFrame, columns: Sequence[Column], names: Sequence[s
         if column.kind == "category" or column.name not in cells:
             continue
         said, values = cells[column.name], coded(cells[[column.name]], [column])[:, 0]
-        for row in np.flatnonzero((said != "").to_numpy() & np.isnan(values)):
+        for row in np.flatnonzero((said != "").to_numpy() & np.isnan(values)).tolist():
             message = f"{column.name} is {said.iloc[row][:40]!r}, no {column.kind}: it counts as missing"
             found.append((names[row], "unreadable", message))
     return found

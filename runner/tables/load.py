@@ -130,14 +130,14 @@ def load(
     manifest["sha256"], repeated = hashes(cells.reindex(columns=names, fill_value=""))
     labelled = (manifest["label"].notna()).to_numpy()
     given = set(manifest["split"]) - {""}
-    shares = {"val_fraction": val_fraction, "test_fraction": test_fraction}
     dealt = np.full(len(manifest), "unused", dtype=object)
     dealt[labelled] = examples.divide(
         manifest[labelled].reset_index(drop=True),
         manifest["label"].cat.codes.to_numpy(np.int64)[labelled],
         seed=seed,
         unit=UNIT,
-        **shares,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
     )
     manifest["split"] = dealt
     if train_rows is not None and trains:

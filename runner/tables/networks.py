@@ -153,7 +153,7 @@ def _transformer(
     attention and dense layers with normalisation before each, and what the reading token holds at the end.
     """
     layers = keras.layers
-    x = ColumnTokens(width, layer.of_column, name="tokens")(x)
+    x = ColumnTokens(width, layer.of_column.tolist(), name="tokens")(x)
     blocks = [Block("tokens", ("prepared", "tokens"))]
     for number in range(1, depth + 1):
         name = f"block{number}"

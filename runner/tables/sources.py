@@ -173,7 +173,7 @@ def _cell(value: Any) -> str:
         return value.decode("utf-8", "replace").strip()
     if value is None or value is pd.NaT or (isinstance(value, (float, np.floating)) and np.isnan(value)):
         return ""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(value) < 1e15:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(float(value)) < 1e15:
         return str(int(value))
     return "" if value is pd.NA else str(value).strip()
 

@@ -8,8 +8,8 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
 
-from runner.errors import InputError
 from runner.choosing import transferability
+from runner.errors import InputError
 
 
 def clusters(examples: int, width: int, classes: int = 3, apart: float = 1.0, seed: int = 0):
