@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import made
 from runner import atomic, quiet
 from runner.errors import InputError
 
@@ -144,8 +145,7 @@ def tables(data: str, seed: int, folder: Path, files: str) -> tuple[dict, float]
 def _world(number: int, folder: Path) -> tuple[dict, float]:
     from sklearn.metrics import roc_auc_score
 
-    from datasets.sister_tables import worlds
-
+    worlds = made.module("sister_tables", "worlds")
     world, parts = worlds.World(number), []
     worlds.table(world, "hospital").to_csv(folder / "hospital.csv", index=False)
     for part in ("train", "validation", "test"):

@@ -17,15 +17,14 @@ interrupted call finds what is done.
 
 import argparse
 import dataclasses
-import importlib.util
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks import made
 from runner import atomic, fields, flags
-from runner.data.source import dataset_folder
 from runner.scores import effects
 from runner.stage import Stage
 from runner.training import baselines
@@ -49,16 +48,6 @@ IHDP = Config(
 )
 
 
-def making():
-    """datasets/made_trials/making.py, by its place."""
-    path = dataset_folder("made_trials") / "making.py"
-    spec = importlib.util.spec_from_file_location("made_trials_making", path)
-    assert spec and spec.loader  # a file of Python
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def root_pehe(one: learners.Learner, trial, ids: np.ndarray) -> float:
     """Of a learner on some rows of a trial with a truth."""
     mu = one.expected(trial.rows[ids])
@@ -67,7 +56,7 @@ def root_pehe(one: learners.Learner, trial, ids: np.ndarray) -> float:
 
 def small_trials(config: Config, world: int, place: Path) -> list[dict]:
     """All settings of a world; the larger trial is learned from once."""
-    make, found = making(), []
+    make, found = made.module("made_trials", "making"), []
     make.trial(world, "large", 4_000).to_csv(place / "large.csv", index=False)
     for move in MOVES:
         for rows in ROWS:

@@ -7,7 +7,9 @@ import pytest
 import sklearn.metrics
 from sklearn.linear_model import LogisticRegression
 
-from datasets.sister_tables import worlds
+from tests.test_datasets import DATASETS, load
+
+worlds = load(DATASETS / "sister_tables", "_test_sister_tables").worlds
 
 
 @pytest.fixture(scope="module")
