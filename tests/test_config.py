@@ -235,7 +235,9 @@ def test_help_of_a_template_answers_without_tensorflow(name):
         "    print('CODE', stop.code, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert any(f"--{one}" in answer.stdout for one in ("image-size", "length", "label")), answer.stderr
+    assert any(f"--{one}" in answer.stdout for one in ("image-size", "length", "label", "treatment")), (
+        answer.stderr
+    )
     assert "CODE 0 False False" in answer.stdout
 
 

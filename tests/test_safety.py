@@ -45,6 +45,7 @@ KEYWORDS = {"safe_mode": False, "allow_pickle": True, "shell": True, "verify": F
 # package that is called datasets too.
 ALLOWED = {
     ("runner/data/builders.py", "exec_module"),
+    ("benchmarks/made.py", "exec_module"),
     ("checkpoints/train.py", "exec_module"),
     ("checkpoints/docstrings.py", "exec_module"),
     ("datasets/digits_in_photos/digits_in_photos_dataset_builder.py", "exec_module"),

@@ -25,7 +25,7 @@ SHORT = Stage("source", train="all", epochs=3, learning_rate=3e-3, schedule="cos
 def start(run: Path, folder: Path) -> subprocess.Popen:
     """A larger trial, two stages and a simulated truth."""
     (folder / "config.json").write_text(
-        '{"source_stage": {"name": "source", "train": "all", "epochs": 3, "learning_rate": 0.003},'
+        '{"source_stages": [{"name": "source", "train": "all", "epochs": 3, "learning_rate": 0.003}],'
         ' "stages": [{"name": "heads", "train": "head", "epochs": 2, "learning_rate": 0.003},'
         ' {"name": "all", "train": "all", "epochs": 30, "learning_rate": 0.001}]}'
     )
@@ -70,7 +70,7 @@ def test_two_replicas_train_as_one(backbone):
         keras.utils.set_random_seed(3)
         stages = (Stage("all", train="all", epochs=3, learning_rate=1e-3),)
         config = fields.replace(
-            Config(), source_stage=SHORT, stages=stages, backbone=backbone, strategy=chosen, batch_size=16
+            Config(), source_stages=(SHORT,), stages=stages, backbone=backbone, strategy=chosen, batch_size=16
         )
         learned, fitted = train.fit(config, train.load(config))
         return fitted.history["loss"].to_numpy(), learned.network.get_weights()
@@ -86,7 +86,7 @@ def test_two_replicas_train_as_one(backbone):
 def test_a_network_begins_with_an_earlier_run(tmp_path):
     machine = Machine(run_dir=str(tmp_path / "first"))
     config = Config(
-        source_stage=SHORT,
+        source_stages=(SHORT,),
         stages=(Stage("heads", train="head", epochs=1, learning_rate=1e-3),),
         baselines=False,
         simulations=0,

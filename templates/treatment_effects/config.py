@@ -21,8 +21,8 @@ class Config:
     """The small trial: a .csv, .tsv or .parquet file with a row per person, tfds:NAME, or NAME/PART of
     datasets/.
     """
-    train_rows: int | None = None
-    """Train on so many rows, and validate on as many at most; None takes all."""
+    train_rows: int | Literal["all"] | None = "all"
+    """Train on so many rows, and validate on as many at most; all (or None) uses all."""
     val_fraction: float = 0.25
     test_fraction: float = 0.25
     """Shares of the rows that are set aside, where the data has no splits of its own."""
@@ -59,7 +59,9 @@ class Config:
     targeted: float = 1.0
     """DragonNet: the weight of the targeted regularisation (beta); 0 leaves it out."""
 
-    source_stage: Stage = Stage("source", train="all", epochs=40, learning_rate=3e-3, schedule="cosine")
+    source_stages: tuple[Stage, ...] = (
+        Stage("source", train="all", epochs=40, learning_rate=3e-3, schedule="cosine"),
+    )
     """How the network learns from the larger trial."""
     source_batch_size: int = 128
     stages: tuple[Stage, ...] = (
@@ -96,6 +98,7 @@ class Config:
     def __post_init__(self) -> None:
         check_types(self)
         check_stages(self.stages)
+        check_stages(self.source_stages)
         names = [name for name in (self.treatment, self.outcome, self.split, self.group) if name]
         alike = {one for one, other in itertools.combinations(names, 2) if one == other}
         check_fields(
@@ -112,7 +115,14 @@ class Config:
             ("dropout", 0 <= self.dropout < 1, "a share from 0 to below 1"),
             ("propensity_weight", self.propensity_weight >= 0, "0 or more"),
             ("targeted", self.targeted >= 0, "0 or more"),
-            ("source_stage", self.source_stage.train == "all", "a stage that trains all"),
+            (
+                "source_stages",
+                all(
+                    stage.train == "all" and None not in (stage.learning_rate, stage.backbone_rate)
+                    for stage in self.source_stages
+                ),
+                "stages that train all, each with a learning_rate",
+            ),
             ("source_batch_size", self.source_batch_size > 0, "a whole number above 0"),
             ("simulations", self.simulations >= 0, "0 or a whole number above"),
             (

@@ -181,9 +181,7 @@ def start_of(
         return of_finished(network, config.weights)
     if trial.source is None:
         return None
-    return train(config, trial.source, (config.source_stage,), config.source_batch_size, title, checkpoints)[
-        0
-    ]
+    return train(config, trial.source, config.source_stages, config.source_batch_size, title, checkpoints)[0]
 
 
 def of_finished(network: keras.Model, where: str) -> Learned:

@@ -98,7 +98,7 @@ def one(config: Config, data: str, known: tuple[Column, ...] = (), source: bool 
         table,
         roles,
         seed=config.machine.seed,
-        train_rows=None if source else config.train_rows,
+        train_rows=config.train_rows if isinstance(config.train_rows, int) and not source else None,
         val_fraction=0.15 if source else config.val_fraction,
         test_fraction=0.02 if source else config.test_fraction,
         on_bad_data=config.on_bad_data,

@@ -52,7 +52,7 @@ def small_config(place, **changes) -> Config:
         source=str(place / "large.csv"),
         representation=(8, 8),
         heads=(4,),
-        source_stage=Stage("source", train="all", epochs=20, learning_rate=0.02, schedule="cosine"),
+        source_stages=(Stage("source", train="all", epochs=20, learning_rate=0.02, schedule="cosine"),),
         stages=(
             Stage("heads", train="head", epochs=2, learning_rate=0.01),
             Stage("top", train="top:1", epochs=2, learning_rate=0.01),
