@@ -10,6 +10,7 @@ from typing import Protocol
 import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 
@@ -143,8 +144,10 @@ def train(
             model.carried(network, start.network)
         options = strategy.compile_options(config.machine)
         train_batches = SplitBatches(trial, "train", batch_size, shuffle=True, seed=config.machine.seed)
-        if options.get("steps_per_execution", 1) == 1 and train_batches.steps <= 100:
-            # A step takes less than asking Python for it: an epoch at a time is some three times faster.
+        alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if alone and options.get("steps_per_execution", 1) == 1 and train_batches.steps <= 100:
+            # A step takes less than asking Python for it: an epoch at a time is some three times faster. Over
+            # replicas TensorFlow cannot: its loop over steps takes no batch that is divided.
             options["steps_per_execution"] = train_batches.steps
         if config.backbone == "DragonNet":
             loss = method.DragonNet(outcome, config.propensity_weight, config.targeted)
