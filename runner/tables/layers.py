@@ -90,9 +90,11 @@ class Prepared(keras.layers.Layer):
             parts += [ops.where(gone, 0.0, scaled), ops.cast(gone, "float32")]
         if self.dates:
             days = ops.take(rows, self.dates, axis=1)
-            there = ops.logical_not(ops.isnan(days))
-            angle = 2 * np.pi * ops.where(there, days, 0.0) / YEAR
-            parts += [ops.where(there, turn(angle), 0.0) for turn in (ops.sin, ops.cos)]
+            gone = ops.isnan(days)
+            # What is missing is the second argument: tf2onnx writes the other order as a product, in which
+            # NaN stays NaN.
+            angle = 2 * np.pi * ops.where(gone, 0.0, days) / YEAR
+            parts += [ops.where(gone, 0.0, turn(angle)) for turn in (ops.sin, ops.cos)]
         if self.categories:
             places = ops.cast(ops.take(rows, self.categories, axis=1), "int32") + self.offsets
             parts.append(ops.multi_hot(places, num_classes=self.indicators, dtype="float32"))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from runner.runs import formats
 from runner.tables import columns as of
 from runner.tables import layers, networks
 from runner.tables.backbones import BACKBONES
@@ -111,3 +112,14 @@ def test_days_in_the_graph_are_those_of_the_table():
     np.testing.assert_array_equal(
         layers.Days()(tf.constant(dates)), of.days(pd.Series(dates)).astype("float32")
     )
+
+
+@pytest.mark.parametrize("name", sorted(formats.NAMES))
+def test_missing_stays_missing_in_every_format(name, tmp_path):
+    """tf2onnx wrote the choice of what is no date as a product, in which NaN stayed NaN."""
+    rows = of.coded(CELLS, COLUMNS)
+    given = keras.Input((len(COLUMNS),))
+    network = keras.Model(given, layers.Prepared(of.record(COLUMNS))(given))
+    taken = tf.TensorSpec((None, len(COLUMNS)), tf.float32, name="row")
+    found = formats.export(network, taken, [rows], [np.asarray(network(rows))], [name], tmp_path, {})
+    assert np.isnan(rows).any() and max(found.values()) < 1e-5
