@@ -67,6 +67,8 @@ class Shown:
     """Of `settings.of_run`."""
     statistics_anew: bool = False
     """Whether BatchNorm statistics were estimated anew before the network was judged."""
+    by_averages: bool = True
+    """Whether validation read BatchNorm's moving averages."""
 
 
 def collect_pictures(data: Data, predictions: pd.DataFrame | None = None) -> dict[int, np.ndarray]:
@@ -146,7 +148,9 @@ def write(
             "ledger": lambda: None if ledger is None else schedule.ledger_table(ledger),
             "curves": lambda: _curves(history),
             "ranges": lambda: _ranges(given.range_tests, given.stages),
-            "lagging": lambda: schedule.lagging(history, ledger, given.statistics_anew),
+            "lagging": lambda: (
+                schedule.lagging(history, ledger, given.statistics_anew) if given.by_averages else ""
+            ),
             "numbers": lambda: _numbers(metrics, score),
             "per_class": lambda: report_confusion.per_class(_given(given.per_class)),
             "confusion": lambda: report_confusion.matrix(_given(given.confusion)),

@@ -280,6 +280,7 @@ class Run(Generic[ConfigType]):
                 environment=dict(saved.environment),
                 settings=self._settings,
                 statistics_anew=saved.fitted.statistics_anew,
+                by_averages=saved.fitted.by_averages,
                 range_tests=saved.fitted.range_tests,
                 failed=self._failed,
                 **shown,

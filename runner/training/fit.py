@@ -41,6 +41,8 @@ class Fit:
     """Wall time of the whole fit, tracing included; of epochs before an interruption, theirs."""
     statistics_anew: bool = False
     """Whether BatchNorm statistics that learned were estimated anew at the end."""
+    by_averages: bool = True
+    """Whether validation read BatchNorm's moving averages, and not the statistics of each batch."""
     value: float = float("nan")
     """`monitor`, on validation, of the network as it is handed on; NaN where the logs have no such number."""
     trained: int | None = None
@@ -193,11 +195,12 @@ def fit_stages(
     seconds = seconds_before + time.perf_counter() - started
     history, ledger = staged.history.assign(seconds=clock.seconds), staged.ledger
     value = staged.sign * staged.received[0]
+    by_averages = not getattr(model, "validates_by_batches", False)
     plain = train.plain() if any(stage.batch_norm == "train" for stage in stages) else None
     if plain is not None:
         batch_norm.reestimate(model, plain)
         value = _evaluated(model, validation).get(monitor, np.nan)
-        if "statistics_moved" in ledger and ledger["statistics_moved"].sum():
+        if by_averages and "statistics_moved" in ledger and ledger["statistics_moved"].sum():
             print(
                 "  BatchNorm's statistics are estimated anew from the training data; the validation values "
                 "above\n  are of moving averages, which lag behind the weights and may look as if nothing "
@@ -206,7 +209,7 @@ def fit_stages(
     trained = sum(int(np.prod(one.shape)) for one in model.trainable_variables)
     trainable.merge_lora(model, with_lora)
     return Fit(
-        *(history, ledger, seconds, plain is not None, float(value), trained),
+        *(history, ledger, seconds, plain is not None, by_averages, float(value), trained),
         staged.stages,
         staged.range_tests,
     )

@@ -96,6 +96,9 @@ class TwoViews(keras.Model):
         watch: what is measured after each epoch; raises where the features collapsed.
     """
 
+    validates_by_batches = True
+    """`watch` asks with the statistics of each batch: the remark on moving averages is not for it."""
+
     def __init__(self, network: keras.Model, config: Config, watch: Watch):
         super().__init__(name=network.name)
         self.network, self.config, self.watch = network, config, watch

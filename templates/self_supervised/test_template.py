@@ -259,13 +259,18 @@ def test_a_collapse_is_noticed_and_a_sound_training_is_not_taken_for_one(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_training_that_was_stopped_within_an_epoch_ends_as_one_that_was_not(tmp_path, drawn, monkeypatch):
+def test_a_training_that_was_stopped_within_an_epoch_ends_as_one_that_was_not(
+    tmp_path, drawn, monkeypatch, capsys
+):
     monkeypatch.setattr(model, "build", build_tiny)
     config = small_config(tmp_path, drawn, figure=True)
     found = train.load(config)
     assert int(found.unlabelled.train.cardinality()) // config.batch_size == 1
     config = fields.replace(config, batch_size=4)
     whole, fitted = train.fit(config, found, "", Checkpointing(tmp_path / "whole", 1))
+    # BatchNorm learned, and validation read the statistics of its batches: no word of moving averages.
+    assert fitted.ledger["statistics_moved"].sum() and not fitted.by_averages
+    assert "moving averages" not in capsys.readouterr().out
     place = Checkpointing(tmp_path / "stopped", 1)
     given = train.fit_stages
 

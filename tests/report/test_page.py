@@ -525,6 +525,8 @@ def test_the_curves_say_why_validation_may_be_flat_where_batch_norm_learned(tmp_
     assert "estimated anew" not in page.text
     run |= {"ledger": ledger, "statistics_anew": True}
     assert "they were estimated anew" in read(report.write(tmp_path / "report.html", **run)).text
+    run |= {"by_averages": False}
+    assert "moving averages" not in read(report.write(tmp_path / "report.html", **run)).text
 
 
 def test_settings_that_differ_stand_at_the_top_and_escaped(tmp_path):
