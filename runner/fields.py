@@ -6,6 +6,7 @@ A template's `Config` is an ordinary frozen dataclass; `runner.flags` turns its 
 import dataclasses
 import json
 import os
+import re
 import sys
 import types
 import typing
@@ -33,6 +34,8 @@ def check_types(record: Any) -> None:
             )
 
 
+AT_LEAST = re.compile(r"(specificity|sensitivity):(0?\.\d*[1-9]\d*)")
+"""A share that an operating point is to reach, such as specificity:0.95."""
 _RULES = {
     "labels_per_class": (lambda value: not isinstance(value, int) or value >= 1, "all or at least 1"),
     "train_examples": (lambda value: not isinstance(value, int) or value >= 1, "all or at least 1"),
@@ -50,6 +53,10 @@ _RULES = {
     ),
     "checkpoint_steps": (lambda value: value is None or value >= 1, "None or at least 1"),
     "checkpoint_minutes": (lambda value: value is None or value > 0, "None or a number above 0"),
+    "operating_point": (
+        lambda value: value in ("youden", "f1") or AT_LEAST.fullmatch(value) is not None,
+        "youden, f1, or what is to be reached, such as specificity:0.95 or sensitivity:0.9",
+    ),
     "seed": (lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647"),
 }
 """What the fields may hold that templates have in common."""

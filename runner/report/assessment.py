@@ -86,10 +86,7 @@ def operating_point(assessment: Assessment) -> dict | None:
     return {
         "positive": point.test["positive"],
         "threshold": f"{point.test['threshold']:.3f}",
-        "criterion": {
-            "youden": "sensitivity + specificity is highest (Youden's J)",
-            "f1": "F1 is highest",
-        }[point.criterion],
+        "criterion": _criterion(point.criterion),
         "rows": rows,
         "counts": [
             {"name": name, "count": point.test[name.replace(" ", "_")]}
@@ -98,6 +95,18 @@ def operating_point(assessment: Assessment) -> dict | None:
         "areas": areas,
         "curves": drawn,
     }
+
+
+def _criterion(said: str) -> str:
+    """What `operating_point.choose` was asked for, in words."""
+    if said == "youden":
+        return "sensitivity + specificity is highest (Youden's J)"
+    if said == "f1":
+        return "F1 is highest"
+    held, _, share = said.partition(":")
+    other = "sensitivity" if held == "specificity" else "specificity"
+    reached = f"{held} of at least {words.percent(float(share))}"
+    return f"{other} is highest of all thresholds that give a {reached} there, or come nearest to it"
 
 
 def groups(assessment: Assessment, accuracy: float) -> dict | None:

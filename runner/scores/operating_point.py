@@ -11,9 +11,10 @@ import pandas as pd
 import sklearn.metrics
 
 from runner.errors import InputError, suggest
+from runner.fields import AT_LEAST
 from runner.scores import classification, intervals
 
-CRITERIA = ("youden", "f1")
+CRITERIA = ("youden", "f1", "specificity:SHARE", "sensitivity:SHARE")
 
 
 def check_positive(positive: str, classes: Sequence[str]) -> None:
@@ -121,16 +122,19 @@ def choose(validation_predictions: pd.DataFrame, positive: str, criterion: str =
     """Return the threshold, 0..1, that is best on the validation examples; None where they are of one class.
 
     "youden" maximises sensitivity + specificity - 1 (Youden 1950), whatever the share of positives; "f1" the
-    harmonic mean of precision and recall, which falls with rarer positives. The threshold lies midway between
+    harmonic mean of precision and recall, which falls with rarer positives; "specificity:0.95" sensitivity
+    where the specificity is at least .95, and "sensitivity:0.9" the other way round; where no threshold
+    reaches that, it is the one that comes nearest. The threshold lies midway between
     two scores, so that rounding moves no example across it; among equally good ones it is the one nearest
     0.5. None instead of an error, because this runs when a training is over: leave the operating point out.
 
     Raises:
         InputError: as `curves`; another criterion.
     """
-    if criterion not in CRITERIA:
+    least = AT_LEAST.fullmatch(criterion)
+    if criterion not in CRITERIA[:2] and not least:
         raise InputError(
-            f"Received the criterion {criterion!r}; allowed are {' and '.join(CRITERIA)}."
+            f"Received the criterion {criterion!r}; allowed are {', '.join(CRITERIA)}."
             + suggest(criterion, CRITERIA)
         )
     truth, scores = _binary(validation_predictions, positive)
@@ -141,8 +145,13 @@ def choose(validation_predictions: pd.DataFrame, positive: str, criterion: str =
     # From position k of the ascending values on, everything is called positive.
     true_positives = np.cumsum(np.bincount(place, weights=truth)[::-1])[::-1]
     called_positive = np.cumsum(np.bincount(place)[::-1])[::-1]
-    if criterion == "youden":
-        quality = true_positives / positives - (called_positive - true_positives) / negatives
+    sensitivity, specificity = true_positives / positives, 1 - (called_positive - true_positives) / negatives
+    if least:
+        held, free = (sensitivity, specificity) if least[1] == "sensitivity" else (specificity, sensitivity)
+        # Of those that reach the share the highest of the other, then of itself; of the rest the nearest.
+        quality = np.where(held >= float(least[2]) - 1e-12, 1 + free + 1e-6 * held, held)
+    elif criterion == "youden":
+        quality = sensitivity + specificity
     else:
         quality = 2 * true_positives / (called_positive + positives)
     thresholds = np.append(0.0, (values[1:] + values[:-1]) / 2)

@@ -7,6 +7,7 @@ begin: no rate, no epochs, one right answer for each strength of its regularisat
 
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,7 @@ def solve(
     weights: np.ndarray | None = None,
     *,
     counts: bool = False,
+    factors: Sequence[np.ndarray] = (),
 ) -> Solved:
     """Set a dense layer to multinomial logistic regression on its inputs; nothing else moves.
 
@@ -61,6 +63,9 @@ def solve(
     without augmentation. Where the head answers for each token, the labels are of tokens, (length,), and
     those below 0 are left out. Several workers take what the chief solved.
     weights: how much the example with each "id" counts, (ids,), from 0; None: all alike.
+    factors: other ways to weigh the layer's inputs, (d,) each, from 0, of which the best on validation is
+    taken, or none of them: an input whose factor is .1 costs a hundred times the penalty, one whose factor is
+    0 is left out. Not with `counts`.
 
     Raises InputError for a layer that is not such a head.
     """
@@ -78,8 +83,8 @@ def solve(
 
     def on_chief() -> dict:
         below = keras.Model(network.input, head.input)
-        given = [(_sparse if counts else _dense)(below, split) for split in (train, validation)]
-        features, known = (list(part) for part in zip(*given, strict=True))
+        read = [(_sparse if counts else _dense)(below, split) for split in (train, validation)]
+        features, known = (list(part) for part in zip(*read, strict=True))
         labels = [one["label"] for one in known]
         much = [np.ones(len(one["label"])) if weights is None else weights[one["id"]] for one in known]
         if counts:
@@ -87,7 +92,12 @@ def solve(
         else:
             mean, spread = _scale(features[0])
             features = [(one - mean) / spread for one in features]
-            kernel, bias, strength, loss = _regression(features, labels, much, head.units, STRENGTHS)
+            found = []
+            for factor in (np.ones(len(mean)), *factors):
+                given = [one * factor for one in features]
+                kernel, *rest = _regression(given, labels, much, head.units, STRENGTHS)
+                found.append((kernel * factor[:, None], *rest))
+            kernel, bias, strength, loss = min(found, key=lambda one: one[-1])
             kernel = kernel / spread[:, None]
             bias = bias - mean @ kernel
         return {"kernel": kernel.tolist(), "bias": bias.tolist(), "strength": strength, "loss": loss}
@@ -106,11 +116,12 @@ def fit(
     weights: np.ndarray | None = None,
     *,
     counts: bool = False,
+    factors: Sequence[np.ndarray] = (),
 ) -> Fit:
     """`solve` as all there is of a training: a `Fit` without epochs; nothing but the layer is trainable."""
     for one in network.layers:
         one.trainable = one.name == layer
-    found = solve(network, layer, train, validation, weights, counts=counts)
+    found = solve(network, layer, train, validation, weights, counts=counts, factors=factors)
     return Fit(pd.DataFrame(), pd.DataFrame(), found.seconds)
 
 

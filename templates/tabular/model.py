@@ -3,6 +3,7 @@ layer.
 """
 
 import keras
+import numpy as np
 
 from runner.errors import InputError
 from runner.networks.backbones import Block
@@ -61,6 +62,19 @@ def build(
     if source is not None and config.weights != "none":
         networks.start_from(network, layers.of_rows(source), new)
     return network, blocks
+
+
+def factors(network: keras.Model) -> tuple[np.ndarray, ...]:
+    """Ways to weigh what the head of `build` reads, beside all alike, for `solved.solve`: what is left of the
+    source's outcomes is often nearly all that a few rows can tell, and the features beside them are then a
+    hundred times dearer, or left out.
+    """
+    if OUTCOMES not in {layer.name for layer in network.layers}:
+        return ()
+    width = network.get_layer(OUTCOMES).kernel.shape[0]
+    dearer = np.ones((2, network.get_layer("head").kernel.shape[0]))
+    dearer[:, :width] = [[0.1], [0.0]]
+    return tuple(dearer)
 
 
 def build_source(config: Config, data: Tables) -> tuple[keras.Model, tuple[Block, ...]]:

@@ -91,8 +91,9 @@ class Config:
     """Of two classes the one to find, such as `spam`; "" takes the second. More classes have no such
     thing.
     """
-    operating_point: Literal["youden", "f1"] = "youden"
-    """What the threshold between two classes makes highest on validation: sensitivity + specificity, or F1.
+    operating_point: str = "youden"
+    """What the threshold between two classes makes highest on validation: sensitivity + specificity (youden),
+    f1, or the one of them where the other reaches a share: specificity:0.95, sensitivity:0.9.
     """
 
     machine: OmitArgPrefixes[Machine] = Machine()

@@ -65,6 +65,23 @@ def test_the_threshold_is_what_predict_would_be_compared_with():
         assert again[name] == found.operating_point.test[name] > 0
 
 
+@pytest.mark.parametrize(
+    "criterion, said",
+    [
+        ("youden", "(Youden's J)"),
+        ("f1", "F1 is highest"),
+        ("specificity:0.95", "sensitivity is highest of all thresholds that give a specificity of at least 95"),
+        ("sensitivity:.9", "specificity is highest of all thresholds that give a sensitivity of at least 90"),
+    ],
+)
+def test_the_page_says_what_the_threshold_was_chosen_by(criterion, said):
+    _, _, found = judged(positive="ill", criterion=criterion)
+    assert said in report_assessment.operating_point(found)["criterion"]
+    if ":" in criterion:
+        held, share = criterion.split(":")
+        assert found.operating_point.validation[held] >= float(share)
+
+
 def test_a_temperature_that_cannot_be_fitted_changes_nothing():
     classes = ("a", "b", "c")
     truth = np.arange(60) % 3

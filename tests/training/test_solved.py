@@ -112,6 +112,30 @@ def test_a_feature_that_hardly_moves_gets_no_weight(small_model, small_data):
     assert (weights[4:] == 0).all() and (np.abs(weights[:4]).max(1) > 0).all()
 
 
+@pytest.mark.parametrize("left_out", ["what says nothing", "what tells the class"])
+def test_inputs_are_left_out_where_that_is_better_on_validation(left_out):
+    random = np.random.default_rng(3)
+    labels = np.arange(240) % 2
+    rows = np.hstack([(2.0 * labels - 1)[:, None], np.zeros((240, 60))]) + random.normal(size=(240, 61))
+    splits = [
+        tf.data.Dataset.from_tensor_slices(
+            {"id": ids, "input": rows[ids].astype("float32"), "label": labels[ids]}
+        )
+        for ids in (np.arange(40), np.arange(40, 240))
+    ]
+    inputs = keras.Input((61,))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(keras.layers.Identity()(inputs)))
+    alike, kernel = solved.solve(model, "head", *splits), model.get_layer("head").kernel.numpy()
+    factor = np.float64((np.arange(61) == 0) == (left_out == "what says nothing"))
+    found = solved.solve(model, "head", *splits, factors=(factor,))
+    again = model.get_layer("head").kernel.numpy()
+    if left_out == "what says nothing":
+        assert found.loss < alike.loss - 0.02 and (again[1:] == 0).all() and again[0].all()
+    else:
+        assert found.loss == alike.loss
+        np.testing.assert_array_equal(again, kernel)
+
+
 def test_counts_are_solved_as_they_are(small_data):
     """Sparse rows, not standardised: scikit-learn's own answer on the same rows."""
     numbers, labels = np.eye(12, dtype="float32")[np.arange(36) % 12], np.arange(36) % 12 % 3
