@@ -203,9 +203,7 @@ def given(network: keras.Model, rows: np.ndarray, share: float) -> pd.DataFrame:
     return table.assign(propensity=told["propensity"], note=np.where(there, "", NO_OVERLAP))
 
 
-def withheld(
-    predictions: pd.DataFrame, network: keras.Model, examples: Trial, share: float
-) -> pd.DataFrame:
+def withheld(predictions: pd.DataFrame, network: keras.Model, examples: Trial, share: float) -> pd.DataFrame:
     """The predictions as they are written: with intervals, without the effects that have no overlap.
 
     share: of `Overlap`. The scores of rows (outcome_r2, effect_r2) stay: everybody of a split counts in them,

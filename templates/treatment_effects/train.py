@@ -166,9 +166,7 @@ def judge_and_report(
     beside: tuple[Any, ...] = (config, networks, fits, chosen_on)
     if not config.machine.test:
         more = {"overlap": overlap.record()}
-        return run.stop_at_validation(
-            examples, fits, answers.comparison(*beside), method=pick, more=more
-        )
+        return run.stop_at_validation(examples, fits, answers.comparison(*beside), method=pick, more=more)
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks))
     found = {name: tables(one, examples) for name, one in tested.items()}
