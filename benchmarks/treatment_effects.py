@@ -1,12 +1,15 @@
 """Effects whose truth is known: small trials beside a larger one, over worlds; or IHDP.
 
     python -m benchmarks.treatment_effects --worlds 5
+    python -m benchmarks.treatment_effects --intervals --worlds 4
     python -m benchmarks.treatment_effects --ihdp ../shared/data/ihdp
 
 Small trials: each world of datasets/made_trials has a trial of 4,000 and small ones of 100 and 400 rows (a
 quarter of them to choose on), in which the effects have moved a little or much. All methods of the template
 learn from the same rows and are judged on 2,000 others: root PEHE, mean +- standard deviation over worlds,
-and each method's difference to the best rival within a world, +- its standard error.
+and each method's difference to the best rival within a world, +- its standard error. With --intervals: the
+share of true effects within the 95 % interval of what a run would hand out, how wide that is in the mean, and
+how wide one of the same width for all rows would have to be.
 
 IHDP: FOLDER holds ihdp_npci_1.csv and so on: treatment, outcome, counterfactual, mu0, mu1, 25 covariates.
 Each replication is divided 63/27/10 by its number, as in the literature; within sample are the first two
@@ -18,6 +21,7 @@ interrupted call finds what is done.
 import argparse
 import dataclasses
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +33,9 @@ from runner.scores import effects
 from runner.stage import Stage
 from runner.training import baselines
 from runner.training.checkpoint import Checkpointing
-from templates.treatment_effects import learners, train
+from templates.treatment_effects import answers, learners, simulate, train
 from templates.treatment_effects.config import Config
+from templates.treatment_effects.loading import Trial
 
 MOVES, ROWS, TEST = ("little", "much"), (100, 400), 2_000
 RIVALS = (learners.RIDGE_S, learners.RIDGE_T, learners.BOOSTING, baselines.SCRATCH)
@@ -54,9 +59,9 @@ def root_pehe(one: learners.Learner, trial, ids: np.ndarray) -> float:
     return effects.root_pehe(trial.truth[ids, 1] - trial.truth[ids, 0], mu[:, 1] - mu[:, 0])
 
 
-def small_trials(config: Config, world: int, place: Path) -> list[dict]:
-    """All settings of a world; the larger trial is learned from once."""
-    make, found = made.module("made_trials", "making"), []
+def settings(config: Config, world: int, place: Path) -> Iterator[tuple[dict, Config, Trial]]:
+    """The small trials of a world: what a row of the table begins with, the config and the data."""
+    make = made.module("made_trials", "making")
     make.trial(world, "large", 4_000).to_csv(place / "large.csv", index=False)
     for move in MOVES:
         for rows in ROWS:
@@ -64,20 +69,64 @@ def small_trials(config: Config, world: int, place: Path) -> list[dict]:
                      for part, count in (("train", rows), ("test", TEST))]  # fmt: skip
             pd.concat(parts).to_csv(place / "small.csv", index=False)
             changes = {"data": str(place / "small.csv"), "source": str(place / "large.csv")}
-            trial = train.load(fields.replace(config, seed=world, **changes))
+            of = fields.replace(config, seed=world, **changes)
+            yield {"world": world, "move": move, "rows": rows}, of, train.load(of)
 
-            def checkpoints(name: str) -> Checkpointing | None:
-                return Checkpointing(place / name, None, None) if name == learners.SOURCE else None
 
-            networks, fits = train.fit_all(fields.replace(config, seed=world, **changes), trial, checkpoints)
-            losses = learners.losses(networks, trial)
-            networks = learners.one_scratch(networks, trial)
-            networks["handed out"] = networks[learners.chosen(losses)]
-            tested = trial.of("test")
-            for name, one in networks.items():
-                chosen = losses[name].mean() if name in losses else np.nan
-                setting = {"world": world, "move": move, "rows": rows, "method": name}
-                found.append(setting | {"root_pehe": root_pehe(one, trial, tested), "validation": chosen})
+def once(place: Path) -> Callable[[str], Checkpointing | None]:
+    """Checkpoints by which the larger trial is learned from once."""
+    return lambda name: Checkpointing(place / name, None, None) if name == learners.SOURCE else None
+
+
+def small_trials(config: Config, world: int, place: Path) -> list[dict]:
+    """All settings of a world; the larger trial is learned from once."""
+    found = []
+    for setting, of, trial in settings(config, world, place):
+        networks, _ = train.fit_all(of, trial, once(place))
+        losses = learners.losses(networks, trial)
+        networks = learners.one_scratch(networks, trial)
+        networks["handed out"] = networks[learners.chosen(losses)]
+        tested = trial.of("test")
+        for name, one in networks.items():
+            chosen = losses[name].mean() if name in losses else np.nan
+            row = setting | {"method": name, "root_pehe": root_pehe(one, trial, tested)}
+            found.append(row | {"validation": chosen})
+    return found
+
+
+def of_method(config: Config, trial: Trial, start: learners.Learned | None, name: str) -> learners.Learned:
+    """One of learners.HANDED_OUT."""
+    if name == baselines.SOLVED:
+        return learners.solve(config, trial, start)[0]
+    return train.fit(baselines.methods(config)[name], trial, name, None, start)[0]
+
+
+def intervals(config: Config, world: int, place: Path) -> list[dict]:
+    """All settings of a world: how many true effects of the test lie in the intervals of what is handed out.
+
+    That alone is trained on the simulated truths, which changes nothing of its intervals.
+    """
+    found = []
+    for setting, of, trial in settings(config, world, place):
+        start = learners.start_of(of, trial, once(place)(learners.SOURCE))
+        networks = {name: of_method(of, trial, start, name) for name in learners.HANDED_OUT}
+        pick = learners.chosen(learners.losses(networks, trial))
+
+        def fit_one(config: Config, trial: Trial, _: Callable, pick: str = pick) -> tuple[dict, dict]:
+            return {pick: of_method(config, trial, learners.start_of(config, trial, None), pick)}, {}
+
+        hard = simulate.as_hard(trial, start)
+        factor = simulate.factor(simulate.tried(of, trial, fit_one, lambda name: None, hard), pick)
+        rows, truth = trial.rows[trial.of("test")], np.diff(trial.truth[trial.of("test")], axis=1)[:, 0]
+        row = setting | {"method": pick, "noise": hard.noise, "moved": hard.moved}
+        for name, asked in (("calibrated", factor), ("normal", None)):
+            whole = answers.finish(of, trial, networks[pick], asked, answers.overlap(trial))
+            told = answers.given(whole, rows, share=0.0)
+            row |= {
+                f"{name}_covered": ((told["low"] <= truth) & (truth <= told["high"])).mean(),
+                f"{name}_width": (told["high"] - told["low"]).mean(),
+            }
+        found.append(row | {"needed": 2 * np.quantile(np.abs(told["effect"] - truth), 0.95)})
     return found
 
 
@@ -140,14 +189,20 @@ def main() -> None:
     )
     parser.add_argument("--worlds", type=int, default=5)
     parser.add_argument("--backbone", default="TARNet", help="of the small trials")
+    parser.add_argument("--intervals", action="store_true", help="judge intervals; writes another table")
     parser.add_argument("--ihdp", type=Path, help="folder of ihdp_npci_1.csv and so on")
     parser.add_argument("--replications", type=int, default=10)
     parser.add_argument("--networks", nargs="+", default=["TARNet", "DragonNet"], help="of IHDP")
     parser.add_argument("--epochs", type=int, help="of IHDP")
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--rates", type=float, nargs="+", help="learning rates of the stages")
-    parser.add_argument("--out", type=Path, default=Path("treatment_effects.csv"))
+    parser.add_argument(
+        "--out", type=Path, help="treatment_effects.csv, or with --intervals effect_intervals.csv"
+    )
     options = parser.parse_args()
+    options.out = options.out or Path(
+        "effect_intervals.csv" if options.intervals else "treatment_effects.csv"
+    )
     config = IHDP if options.ihdp else Config(backbone=options.backbone)
     if options.weight_decay is not None:
         config = dataclasses.replace(config, weight_decay=options.weight_decay)
@@ -167,7 +222,7 @@ def main() -> None:
             if options.ihdp:
                 rows = ihdp(config, options.ihdp, number, options.networks, Path(place))
             else:
-                rows = small_trials(config, number, Path(place))
+                rows = (intervals if options.intervals else small_trials)(config, number, Path(place))
         table = (
             pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if len(table) else pd.DataFrame(rows)
         )
@@ -175,6 +230,8 @@ def main() -> None:
     if options.ihdp:
         shown = table.groupby("method", sort=False)[["within", "out_of_sample", "validation"]]
         print(shown.agg(["mean", "sem"]).to_string(float_format=lambda number: f"{number:.2f}"))
+    elif options.intervals:
+        print(table.to_string(index=False, float_format=lambda number: f"{number:.2f}"))
     else:
         print(table_of_trials(table), differences(table), sep="\n\n")
 

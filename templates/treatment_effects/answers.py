@@ -177,11 +177,20 @@ def overlap(examples: Trial) -> Overlap:
 # ---------------------------------------------------------------- effects with intervals
 
 
-def finish(config: Config, examples: Trial, learned: Learned, factor: float, overlap: Overlap) -> keras.Model:
-    """The network that the run hands out; see `model.finished`."""
-    spread = learners.on_features(config, examples, learned)
+NORMAL = 1.959964
+"""So many standard deviations hold 95 % of a normal distribution on either side."""
+
+
+def finish(
+    config: Config, examples: Trial, learned: Learned, factor: float | None, overlap: Overlap
+) -> keras.Model:
+    """The network that the run hands out; see `model.finished`. factor: of `simulate.factor`; None for
+    intervals of the normal posterior alone.
+    """
+    widths = learners.widths(config, examples, learned, calibrated=factor is not None)
     chance = overlap.propensity.weights, overlap.propensity.constant
-    return model.finished(learned.network, learned.outcome, spread, factor, chance)
+    times = NORMAL if factor is None else factor
+    return model.finished(learned.network, learned.outcome, widths, times, chance)
 
 
 def given(network: keras.Model, rows: np.ndarray, share: float) -> pd.DataFrame:

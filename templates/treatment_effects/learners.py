@@ -349,15 +349,33 @@ def propensity(trial: Trial) -> Propensity:
     return tried[-1][0]
 
 
-def uncertain(config: Config, trial: Trial, learned: Learned, rows: np.ndarray) -> np.ndarray:
-    """How uncertain a network's effects are, float64 (rows,), in outcome units: see `model.finished`."""
+def widths(
+    config: Config, trial: Trial, learned: Learned, calibrated: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `model.finished` says how uncertain an effect is by: mean and spread of the representation, (r,)
+    each, and a root (1 + r, k); a row's width is |root^T [1, (phi - mean) / spread]|.
+
+    calibrated: the width is sqrt(1 + (w / c)^2), w the posterior's deviation and c its root mean square over
+    the rows to learn from: how large it is in all changes tenfold with the penalty that the folds prefer, and
+    what it does not know, such as what has moved, is the same for all. False: w, in units of the outcome.
+    """
     mean, spread, solved = on_features(config, trial, learned)
+    if not calibrated:
+        return mean, spread, solved.root * (1.0 if learned.outcome.binary else learned.outcome.spread)
+    ids = np.concatenate([trial.of("train"), trial.of("val")])
+    columns = np.column_stack([np.ones(len(ids)), (learned.features(trial.rows[ids]) - mean) / spread])
+    usual = np.sqrt(((columns @ solved.root) ** 2).sum(axis=1).mean())
+    alike = np.zeros((len(solved.root), 1))
+    alike[0] = 1.0
+    return mean, spread, np.column_stack([solved.root / max(usual, 1e-12), alike])
+
+
+def uncertain(config: Config, trial: Trial, learned: Learned, rows: np.ndarray) -> np.ndarray:
+    """How uncertain effects are beside each other, float64 (rows,); of a binary outcome times p (1 - p)."""
+    mean, spread, root = widths(config, trial, learned, calibrated=True)
     columns = np.column_stack([np.ones(len(rows)), (learned.features(rows) - mean) / spread])
-    found = np.linalg.norm(columns @ solved.root, axis=1)
-    if not learned.outcome.binary:
-        return found * learned.outcome.spread
     middle = learned.expected(rows).mean(axis=1)
-    return found * middle * (1 - middle)
+    return np.linalg.norm(columns @ root, axis=1) * (middle * (1 - middle) if learned.outcome.binary else 1)
 
 
 def losses(networks: dict[str, Learner], trial: Trial) -> dict[str, np.ndarray]:

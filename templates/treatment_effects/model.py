@@ -155,15 +155,14 @@ def with_residual(network: keras.Model, mean: np.ndarray, spread: np.ndarray, so
 def finished(
     network: keras.Model,
     outcome: Outcome,
-    spread: tuple[np.ndarray, np.ndarray, Solved],
+    widths: tuple[np.ndarray, np.ndarray, np.ndarray],
     factor: float,
     propensity: tuple[np.ndarray, float],
 ) -> keras.Model:
     """What a run saves: rows to float32 (batch, 5), `effects_export.GIVEN`, in units of the outcome.
 
-    spread: the mean and spread of the representation and what was solved on it, whose posterior gives how
-    uncertain an effect is: |root^T [1, (phi - mean) / spread]|, times the spread of the outcome (of a binary
-    one p (1 - p)). factor: half_width is so many of these. propensity: weights and constant of logistic
+    widths: mean, spread and root of `learners.widths`: how uncertain an effect is, of a binary outcome times
+    p (1 - p). factor: half_width is so many of these. propensity: weights and constant of logistic
     regression on the prepared columns.
     """
     layers, ops = keras.layers, keras.ops
@@ -173,8 +172,7 @@ def finished(
     else:
         mu = layers.Rescaling(outcome.spread, outcome.mean, name="expected", dtype="float32")(z)
     effect = mu[:, 1:2] - mu[:, 0:1]
-    mean, scale, solved = spread
-    root = solved.root
+    mean, scale, root = widths
     uncertain = layers.Dense(root.shape[1], name="uncertain", dtype="float32")
     told = uncertain(features(network).output)
     kernel = root[1:] / scale[:, None]
@@ -183,8 +181,6 @@ def finished(
     if outcome.binary:
         middle = (mu[:, 1:2] + mu[:, 0:1]) / 2
         width = width * middle * (1 - middle)
-    else:
-        width = width * outcome.spread
     chance = layers.Dense(1, activation="sigmoid", name="overlap", dtype="float32")
     given = chance(network.get_layer("prepared").output)
     chance.set_weights([propensity[0][:, None].astype("float32"), np.float32([propensity[1]])])

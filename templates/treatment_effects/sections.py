@@ -89,15 +89,16 @@ def simulated(config: Config, tried: Sequence[simulate.Tried]) -> Section:
             "Nothing was simulated (--simulations 0), so that nothing says how far the effects below may be "
             "off, and their intervals are those of a normal posterior.",
         )
-    table = simulate.table(tried)
+    table, hard = simulate.table(tried), tried[0].hard
     best = table.set_index("method").mean(axis=1).idxmin()
     return Section(
         "Before any effect: simulated truths",
         "The same people, the same treatments and the same methods, with outcomes that were drawn from a "
         "known truth: how far each method's effects are off (√PEHE), as a share of the spread of the true "
         f"effects. At 1 it is no better than one effect for everybody. Best here: {best}. In the simulation "
-        "the larger trial's effects lie half their spread from the small one's, and half of the outcome's "
-        "variance is noise; your truth may be kinder or worse.",
+        f"{100 * hard.noise:.0f} % of the outcome's variance is noise, and the effects of both trials are "
+        f"drawn to agree with a correlation of {1 / np.hypot(1, hard.moved):.2f}; where outcomes are numbers "
+        "and a larger trial is there, the outcomes of both say so. Your truth may be kinder or worse.",
         tables=[("√PEHE on simulated truths, as a share of the spread", table)],
     )
 

@@ -20,14 +20,29 @@ from . import learners, loading
 from .config import Config
 from .learners import Learned
 from .loading import Trial
+from .method import Outcome
 
 SHAPES = ("straight", "bent")
 """Outcome and effect are weighted sums of the covariates, or of four bends tanh(w x) of them."""
 BENDS = 4
-MOVED = 0.5
-"""How far the small trial's effects lie from the larger one's, as a share of the spread of effects."""
 EFFECTS = 0.7
 """The spread of effects, as a share of that of the outcomes without treatment."""
+FARTHEST = 5.0
+"""The most that effects are moved: from there on hardly anything of the larger trial's is left in them."""
+
+
+class Hardness(NamedTuple):
+    """What decides how far off methods are on a simulated truth, beside the people and how many they are."""
+
+    noise: float = 0.5
+    """The share of the outcome's variance that no covariate tells."""
+    moved: float = 0.5
+    """The small trial's effects are (e + moved e') / sqrt(1 + moved^2), e those of the larger one, e' others
+    of the same spread."""
+
+
+USUAL = Hardness()
+"""What nothing that was seen says otherwise of."""
 
 
 class Tried(NamedTuple):
@@ -42,13 +57,43 @@ class Tried(NamedTuple):
     errors: Mapping[str, np.ndarray]
     truth: np.ndarray
     widths: Mapping[str, np.ndarray]
+    hard: Hardness = USUAL
 
 
-def simulated(trial: Trial, shape: str, seed: int) -> Trial:
+def as_hard(trial: Trial, start: Learned | None) -> Hardness:
+    """How hard a truth must be to be like the trial, by outcomes that were seen; never kinder in how far
+    effects have moved than USUAL, which is what a binary outcome and a trial without a larger one get.
+
+    start: what was learned from the larger trial. Its squared error on the larger trial's validation rows
+    tells the noise, s^2. On the small trial's rows to train and choose on, none of which it has seen, the
+    error is s^2 + E (m + (t - 1/2) e)^2, m and e being what of outcome and effect has moved. All of that
+    surplus is taken for the effects', which is the most that they can have moved where treatment was drawn
+    by a coin: E e^2 / 4 = surplus. Effects of spread d that moved as `Hardness.moved` says lie
+    E e^2 = 2 d^2 (1 - 1 / sqrt(1 + moved^2)) apart, from which comes `moved`. No true effect is looked at,
+    and no outcome of the test.
+    """
+    if start is None or trial.source is None or start.outcome.binary:
+        return USUAL
+    as_it_is = Outcome(False)
+
+    def errors(of: Trial, *splits: str) -> np.ndarray:
+        ids = np.concatenate([of.of(split) for split in splits])
+        return learners.factual(start.expected(of.rows[ids]), of.treatment[ids], of.outcome[ids], as_it_is)
+
+    variance = float(trial.outcome[np.concatenate([trial.of("train"), trial.of("val")])].var())
+    unexplained = float(errors(trial.source, "val").mean())
+    noise = float(np.clip(unexplained / variance, 0.05, 0.9))
+    surplus = max(0.0, float(errors(trial, "train", "val").mean()) - unexplained)
+    spread = np.sqrt(variance * (1 - noise) / (1 + EFFECTS**2 / 4)) * EFFECTS
+    alike = max(1 - 2 * surplus / spread**2, 1 / np.hypot(1, FARTHEST))
+    return Hardness(noise, max(USUAL.moved, float(np.sqrt(1 / alike**2 - 1))))
+
+
+def simulated(trial: Trial, shape: str, seed: int, hard: Hardness = USUAL) -> Trial:
     """The same trials with outcomes of a known truth; rows of the test get none.
 
-    The noise is half of the outcome's variance, and its mean and spread those of the real one. A binary
-    outcome is drawn with probability sigmoid of the same sums.
+    Mean and spread of the outcome are those of the real one. A binary outcome is drawn with probability
+    sigmoid of the same sums.
     """
     random = np.random.default_rng([seed, SHAPES.index(shape)])
     layer = Prepared(columns_of.record(trial.columns))
@@ -76,7 +121,7 @@ def simulated(trial: Trial, shape: str, seed: int) -> Trial:
 
     def drawn(of: Trial, moves: float, source: Trial | None) -> Trial:
         parts = (sums(of) - middle) / scale
-        signal = spread * np.sqrt(0.5 / (1 + EFFECTS**2 / 4))
+        signal = spread * np.sqrt((1 - hard.noise) / (1 + EFFECTS**2 / 4))
         effect = signal * EFFECTS * (0.5 + (parts[:, 1] + moves * parts[:, 2]) / np.hypot(1, moves))
         untreated = mean + signal * parts[:, 0] - effect / 2
         truth = np.stack([untreated, untreated + effect], axis=1)
@@ -85,11 +130,11 @@ def simulated(trial: Trial, shape: str, seed: int) -> Trial:
             truth = expit(truth)
             outcome = (random.random(len(treated)) < expit(treated)).astype(float)
         else:
-            outcome = treated + random.normal(size=len(treated)) * spread * np.sqrt(0.5)
+            outcome = treated + random.normal(size=len(treated)) * spread * np.sqrt(hard.noise)
         return loading.with_outcomes(of, outcome, truth, source)
 
     source = None if trial.source is None else drawn(trial.source, 0.0, None)
-    return drawn(trial, MOVED, source)
+    return drawn(trial, hard.moved, source)
 
 
 def tried(
@@ -97,6 +142,7 @@ def tried(
     trial: Trial,
     fit_all: Callable[[Config, Trial, Callable], tuple[dict, dict]],
     checkpoints: Callable,
+    hard: Hardness = USUAL,
 ) -> list[Tried]:
     """Every method on each simulated truth, judged on the rows to train and choose on.
 
@@ -105,7 +151,7 @@ def tried(
     found = []
     for number in range(config.simulations):
         for shape in SHAPES:
-            made = simulated(trial, shape, config.machine.seed + 1000 * (number + 1))
+            made = simulated(trial, shape, config.machine.seed + 1000 * (number + 1), hard)
             title = f"simulated {shape} {number + 1}"
             networks, fits = fit_all(config, made, lambda name, title=title: checkpoints(f"{title} {name}"))
             networks = learners.one_scratch(networks, made)
@@ -117,7 +163,7 @@ def tried(
                 errors[name] = mu[:, 1] - mu[:, 0] - truth
                 if isinstance(one, Learned):
                     widths[name] = learners.uncertain(config, made, one, made.rows[ids])
-            found.append(Tried(shape, errors, truth, widths))
+            found.append(Tried(shape, errors, truth, widths, hard))
     return found
 
 
@@ -138,11 +184,11 @@ def table(found: list[Tried]) -> pd.DataFrame:
     )
 
 
-def factor(found: list[Tried], name: str) -> float:
-    """What the widths of a method are multiplied by so that 95 % of the simulated effects lie within; 1.96,
-    as if they were normal, where nothing was simulated.
+def factor(found: list[Tried], name: str) -> float | None:
+    """What the widths of a method are multiplied by so that 95 % of the simulated effects lie within; None
+    where nothing was simulated.
     """
     shares = [
         np.abs(one.errors[name]) / np.maximum(one.widths[name], 1e-9) for one in found if name in one.widths
     ]
-    return float(np.quantile(np.concatenate(shares), 0.95)) if shares else 1.959964
+    return float(np.quantile(np.concatenate(shares), 0.95)) if shares else None

@@ -19,6 +19,7 @@ from runner.runs import evaluate, folder
 from runner.stage import Stage
 from runner.tables import columns as columns_of
 from runner.tables import layers
+from runner.tables.layers import Prepared
 
 from . import answers, learners, loading, method, model, simulate, train
 from .config import Config
@@ -206,6 +207,27 @@ def test_every_network_is_saved_and_says_the_same(tables, kind, tmp_path):
     np.testing.assert_allclose(given[:, 4].clip(0.02, 0.98), overlap.propensity.of(rows), atol=1e-5)
 
 
+@pytest.mark.parametrize("binary", [False, True])
+def test_widths_are_the_posterior_and_what_it_does_not_know(tables, binary):
+    config = small_config(tables, backbone="TARNet")
+    trial = train.load(config)
+    if binary:
+        trial = loading.with_outcomes(trial, (trial.outcome > 0) * 1.0, trial.truth, None)
+    learned = learners.Learned(model.build(config, trial)[0], method.Outcome(binary, 1.0, 2.0))
+    overlap, rows = answers.overlap(trial), trial.rows
+    posterior = np.asarray(answers.finish(config, trial, learned, None, overlap)(rows))[:, 3] / 1.959964
+    told = np.asarray(answers.finish(config, trial, learned, 3.0, overlap)(rows))[:, 3]
+    np.testing.assert_allclose(told, 3 * learners.uncertain(config, trial, learned, rows), rtol=1e-3)
+    scale = 2.0
+    if binary:
+        middle = learned.expected(rows).mean(axis=1)
+        scale = middle * (1 - middle)
+        told = told / scale
+    known = np.concatenate([trial.of("train"), trial.of("val")])
+    usual = np.sqrt(((posterior / scale)[known] ** 2).mean())
+    np.testing.assert_allclose(told, 3 * np.sqrt(1 + (posterior / scale / usual) ** 2), rtol=2e-3)
+
+
 def test_losses_are_those_of_the_papers():
     outcome = method.Outcome(False, 1.0, 2.0)
     labels = np.float32([[0, 3], [1, 3]])
@@ -297,7 +319,43 @@ def test_simulated_truths_are_on_the_same_people(tables, binary):
     error, width = np.linspace(-2, 2, 401), np.ones(401)
     tried = [simulate.Tried("bent", {"staged": error}, error + 1, {"staged": width})]
     assert simulate.factor(tried, "staged") == pytest.approx(1.9, abs=0.02)  # of |u|, u within -2..2
-    assert simulate.factor([], "staged") == pytest.approx(1.96, abs=0.01)
+    assert simulate.factor([], "staged") is None
+
+
+def test_truths_are_made_as_hard_as_the_outcomes_of_both_trials_say(tables):
+    for name, rows in (("small", 3000), ("large", 3000)):
+        made(rows, seed=len(name) + rows).to_csv(tables / f"{name}.csv", index=False)
+    trial = train.load(small_config(tables))
+    asked = simulate.Hardness(noise=0.3, moved=1.0)
+    one = simulate.simulated(trial, "straight", 1, asked)
+    ids = one.of("train")
+    given = one.truth[np.arange(len(one.truth)), one.treatment]
+    assert (one.outcome - given)[ids].var() / one.outcome[ids].var() == pytest.approx(0.3, abs=0.03)
+
+    class Knows:
+        """The larger trial's truth, which is linear in what the networks see."""
+
+        outcome, layer = method.Outcome(False), Prepared(columns_of.record(one.columns))
+
+        def seen(self, rows):
+            return np.column_stack([np.ones(len(rows)), learners.prepared(self.layer, rows)])
+
+        def expected(self, rows):
+            found = np.linalg.lstsq(self.seen(one.source.rows), one.source.truth, rcond=None)[0]
+            return self.seen(rows) @ found
+
+    told = simulate.as_hard(one, Knows())
+    assert told.noise == pytest.approx(0.3, abs=0.03)
+    apart = np.diff(one.truth - Knows().expected(one.rows), axis=1)[:, 0]
+    spread = simulate.EFFECTS * np.sqrt(0.7 * one.outcome[ids].var() / (1 + simulate.EFFECTS**2 / 4))
+    # Nothing but effects has moved here, so that all of the surplus, (e / 2)^2, is theirs.
+    alike = 1 - (apart**2).mean() / 2 / spread**2
+    assert 0.3 < alike < 0.7 and 1 / np.hypot(1, told.moved) == pytest.approx(alike, abs=0.06)
+    one = near = simulate.simulated(trial, "straight", 1, simulate.Hardness(0.3, 0.0))
+    assert simulate.as_hard(near, Knows()).moved == simulate.USUAL.moved  # never kinder
+    assert simulate.as_hard(near, None) == simulate.USUAL
+    Knows.outcome = method.Outcome(True)
+    assert simulate.as_hard(near, Knows()) == simulate.USUAL
 
 
 @pytest.mark.parametrize(

@@ -62,15 +62,19 @@ def fit(
 
 
 def fit_all(
-    config: Config, examples: Trial, checkpoints: Callable[[str], Checkpointing | None] = lambda name: None
+    config: Config,
+    examples: Trial,
+    checkpoints: Callable[[str], Checkpointing | None] = lambda name: None,
+    start: Learned | None = None,
 ) -> tuple[dict[str, Learner], dict[str, Fit]]:
     """Every method: rivals without a network, the source as it is, its frozen representation under ridge, and
     what is trained.
 
-    checkpoints: gives the place of a method's state, such as `Run.checkpoints`.
+    checkpoints: gives the place of a method's state, such as `Run.checkpoints`. start: as of `fit`.
     """
     networks, fits = learners.rivals(config, examples) if config.baselines else ({}, {})
-    start = learners.start_of(config, examples, checkpoints(learners.SOURCE))
+    if start is None:
+        start = learners.start_of(config, examples, checkpoints(learners.SOURCE))
     if start is not None:
         if config.baselines:
             networks[baselines.AS_IT_CAME] = start
@@ -139,12 +143,16 @@ def main(config: Config) -> Path:
         if examples.source is not None:
             print(f"source: {examples.source.in_words()}")
             print(*remarks.in_words(examples.source.problems, "the source's problems"), sep="\n")
-        networks, fits = fit_all(run.config, examples, run.checkpoints)
+        start = learners.start_of(run.config, examples, run.checkpoints(learners.SOURCE))
+        networks, fits = fit_all(run.config, examples, run.checkpoints, start)
         # Before any effect is shown: the same methods where the truth is known.
         print(
             "simulated truths on the same covariates:" if run.config.simulations else "nothing is simulated"
         )
-        tried = simulate.tried(run.config, examples, fit_all, run.checkpoints) if config.machine.test else []
+        tried = []
+        if config.machine.test and run.config.simulations:
+            hard = simulate.as_hard(examples, start)
+            tried = simulate.tried(run.config, examples, fit_all, run.checkpoints, hard)
         if run.is_chief:
             judge_and_report(run, examples, networks, fits, tried)
         return run.folder
