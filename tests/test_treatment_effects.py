@@ -14,6 +14,7 @@ import pytest
 from runner import fields
 from runner.devices import strategy
 from runner.machine import Machine
+from runner.runs import evaluate
 from runner.stage import Stage
 from templates.treatment_effects import learners, train
 from templates.treatment_effects.config import Config
@@ -111,6 +112,38 @@ def test_a_network_begins_with_an_earlier_run(tmp_path):
     expected = before.expected(trial.rows[trial.of("val")])
     np.testing.assert_allclose(answered["treated"][there], expected[there, 1], atol=1e-3)
     assert (train.main(again) / "metrics.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("test", [True, False])
+def test_effects_without_overlap_are_withheld_wherever_they_are_told(tmp_path, test):
+    random = np.random.default_rng(0)
+    x, other = random.normal(size=(2, 400))
+    # Whoever has a high x is treated, a low x is not; between them a coin decides.
+    treatment = ((x > 0.6) | ((x > -0.6) & (random.random(400) < 0.5))).astype(int)
+    people = pd.DataFrame({"x": x, "other": other, "treatment": treatment})
+    people["outcome"] = other + treatment * (1 + x) + 0.1 * random.normal(size=400)
+    people.to_csv(tmp_path / "trial.csv", index=False)
+    config = Config(
+        data=str(tmp_path / "trial.csv"),
+        source="",
+        weights="none",
+        stages=(Stage("all", train="all", epochs=3, learning_rate=1e-2),),
+        baselines=False,
+        simulations=0,
+        machine=Machine(run_dir=str(tmp_path / "run"), test=test),
+    )
+    run = train.main(config)
+    handed = pd.concat(train.predict(run, [config.data]))
+    left = handed["note"].ne("")
+    far = left.to_numpy()[np.abs(x) > 1.7]
+    assert 20 < left.sum() < 300 and far.mean() > 0.8 and not left.to_numpy()[np.abs(x) < 0.3].any()
+    evaluate.run(train, Config, run, config.data, tmp_path / "judged")
+    judged = pd.read_csv(tmp_path / "judged" / "predictions.csv").set_index("id").sort_index()
+    assert judged["effect"].isna().tolist() == judged["note"].notna().tolist() == left.tolist()
+    if test:
+        tested = pd.read_csv(run / "predictions.csv").set_index("id")
+        assert tested["effect"].isna().tolist() == left[tested.index].tolist()
 
 
 def table(trial, folder: Path) -> str:

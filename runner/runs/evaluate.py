@@ -5,7 +5,9 @@
 The data may be whatever the template's `load` takes. Nothing is trained: of data with a test split that is
 judged, of any other everything is. The template supplies what differs: `load` (or, where it has one,
 `load_new(config, data)`), `judge`, and `tables`, which makes numbers, a row per class and a
-row per example of what `judge` found.
+row per example of what `judge` found. One that does not answer for every example has
+`withheld(run, network, predictions, examples)`, which takes out what `predict` would not hand out, and says
+why in a column `note`.
 """
 
 import dataclasses
@@ -94,8 +96,13 @@ def run(
     test = examples.test.open(None, f"judge the run {run_folder} on it")
     judged = template.judge(config, {"": model}, test, classes)[""]
     numbers, per_class, predictions = template.tables(judged, examples)
+    left: list[str] = []
+    if hasattr(template, "withheld"):
+        predictions = template.withheld(run_folder, model, predictions, examples)
+        left = _withheld(predictions)
     seen = _seen(before, examples.manifest)
     told = [(path, "seen", f"{path!r} is identical to an example that the run learned from") for path in seen]
+    told += [("", "withheld", line) for line in left]
     problems = pd.concat([examples.problems, problem_rows(told)], ignore_index=True)
     at_threshold = _at_threshold(run_folder, classes, predictions, examples.manifest["group"])
     written = environment.describe()
@@ -121,7 +128,7 @@ def run(
     shown = page.write(
         place / "report.html",
         title=f"Evaluation: {Path(data).name or data}",
-        question=_question(run_folder, data, score, metrics["test"], known, classes, seen),
+        question=_question(run_folder, data, score, metrics["test"], known, classes, seen, left),
         data=dataclasses.replace(examples, problems=problems),
         pictures={},
         metrics=numbers,
@@ -261,6 +268,15 @@ def _seen(before: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
     return judged.loc[judged["sha256"].isin(learned), "path"].astype(str).tolist()
 
 
+def _withheld(predictions: pd.DataFrame) -> list[str]:
+    """A line for each reason why examples have no answer in the table."""
+    counts = predictions["note"][predictions["note"] != ""].value_counts()
+    return [
+        f"Of {count} of the {len(predictions)} examples the answer is withheld: {note}. The scores count all."
+        for note, count in counts.items()
+    ]
+
+
 def _question(
     run_folder: Path,
     data: str,
@@ -269,8 +285,9 @@ def _question(
     known: Sequence[str],
     classes: Sequence[str],
     seen: Sequence[str],
+    left: Sequence[str],
 ) -> str:
-    said = [f"How good is the run {run_folder.name} on {data}?"]
+    said = [*left, f"How good is the run {run_folder.name} on {data}?"]
     interval = own.get(f"{score}_interval") or [None]
     if None not in (own.get(score), own.get("examples"), *interval):
         said.append(

@@ -348,18 +348,20 @@ class Run(Generic[ConfigType]):
         comparison: pd.DataFrame,
         *,
         method: str = "staged",
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         """End a run with `--no-test`: its tables, and metrics.json with what `method` has on validation.
 
         comparison: a row per method with its numbers on validation, which stand in metrics.json without
-        "val_", beside its `Fit.value` as "monitor". There is no card and no page, which tell of a test.
+        "val_", beside its `Fit.value` as "monitor". more: what else `predict` and `evaluate` need of
+        metrics.json. There is no card and no page, which tell of a test.
         """
         self._write_tables(examples, fits, method, comparison, {})
         row = comparison[comparison["method"] == method].drop(columns="seconds").to_dict("records")[0]
         numbers = {name: one for name, one in row.items() if isinstance(one, float) and one == one}
         validation = {name.removeprefix("val_"): one for name, one in numbers.items()}
         validation |= {"monitor": fits[method].value}
-        record = {"classes": list(examples.classes), "method": method, "test": {}}
+        record = {"classes": list(examples.classes), "method": method, "test": {}, **(more or {})}
         atomic.write_json(self.folder / "metrics.json", record | {"validation": validation})
         folder.end(self.folder)
         _show(comparison)

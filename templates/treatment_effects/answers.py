@@ -203,24 +203,29 @@ def given(network: keras.Model, rows: np.ndarray, share: float) -> pd.DataFrame:
     return table.assign(propensity=told["propensity"], note=np.where(there, "", NO_OVERLAP))
 
 
-def withheld(
-    predictions: pd.DataFrame, network: keras.Model, examples: Trial, overlap: Overlap
-) -> pd.DataFrame:
-    """The predictions as the run writes them: with intervals, without the effects that have no overlap."""
-    told = given(network, examples.rows[predictions["id"]], overlap.share)
-    table = predictions.reset_index(drop=True).assign(**{name: told[name] for name in told})
-    return table
+def withheld(predictions: pd.DataFrame, network: keras.Model, examples: Trial, share: float) -> pd.DataFrame:
+    """The predictions as they are written: with intervals, without the effects that have no overlap.
+
+    share: of `Overlap`. The scores of rows (outcome_r2, effect_r2) stay: everybody of a split counts in them,
+    with overlap or without, so that methods are compared on the same people.
+    """
+    told = given(network, examples.rows[predictions["id"]], share)
+    return predictions.reset_index(drop=True).assign(**{name: told[name] for name in told})
+
+
+def share_of(run: str | Path) -> float:
+    """The share of `Overlap` that a complete run found on the rows it learned from."""
+    return float(folders.read_metrics(Path(run).expanduser()).get("overlap", {}).get("share", 0.0))
 
 
 def of_tables(run: str | Path, inputs: Iterable[str | Path], batch_size: int) -> Iterator[pd.DataFrame]:
     """See `train.predict`; tables are read whole, and answered so many rows at a time."""
     folder = Path(run).expanduser()
-    config, record = folders.read_complete(folder), folders.read_metrics(folder)
+    config, share = folders.read_complete(folder), share_of(folder)
     network = layers.of_rows(saved.load(folder))
     columns = layers.columns_in(network)
     if not columns or network.output_shape[-1] != len(effects_export.GIVEN):
         raise InputError(f"{folder}: its network takes no rows of a trial; give a run of this template.")
-    share = float(record.get("overlap", {}).get("share", 0.0))
     number = 0
     for one in inputs:
         table = sources.find(one, label=config.get("treatment", "treatment"))

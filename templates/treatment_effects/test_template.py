@@ -4,6 +4,7 @@ leaves a complete run folder whose network takes the columns of a table.
 
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -109,6 +110,30 @@ def test_a_run_leaves_everything_it_promises(finished):
     assert (answered["low"] < answered["effect"]).sum() == answered["note"].eq("").sum()
     judged = evaluate.run(train, Config, run, str(place / "small.csv"), place / "judged")
     assert judged.metrics["examples"] == 80 and judged.score == "effect_r2"
+
+
+def test_evaluate_withholds_what_predict_withholds(finished, tmp_path):
+    run, place, _ = finished
+    people = pd.read_csv(place / "small.csv")
+    chances = pd.concat(train.predict(run, [str(place / "small.csv")]))["propensity"]
+    # The run as it were with overlap for no more than the middle half of these people.
+    there, told = shutil.copytree(run, tmp_path / "run"), json.loads((run / "metrics.json").read_text())
+    told["overlap"]["share"] = float(0.5 - (chances - 0.5).abs().median())
+    (there / "metrics.json").write_text(json.dumps(told))
+    found = evaluate.run(train, Config, there, str(place / "small.csv"), tmp_path / "judged")
+    judged = pd.read_csv(tmp_path / "judged" / "predictions.csv", keep_default_na=False, na_values=[""])
+    handed = pd.concat(train.predict(there, [str(place / "small.csv")])).iloc[judged["id"]]
+    left = judged["note"].notna().to_numpy()
+    assert 20 < left.sum() < 60 and (left == handed["note"].ne("").to_numpy()).all()
+    for name in ("effect", "low", "high", "untreated", "treated"):
+        np.testing.assert_allclose(judged[name], handed[name], atol=1e-5)
+        assert (judged[name].isna() == left).all()
+    # It is said where a person looks, and the same people count as in the run's own test: all.
+    said = f"Of {left.sum()} of the 80 examples the answer is withheld: no overlap"
+    assert said in (tmp_path / "judged" / "report.html").read_text()
+    assert any(said in line for line in found.remarks)
+    before = evaluate.run(train, Config, run, str(place / "small.csv"), tmp_path / "before").metrics
+    assert found.metrics["examples"] == len(people) and found.metrics == before
 
 
 def test_stages_move_what_they_say_and_begin_with_the_source(finished):

@@ -108,6 +108,15 @@ def tables(judged: pd.DataFrame, examples: Trial) -> tuple[dict, pd.DataFrame, p
     return answers.metrics(predictions, examples), answers.per_arm(predictions), predictions
 
 
+def withheld(
+    run: str | Path, network: keras.Model, predictions: pd.DataFrame, examples: Trial
+) -> pd.DataFrame:
+    """The predictions of `tables` by a complete run as `predict` would hand them out: with intervals, and a
+    note in the place of effect and outcomes where its trial had no overlap. `runner evaluate` asks for it.
+    """
+    return answers.withheld(predictions, layers.of_rows(network), examples, answers.share_of(run))
+
+
 def predict(
     run: str | Path, inputs: Iterable[str | Path], *, folder: Path | None = None, batch_size: int = 64
 ) -> Iterator[pd.DataFrame]:
@@ -156,7 +165,8 @@ def judge_and_report(
     networks = baselines.compared(networks, chosen_on)
     beside: tuple[Any, ...] = (config, networks, fits, chosen_on)
     if not config.machine.test:
-        return run.stop_at_validation(examples, fits, answers.comparison(*beside), method=pick)
+        more = {"overlap": overlap.record()}
+        return run.stop_at_validation(examples, fits, answers.comparison(*beside), method=pick, more=more)
     # The test split is opened here, once, when nothing is left to choose.
     tested = judge(config, networks, run.open_test(examples, networks))
     found = {name: tables(one, examples) for name, one in tested.items()}
@@ -165,7 +175,7 @@ def judge_and_report(
     whole = intervals.units(examples.manifest["group"], told[pick]["id"])
     comparison = answers.comparison(*beside, told, metrics, pick, whole)
     test, per_arm, predictions = found[pick]
-    predictions = answers.withheld(predictions, finished, examples, overlap)
+    predictions = answers.withheld(predictions, finished, examples, overlap.share)
     policy = answers.policies(config, predictions, examples, overlap)
     run.save(
         examples,
