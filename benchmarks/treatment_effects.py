@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import made
+from benchmarks import made, pictures
 from runner import atomic, fields, flags
 from runner.scores import effects
 from runner.stage import Stage
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--rates", type=float, nargs="+", help="learning rates of the stages")
     parser.add_argument("--out", type=Path, default=Path("treatment_effects.csv"))
+    parser.add_argument("--picture", type=Path, help="an .svg file of the small trials' errors")
     options = parser.parse_args()
     config = IHDP if options.ihdp else Config(backbone=options.backbone)
     if options.weight_decay is not None:
@@ -177,6 +178,9 @@ def main() -> None:
         print(shown.agg(["mean", "sem"]).to_string(float_format=lambda number: f"{number:.2f}"))
     else:
         print(table_of_trials(table), differences(table), sep="\n\n")
+        if options.picture:
+            drawn = ("from scratch", "ridge T-learner", "as it came", "handed out")
+            pictures.bars(table, drawn, options.picture)
 
 
 if __name__ == "__main__":
