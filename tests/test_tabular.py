@@ -1,14 +1,7 @@
 """The template on tables beyond its own test: killed, and on two replicas."""
 
-import os
-import subprocess
-import sys
-import threading
-from pathlib import Path
-
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 
 from runner import fields
@@ -16,47 +9,19 @@ from runner.devices import strategy
 from runner.stage import Stage
 from templates.tabular import train
 from templates.tabular.config import Config
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def start(run: Path, config: Path) -> subprocess.Popen:
-    """A source, and two stages after it."""
-    config.write_text(
-        '{"stages": [{"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.001},'
-        ' {"name": "all", "train": "all", "epochs": 30, "learning_rate": 0.0003}]}'
-    )
-    command = [
-        *(sys.executable, "-m", "templates.tabular.train", "--run-dir", str(run)),
-        *("--config", str(config), "--no-baselines", "--deterministic", "--source-epochs", "3"),
-    ]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+from tests import killed
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path):
-    for name in ("whole", "killed"):
-        process, states = start(tmp_path / name, tmp_path / "config.json"), tmp_path / name / "checkpoints"
-        while name == "killed" and process.poll() is None:
-            if any(path.name > "epoch-00003" for path in (states / "staged").glob("*.npz")):
-                process.kill()
-            threading.Event().wait(0.01)
-        output = process.communicate(timeout=600)[0]
-        if name == "killed":
-            assert process.returncode == -9, output
-            process = start(tmp_path / name, tmp_path / "config.json")
-            output = process.communicate(timeout=600)[0]
-            assert "an unfinished run, which goes on" in output
-        assert process.returncode == 0, output
-    for file in ("history.csv", "ledger.csv", "predictions.csv", "per_class.csv"):
-        tables = [
-            pd.read_csv(tmp_path / name / file).drop(columns="seconds", errors="ignore")
-            for name in ("whole", "killed")
-        ]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
+    """A source, and two stages after it."""
+    (tmp_path / "config.json").write_text(
+        '{"stages": [{"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.001},'
+        ' {"name": "all", "train": "all", "epochs": 30, "learning_rate": 0.0003}]}'
+    )
+    flags = ("--config", tmp_path / "config.json", "--no-baselines", "--source-epochs", 3)
+    tables = ("history.csv", "ledger.csv", "predictions.csv", "per_class.csv")
+    killed.ends_as_one_that_was_not("tabular", flags, tmp_path, "epoch-00003", tables)
 
 
 @pytest.mark.slow
