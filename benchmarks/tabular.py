@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import made
+from benchmarks import made, pictures
 from runner import atomic, quiet
 from runner.errors import InputError
 
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--penalty", type=float, default=0.0)
     parser.add_argument("--out", default="tabular.csv")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--picture", type=Path, help="an .svg file of the worlds' areas over their rows")
     options = parser.parse_args()
     quiet.import_tensorflow()
     known = {SISTERS, "adult", *PARTS, *SETS}
@@ -96,6 +97,10 @@ def main() -> None:
                 done = pd.concat([done, pd.DataFrame(found)], ignore_index=True)
                 atomic.write_csv(out, done)
     show(done)
+    if options.picture:
+        worlds = done[done["data"] == SISTERS]
+        wide = worlds.pivot_table(index=["rows", "seed"], columns="method", values="roc_auc")
+        pictures.lines(wide, ("frozen + solved", METHODS[3], METHODS[1], "from scratch"), options.picture)
 
 
 def _there(done: pd.DataFrame, data: str, seed: int, rows: int, options: argparse.Namespace) -> bool:

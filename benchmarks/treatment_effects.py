@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import made
+from benchmarks import made, pictures
 from runner import atomic, fields, flags
 from runner.scores import effects
 from runner.stage import Stage
@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, help="treatment_effects.csv, or with --intervals effect_intervals.csv"
     )
+    parser.add_argument("--picture", type=Path, help="an .svg file of the small trials' errors")
     options = parser.parse_args()
     options.out = options.out or Path(
         "effect_intervals.csv" if options.intervals else "treatment_effects.csv"
@@ -234,6 +235,9 @@ def main() -> None:
         print(table.to_string(index=False, float_format=lambda number: f"{number:.2f}"))
     else:
         print(table_of_trials(table), differences(table), sep="\n\n")
+        if options.picture:
+            drawn = ("from scratch", "ridge T-learner", "as it came", "handed out")
+            pictures.bars(table, drawn, options.picture)
 
 
 if __name__ == "__main__":

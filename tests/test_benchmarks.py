@@ -18,6 +18,7 @@ from benchmarks import (
     floor,
     keras_guide,
     overhead,
+    pictures,
     pytorch,
     search,
     shares,
@@ -267,3 +268,26 @@ def test_the_regret_of_a_search_is_read_off_the_table(kind):
     )
     if kind == "grid":  # every point once
         assert curve[-1] == 0
+
+
+def test_pictures_of_tables_are_the_same_again_and_name_every_method(tmp_path):
+    random = np.random.default_rng(0)
+    index = pd.MultiIndex.from_product([[30, 100], range(3)], names=["rows", "seed"])
+    wide = pd.DataFrame(random.uniform(0.5, 0.9, (6, 4)), index, ["ours", "b", "c", "d"])
+    settings = [
+        (world, rows, move) for world in range(3) for rows in (100, 400) for move in ("little", "much")
+    ]
+    errors = pd.DataFrame(
+        [(*one, name, random.uniform(0.5, 2)) for one in settings for name in ("b", "ours")],
+        columns=["world", "rows", "move", "method", "root_pehe"],
+    )
+    for draw in (
+        lambda path: pictures.lines(wide, ("ours", "b", "c", "d"), path),
+        lambda path: pictures.bars(errors, ("b", "ours"), path),
+    ):
+        drawn = []
+        for place in ("first", "second"):
+            (tmp_path / place).mkdir(exist_ok=True)
+            draw(tmp_path / place / "picture.svg")
+            drawn.append((tmp_path / place / "picture.svg").read_text())
+        assert drawn[0] == drawn[1] and ">ours<" in drawn[0] and "</svg>" in drawn[0]

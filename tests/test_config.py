@@ -244,3 +244,18 @@ def test_help_of_a_template_answers_without_tensorflow(name):
 def test_what_is_no_stage_is_named():
     with pytest.raises(InputError, match="stages holds 'x', which is no Stage"):
         stage.check_stages("x")
+
+
+@pytest.mark.parametrize("template", ["image_classification", "tabular", "text_classification"])
+@pytest.mark.parametrize(
+    "asked", ["specificity:0.95", "sensitivity:.9", "specificity:95", "recall:0.9", "yuden"]
+)
+def test_a_share_to_be_reached_is_one_or_is_answered(template, asked):
+    own = importlib.import_module(f"templates.{template}.config").Config
+    if asked in ("specificity:0.95", "sensitivity:.9"):
+        assert own(operating_point=asked).operating_point == asked
+    else:
+        with pytest.raises(
+            InputError, match="operating_point=.* cannot be used; give youden, f1, or what is to"
+        ):
+            own(operating_point=asked)

@@ -4,12 +4,10 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -17,6 +15,7 @@ from runner import new
 from runner.devices import multi_worker, strategy
 from templates.object_detection import method, model
 from templates.object_detection.config import Config
+from tests import killed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,43 +96,15 @@ def test_any_backbone_has_the_levels(name, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), outputs, rtol=1e-4, atol=1e-3)
 
 
-def train(run: Path) -> subprocess.Popen:
-    command = [
-        *(sys.executable, "-m", "templates.object_detection.train", "--run-dir", str(run)),
-        *("--no-baselines", "--deterministic", "--train-examples", "48", "--checkpoint-steps", "2"),
-        *("--stages.0.epochs", "2", "--stages.1.epochs", "3", "--width", "16", "--depth", "1"),
-    ]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path):
-    for name in ("whole", "killed"):
-        process, states = train(tmp_path / name), tmp_path / name / "checkpoints" / "staged"
-        while name == "killed" and process.poll() is None:
-            if any(path.name > "epoch-00003" for path in states.glob("*.npz")):  # within the second stage
-                process.kill()
-            threading.Event().wait(0.01)
-        output = process.communicate(timeout=600)[0]
-        if name == "killed":
-            assert process.returncode == -9, output
-            process = train(tmp_path / name)
-            output = process.communicate(timeout=600)[0]
-            assert "an unfinished run, which goes on" in output
-        assert process.returncode == 0, output
-    for file in ("history.csv", "ledger.csv", "predictions.csv", "truth.csv"):
-        tables = [
-            pd.read_csv(tmp_path / name / file).drop(columns="seconds", errors="ignore")
-            for name in ("whole", "killed")
-        ]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
+    flags = [
+        *("--no-baselines", "--train-examples", 48, "--checkpoint-steps", 2, "--width", 16, "--depth", 1),
+        *("--stages.0.epochs", 2, "--stages.1.epochs", 3),
+    ]
+    # Killed within the second stage.
+    tables = ("history.csv", "ledger.csv", "predictions.csv", "truth.csv")
+    killed.ends_as_one_that_was_not("object_detection", flags, tmp_path, "epoch-00003", tables)
 
 
 def test_the_copy_has_all_it_needs(tmp_path):

@@ -1,14 +1,7 @@
 """The templates on texts beyond their own tests: after a kill, on two replicas, in half precision."""
 
-import os
-import subprocess
-import sys
-import threading
-from pathlib import Path
-
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 
 from runner import fields
@@ -19,8 +12,8 @@ from templates.text_classification import train as text_classification
 from templates.text_generation import train as text_generation
 from templates.token_classification import train as token_classification
 from templates.translation import train as translation
+from tests import killed
 
-ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = {
     "text_classification": text_classification,
     "token_classification": token_classification,
@@ -37,49 +30,24 @@ SMALL = {"text_generation": "GPT-tiny"}
 """The backbone, where it is not BERT-tiny."""
 
 
-def start(template: str, run: Path, folder: Path) -> subprocess.Popen:
-    """A training of three stages, the first of which keeps what lies below it."""
+@pytest.mark.slow
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(template, tmp_path):
+    """Three stages, of which the first two keep what lies below them; it is killed within the second."""
     few, count = FEW[template]
-    (folder / "config.json").write_text(
+    (tmp_path / "config.json").write_text(
         '{"stages": [{"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.003},'
         ' {"name": "top", "train": "top:1", "epochs": 3, "learning_rate": 0.001},'
         ' {"name": "all", "train": "all", "epochs": 2, "learning_rate": 0.001}]}'
     )
-    command = [
-        *(sys.executable, "-m", f"templates.{template}.train", "--run-dir", str(run), "--batch-size", "8"),
-        *("--config", str(folder / "config.json"), "--weights", "none"),
-        *("--backbone", SMALL.get(template, "BERT-tiny")),
-        *("--no-baselines", "--deterministic", "--checkpoint-steps", "2", f"--{few}", str(count)),
+    flags = [
+        *("--config", tmp_path / "config.json", "--batch-size", 8, "--weights", "none"),
+        *("--backbone", SMALL.get(template, "BERT-tiny"), "--no-baselines"),
+        *("--checkpoint-steps", 2, f"--{few}", count),
     ]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "THAW_CACHE": str(folder / "cache")}
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(template, tmp_path):
-    for name in ("whole", "killed"):
-        process, states = start(template, tmp_path / name, tmp_path), tmp_path / name / "checkpoints"
-        while name == "killed" and process.poll() is None:
-            # Within the second stage, whose inputs are what was kept.
-            if any(path.name > "epoch-00002" for path in (states / "staged").glob("*.npz")):
-                process.kill()
-            threading.Event().wait(0.01)
-        output = process.communicate(timeout=600)[0]
-        if name == "killed":
-            assert process.returncode == -9, output
-            process = start(template, tmp_path / name, tmp_path)
-            output = process.communicate(timeout=600)[0]
-            assert "an unfinished run, which goes on" in output
-        assert process.returncode == 0, output
-    for file in ("history.csv", "ledger.csv", "predictions.csv"):
-        tables = [
-            pd.read_csv(tmp_path / name / file).drop(columns="seconds", errors="ignore")
-            for name in ("whole", "killed")
-        ]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
+    tables = ("history.csv", "ledger.csv", "predictions.csv")
+    cache = {"THAW_CACHE": str(tmp_path / "cache")}
+    killed.ends_as_one_that_was_not(template, flags, tmp_path, "epoch-00002", tables, cache)
 
 
 def small(template: str, rate: float = 1e-3, **machine) -> fields.ConfigType:

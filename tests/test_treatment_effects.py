@@ -1,9 +1,5 @@
 """The template on treatment effects beyond its own test: killed, on two replicas, from an earlier run."""
 
-import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import keras
@@ -18,50 +14,22 @@ from runner.runs import evaluate
 from runner.stage import Stage
 from templates.treatment_effects import learners, train
 from templates.treatment_effects.config import Config
+from tests import killed
 
-ROOT = Path(__file__).resolve().parent.parent
 SHORT = Stage("source", train="all", epochs=3, learning_rate=3e-3, schedule="cosine")
-
-
-def start(run: Path, folder: Path) -> subprocess.Popen:
-    """A larger trial, two stages and a simulated truth."""
-    (folder / "config.json").write_text(
-        '{"source_stages": [{"name": "source", "train": "all", "epochs": 3, "learning_rate": 0.003}],'
-        ' "stages": [{"name": "heads", "train": "head", "epochs": 2, "learning_rate": 0.003},'
-        ' {"name": "all", "train": "all", "epochs": 30, "learning_rate": 0.001}]}'
-    )
-    command = [
-        *(sys.executable, "-m", "templates.treatment_effects.train", "--run-dir", str(run)),
-        *("--config", str(folder / "config.json"), "--no-baselines", "--deterministic"),
-        *("--simulations", "0"),
-    ]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path):
-    for name in ("whole", "killed"):
-        process, states = start(tmp_path / name, tmp_path), tmp_path / name / "checkpoints"
-        while name == "killed" and process.poll() is None:
-            if any(path.name > "epoch-00003" for path in (states / "staged").glob("*.npz")):
-                process.kill()
-            threading.Event().wait(0.01)
-        output = process.communicate(timeout=600)[0]
-        if name == "killed":
-            assert process.returncode == -9, output
-            process = start(tmp_path / name, tmp_path)
-            output = process.communicate(timeout=600)[0]
-            assert "an unfinished run, which goes on" in output
-        assert process.returncode == 0, output
-    for file in ("history.csv", "ledger.csv", "predictions.csv", "policies.csv"):
-        tables = [
-            pd.read_csv(tmp_path / name / file).drop(columns="seconds", errors="ignore")
-            for name in ("whole", "killed")
-        ]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
+    """A larger trial, and two stages after it."""
+    (tmp_path / "config.json").write_text(
+        '{"source_stages": [{"name": "source", "train": "all", "epochs": 3, "learning_rate": 0.003}],'
+        ' "stages": [{"name": "heads", "train": "head", "epochs": 2, "learning_rate": 0.003},'
+        ' {"name": "all", "train": "all", "epochs": 30, "learning_rate": 0.001}]}'
+    )
+    flags = ("--config", tmp_path / "config.json", "--no-baselines", "--simulations", 0)
+    tables = ("history.csv", "ledger.csv", "predictions.csv", "policies.csv")
+    killed.ends_as_one_that_was_not("treatment_effects", flags, tmp_path, "epoch-00003", tables)
 
 
 @pytest.mark.slow

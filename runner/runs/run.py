@@ -353,8 +353,7 @@ class Run(Generic[ConfigType]):
         """End a run with `--no-test`: its tables, and metrics.json with what `method` has on validation.
 
         comparison: a row per method with its numbers on validation, which stand in metrics.json without
-        "val_", beside its `Fit.value` as "monitor". more: what else `predict` and `evaluate` need of
-        metrics.json. There is no card and no page, which tell of a test.
+        "val_", beside its `Fit.value` as "monitor" and `more`. There is no card and no page: of a test.
         """
         self._write_tables(examples, fits, method, comparison, {})
         row = comparison[comparison["method"] == method].drop(columns="seconds").to_dict("records")[0]

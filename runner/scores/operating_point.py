@@ -14,7 +14,8 @@ from runner.errors import InputError, suggest
 from runner.fields import AT_LEAST
 from runner.scores import classification, intervals
 
-CRITERIA = ("youden", "f1", "specificity:SHARE", "sensitivity:SHARE")
+CRITERIA = ("youden", "f1")
+"""Beside these a share that is to be reached (`fields.AT_LEAST`)."""
 
 
 def check_positive(positive: str, classes: Sequence[str]) -> None:
@@ -124,18 +125,18 @@ def choose(validation_predictions: pd.DataFrame, positive: str, criterion: str =
     "youden" maximises sensitivity + specificity - 1 (Youden 1950), whatever the share of positives; "f1" the
     harmonic mean of precision and recall, which falls with rarer positives; "specificity:0.95" sensitivity
     where the specificity is at least .95, and "sensitivity:0.9" the other way round; where no threshold
-    reaches that, it is the one that comes nearest. The threshold lies midway between
-    two scores, so that rounding moves no example across it; among equally good ones it is the one nearest
-    0.5. None instead of an error, because this runs when a training is over: leave the operating point out.
+    reaches that, it is the one that comes nearest. The threshold lies midway between two scores, so that
+    rounding moves no example across it; among equally good ones it is the one nearest 0.5. None instead of an
+    error, because this runs when a training is over: leave the operating point out.
 
     Raises:
         InputError: as `curves`; another criterion.
     """
     least = AT_LEAST.fullmatch(criterion)
-    if criterion not in CRITERIA[:2] and not least:
+    if criterion not in CRITERIA and not least:
         raise InputError(
-            f"Received the criterion {criterion!r}; allowed are {', '.join(CRITERIA)}."
-            + suggest(criterion, CRITERIA)
+            f"Received the criterion {criterion!r}; allowed are {', '.join(CRITERIA)}, and a share to reach, "
+            "such as specificity:0.95." + suggest(criterion, CRITERIA)
         )
     truth, scores = _binary(validation_predictions, positive)
     positives, negatives = int(truth.sum()), int((~truth).sum())

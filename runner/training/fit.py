@@ -77,7 +77,8 @@ def fit_stages(
         model: compiled under its strategy's scope; its weights are changed in place. What a stage
             "lora:RANK" adds is part of the kernels at the end. Where a stage lets BatchNorm learn, the
             statistics of what learned are estimated anew at the end, from `train.plain()` where there is such
-            a thing (`batch_norm.reestimate`).
+            a thing (`batch_norm.reestimate`). One with a true `validates_by_batches` reads the statistics of
+            each batch in validation, too, and not BatchNorm's moving averages.
         train, validation: `data.batches.Batches`, or a dataset of what `model.fit` takes. With a `Batches` a
             fit that goes on starts reading where it stopped, each worker makes its own rows only, and a batch
             whose loss is no number is named by its ids.

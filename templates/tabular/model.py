@@ -65,9 +65,11 @@ def build(
 
 
 def factors(network: keras.Model) -> tuple[np.ndarray, ...]:
-    """Ways to weigh what the head of `build` reads, beside all alike, for `solved.solve`: what is left of the
-    source's outcomes is often nearly all that a few rows can tell, and the features beside them are then a
-    hundred times dearer, or left out.
+    """Ways to weigh what the head of `build` reads, beside all alike, for `solved.solve`: two of float64
+    (inputs of the head,), or none where it reads no outcomes.
+
+    What the network says of the source's outcomes is often nearly all that a few rows can tell, and the
+    features beside that are then a hundred times dearer, or left out.
     """
     if OUTCOMES not in {layer.name for layer in network.layers}:
         return ()

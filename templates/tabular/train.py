@@ -116,9 +116,7 @@ def fit(
         )
     weights = example_weights.of_examples(examples, config.class_weight)
     if config.solve_head:
-        solved.solve(
-            *(network, "head", examples.train, examples.val, weights), factors=model.factors(network)
-        )
+        solved.solve(network, "head", examples.train, examples.val, weights, factors=model.factors(network))
     fitted = fit_stages(
         network,
         batches(
@@ -147,9 +145,8 @@ def fit_rivals(
     if source is not None:
         network, _ = model.build(config, examples, source)
         weights = example_weights.of_examples(examples, config.class_weight)
-        fits[baselines.SOLVED] = solved.fit(
-            *(network, "head", examples.train, examples.val, weights), factors=model.factors(network)
-        )
+        given = (network, "head", examples.train, examples.val, weights)
+        fits[baselines.SOLVED] = solved.fit(*given, factors=model.factors(network))
         networks[baselines.SOLVED] = network
     return networks, fits
 
