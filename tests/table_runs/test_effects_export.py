@@ -22,11 +22,10 @@ def run(tmp_path_factory):
     folder.mkdir()
     network = model.network("TARNet", (4,), (), COLUMNS)
     wide = len(network.get_layer("prepared").of_column)
-    solved = method.Solved(np.zeros(5), np.zeros(5), np.eye(5), 1.0, 1.0)
     whole = model.finished(
         network,
         method.Outcome(False, 3.0, 2.0),
-        (np.zeros(4), np.ones(4), solved),
+        (np.zeros(4), np.ones(4), np.eye(5)),
         2.0,
         (np.linspace(-1, 1, wide), 0.5),
     )
